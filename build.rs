@@ -1,0 +1,23 @@
+//! Compiles `proto/` without a protoc binary, and writes the descriptors that reflection serves.
+
+use std::path::PathBuf;
+use std::{env, fs, io};
+
+use prost::Message;
+
+const PROTOS: [&str; 5] = [
+    "leasehold/v1/task_service.proto",
+    "leasehold/v1/credential_service.proto",
+    "leasehold/v1/verification_service.proto",
+    "leasehold/v1/operator_service.proto",
+    "leasehold/store/v1/records.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let descriptors = protox::compile(PROTOS, ["proto"]).map_err(io::Error::other)?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("leasehold.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().bytes(".leasehold.store.v1").compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! The broker's verbs, one a file: check, decide, commit, mint.

@@ -1,0 +1,1 @@
+//! Configuration: one file, every mistake named by file, line, field and remedy.

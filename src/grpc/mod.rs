@@ -1,0 +1,1 @@
+//! gRPC: authentication, authorization, and the services of `leasehold.v1`.

@@ -1,0 +1,1 @@
+//! HTTP: OAuth endpoints, public documents, health and metrics.

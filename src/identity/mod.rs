@@ -1,0 +1,64 @@
+//! Who is calling: the proof of identity that every RPC needs.
+//!
+//! [`VerifiedCaller`] can be made only by a check in this module's siblings, and is what every later step demands.
+
+use std::collections::BTreeMap;
+
+use crate::domain::principal::{Name, Principal};
+use crate::domain::time::Stamp;
+
+/// A caller whose identity was checked, at one instant.
+#[derive(Clone, Debug)]
+pub struct VerifiedCaller {
+    principal: Principal,
+    instance: String,
+    expires: Stamp,
+    proof: Proof,
+}
+
+/// How the caller proved itself.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// The client certificate of the connection, an X.509-SVID.
+    Certificate {
+        /// SHA-256 of its DER: the `x5t#S256` that tokens are bound to (RFC 8705 section 3.1).
+        thumbprint: [u8; 32],
+    },
+    /// A JWT of a configured OIDC issuer.
+    Oidc {
+        /// The issuer's name in the configuration.
+        issuer: Name,
+        /// String claims that role entries may match on, exactly as the token has them.
+        claims: BTreeMap<String, String>,
+    },
+}
+
+impl VerifiedCaller {
+    /// Who it is.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// Which running copy it is, as far as the identity tells (FORMATS.md, Identity instance).
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// When the identity that was shown expires: nothing bound to it outlives this.
+    pub fn expires(&self) -> Stamp {
+        self.expires
+    }
+
+    /// How it was proved.
+    pub fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    /// Thumbprint of the caller's certificate, if it has one.
+    pub fn certificate_thumbprint(&self) -> Option<[u8; 32]> {
+        match self.proof {
+            Proof::Certificate { thumbprint } => Some(thumbprint),
+            Proof::Oidc { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Leasehold: a just-in-time credential broker. **A credential lives exactly as long as its task.**
+//!
+//! Workloads prove what they are, ask for what one task needs, and get a short-lived token or certificate that is bound
+//! to that task's execution path. When the task completes, changes or fails, every credential of it is dead.
+//!
+//! ```text
+//!  main → cli → app                      app: the one place that names concrete implementations
+//!  grpc, http → broker → contracts (store, policy, identity, mint, keys) → domain
+//!  store/{embedded,redis}, policy/grant, identity/{x509_svid,oidc} → their own contract, jose, spiffe, domain
+//! ```
+//!
+//! Modules in reading order: [`domain`] holds the rules and nothing else; [`jose`] and [`spiffe`] are the two formats
+//! that credentials come in. The rest is the broker: `identity`, `policy`, `store`, `keys` and `mint` are its contracts
+//! with their implementations; `broker` has one verb a file; `grpc` and `http` are its surfaces; `config`, `telemetry`,
+//! `app` and `cli` make a program of it.
+
+pub mod domain;
+pub mod jose;
+pub mod proto;
+pub mod spiffe;
+
+#[cfg(feature = "server")]
+pub mod app;
+#[cfg(feature = "server")]
+pub mod broker;
+#[cfg(feature = "server")]
+pub mod cli;
+#[cfg(feature = "server")]
+pub mod config;
+#[cfg(feature = "server")]
+pub mod grpc;
+#[cfg(feature = "server")]
+pub mod http;
+#[cfg(feature = "server")]
+pub mod identity;
+#[cfg(feature = "server")]
+pub mod keys;
+#[cfg(feature = "server")]
+pub mod mint;
+#[cfg(feature = "server")]
+pub mod policy;
+#[cfg(feature = "server")]
+pub mod store;
+#[cfg(feature = "server")]
+pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

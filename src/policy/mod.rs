@@ -1,0 +1,1 @@
+//! May it: the question that policy answers, and the permit that only an allow makes.

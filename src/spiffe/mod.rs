@@ -1,0 +1,1 @@
+//! SPIFFE: ids, leaf rules, bundles. For the broker and for verifiers.

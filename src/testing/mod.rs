@@ -1,0 +1,1 @@
+//! Clocks, entropy and certificate authorities for tests. Insecure by design.
