@@ -43,5 +43,5 @@ pub mod policy;
 pub mod store;
 #[cfg(feature = "server")]
 pub mod telemetry;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(all(feature = "server", any(test, feature = "testing")))]
 pub mod testing;

@@ -1,1 +1,4 @@
 //! Clocks, entropy and certificate authorities for tests. Insecure by design.
+
+pub mod clock;
+pub mod entropy;

@@ -1,0 +1,85 @@
+//! Where time and randomness come in: the only two facts that the rules cannot compute.
+//!
+//! One request reads the clock once and hands `now` on.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::domain::time::{Span, Stamp};
+
+/// What time it is.
+pub trait Clock: Send + Sync {
+    /// The present, never earlier than an answer given before in this run of the process (DESIGN.md 4).
+    fn now(&self) -> Stamp;
+}
+
+/// Where unpredictable bytes come from.
+pub trait Entropy: Send + Sync {
+    /// Fills all of `bytes`.
+    ///
+    /// # Errors
+    /// [`EntropyError`] if the source gave nothing; then nothing may be minted.
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), EntropyError>;
+}
+
+/// The source of randomness gave nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the system's source of randomness failed; check that the process may call `getrandom`")]
+pub struct EntropyError;
+
+/// The wall clock of this machine, which does not go back while the process runs.
+#[derive(Debug, Default)]
+pub struct SystemClock {
+    latest: AtomicU64,
+}
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+    fn now(&self) -> Stamp {
+        // A clock set before 1970 reads as 1970, when no certificate and no token is valid.
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.no_earlier_than_before(wall.unwrap_or(Duration::ZERO).into())
+    }
+}
+
+impl SystemClock {
+    fn no_earlier_than_before(&self, wall: Span) -> Stamp {
+        // INVARIANT (time does not go back): what was once expired stays so when the wall clock is set back.
+        let before = self.latest.fetch_max(wall.micros(), Ordering::AcqRel);
+        Stamp::saturating_from_micros(before.max(wall.micros()))
+    }
+}
+
+/// The operating system's random numbers.
+#[derive(Debug, Default)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), EntropyError> {
+        SystemRandom::new().fill(bytes).map_err(|_| EntropyError)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn class_26_a_clock_that_is_set_back_does_not_take_time_back() {
+        let clock = SystemClock::default();
+        let noon = clock.no_earlier_than_before(Span::from_seconds(43_200));
+        assert_eq!(clock.no_earlier_than_before(Span::from_seconds(39_600)), noon);
+        let later = clock.no_earlier_than_before(Span::from_seconds(43_201));
+        assert_eq!(later, noon.plus(Span::from_seconds(1)));
+    }
+
+    #[test]
+    fn system_entropy_fills_every_buffer_differently() {
+        let (mut one, mut two) = ([0; 32], [0; 32]);
+        SystemEntropy.fill(&mut one).unwrap();
+        SystemEntropy.fill(&mut two).unwrap();
+        assert_ne!(one, two);
+    }
+}

@@ -1,0 +1,62 @@
+//! A clock that stands still until the test moves it, in either direction.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::broker::seams::Clock;
+use crate::domain::time::{Span, Stamp};
+
+/// A clock under the test's hand. Unlike a real one it also goes back.
+#[derive(Debug)]
+pub struct TestClock {
+    micros: AtomicU64,
+}
+
+impl TestClock {
+    /// A clock that shows `now`.
+    pub fn at(now: Stamp) -> Self {
+        Self { micros: AtomicU64::new(now.micros()) }
+    }
+
+    /// Shows `now` from here on.
+    pub fn set(&self, now: Stamp) {
+        self.micros.store(now.micros(), Ordering::Release);
+    }
+
+    /// Steps forward.
+    pub fn forward(&self, span: Span) {
+        self.set(self.now().plus(span));
+    }
+
+    /// Steps back, at most to the Unix epoch.
+    pub fn back(&self, span: Span) {
+        self.set(self.now().minus(span));
+    }
+}
+
+impl Default for TestClock {
+    /// Shows 21 September 2026, 14:13:20 UTC: the stamp 1,790,000,000 s of FORMATS.md's example.
+    fn default() -> Self {
+        Self::at(Stamp::from_seconds(1_790_000_000))
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Stamp {
+        Stamp::saturating_from_micros(self.micros.load(Ordering::Acquire))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_moves_only_when_told_to() {
+        let clock = TestClock::default();
+        let start = clock.now();
+        assert_eq!(clock.now(), start);
+        clock.forward(Span::from_seconds(2));
+        clock.back(Span::from_seconds(1));
+        assert_eq!(clock.now(), start.plus(Span::from_seconds(1)));
+    }
+}
