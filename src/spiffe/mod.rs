@@ -1,1 +1,8 @@
-//! SPIFFE: ids, leaf rules, bundles. For the broker and for verifiers.
+//! SPIFFE: ids, leaf rules, signing certificates, bundles. For the broker and for verifiers.
+//!
+//! Nothing here builds a chain: that a leaf keeps the rules says nothing about who signed it.
+
+pub mod authority;
+mod certificate;
+pub mod id;
+pub mod leaf;

@@ -1,4 +1,11 @@
 //! Clocks, entropy and certificate authorities for tests. Insecure by design.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot be set up stops"
+)]
+
+pub mod ca;
 pub mod clock;
 pub mod entropy;

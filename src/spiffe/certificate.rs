@@ -1,0 +1,106 @@
+//! Reading a certificate so that nothing in it can be overlooked.
+
+use std::collections::HashSet;
+
+use x509_parser::asn1_rs::{Oid, oid};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{ExtendedKeyUsage, GeneralName, KeyUsage, ParsedExtension};
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Version;
+
+use crate::domain::time::{Span, Stamp};
+
+const NO_REV_AVAIL: Oid<'static> = oid!(2.5.29.56);
+
+/// A certificate with every extension that we know read, and none of those in doubt.
+pub(super) struct Certificate<'a> {
+    x509: X509Certificate<'a>,
+}
+
+/// The bytes are not exactly one X.509 v3 certificate with readable, unique extensions (RFC 5280 section 4).
+pub(super) struct Malformed;
+
+impl<'a> Certificate<'a> {
+    pub(super) fn read(der: &'a [u8]) -> Result<Self, Malformed> {
+        let (rest, x509) = X509Certificate::from_der(der).map_err(|_| Malformed)?;
+        let mut seen = HashSet::new();
+        // x509-parser's own `basic_constraints()` reads an extension that does not parse as absent.
+        let sound = x509.extensions().iter().all(|extension| {
+            extension.parsed_extension().error().is_none() && seen.insert(&extension.oid)
+        });
+        if rest.is_empty() && sound && x509.version() == X509Version::V3 {
+            Ok(Self { x509 })
+        } else {
+            Err(Malformed)
+        }
+    }
+
+    pub(super) fn is_authority(&self) -> bool {
+        self.extensions()
+            .any(|(_, extension)| matches!(extension, ParsedExtension::BasicConstraints(b) if b.ca))
+    }
+
+    pub(super) fn has_no_rev_avail(&self) -> bool {
+        self.x509.extensions().iter().any(|extension| extension.oid == NO_REV_AVAIL)
+    }
+
+    /// Key usage and whether it is critical.
+    pub(super) fn key_usage(&self) -> Option<(&KeyUsage, bool)> {
+        self.extensions().find_map(|(critical, extension)| match extension {
+            ParsedExtension::KeyUsage(usage) => Some((usage, critical)),
+            _ => None,
+        })
+    }
+
+    pub(super) fn extended_key_usage(&self) -> Option<&ExtendedKeyUsage<'a>> {
+        self.extensions().find_map(|(_, extension)| match extension {
+            ParsedExtension::ExtendedKeyUsage(usage) => Some(usage),
+            _ => None,
+        })
+    }
+
+    /// Subject alternative names, none if there is no such extension, and whether it is critical.
+    pub(super) fn names(&self) -> (&[GeneralName<'a>], bool) {
+        let names = self.extensions().find_map(|(critical, extension)| match extension {
+            ParsedExtension::SubjectAlternativeName(san) => {
+                Some((san.general_names.as_slice(), critical))
+            }
+            _ => None,
+        });
+        names.unwrap_or_default()
+    }
+
+    pub(super) fn has_subject(&self) -> bool {
+        self.x509.subject().iter().next().is_some()
+    }
+
+    /// Whether there is a critical extension besides those that a leaf's rules are about.
+    pub(super) fn has_unknown_critical_extension(&self) -> bool {
+        self.extensions().any(|(critical, extension)| {
+            critical
+                && !matches!(
+                    extension,
+                    ParsedExtension::BasicConstraints(_)
+                        | ParsedExtension::KeyUsage(_)
+                        | ParsedExtension::ExtendedKeyUsage(_)
+                        | ParsedExtension::SubjectAlternativeName(_)
+                )
+        })
+    }
+
+    /// First instant of validity, and the first instant after it: `notAfter` is inclusive (RFC 5280 section 4.1.2.5).
+    pub(super) fn validity(&self) -> (Stamp, Stamp) {
+        let validity = self.x509.validity();
+        // Times before 1970 all read as 1970.
+        let [from, last] = [validity.not_before, validity.not_after]
+            .map(|time| u64::try_from(time.timestamp()).unwrap_or(0));
+        (Stamp::from_seconds(from), Stamp::from_seconds(last).plus(Span::from_seconds(1)))
+    }
+
+    fn extensions(&self) -> impl Iterator<Item = (bool, &ParsedExtension<'a>)> {
+        self.x509
+            .extensions()
+            .iter()
+            .map(|extension| (extension.critical, extension.parsed_extension()))
+    }
+}
