@@ -3,6 +3,7 @@
     missing_docs,
     clippy::all,
     clippy::pedantic,
+    clippy::as_conversions,
     clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "generated; documented in the .proto files"

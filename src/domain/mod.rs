@@ -1,6 +1,17 @@
 //! Pure rules: no I/O, no clock, no async. `now` is an argument.
 
+pub mod clamp;
+pub mod decide;
+pub mod event;
+pub mod grant;
 pub mod id;
+pub mod lattice;
+pub mod lease;
+pub mod line;
+pub mod path;
 pub mod principal;
+pub mod refusal;
+pub mod scope;
 pub mod secret;
+pub mod task;
 pub mod time;

@@ -1,0 +1,170 @@
+//! Revocation state as a join-semilattice (DESIGN.md section 4).
+//!
+//! Entries move one way only, so merging is always safe and order never matters. There is no entry that takes another back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::id::{LeaseId, TaskId};
+use crate::domain::path::{Counter, Origin, Path};
+use crate::domain::scope::{Reach, Scope};
+use crate::domain::time::{INFINITY, Stamp};
+
+/// Epoch and branch below which a task's credentials, and those that pass through it, are dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The task's own credentials below this epoch are dead.
+    pub epoch: Counter,
+    /// Credentials of descendants whose path has a lower branch are dead.
+    pub branch: Counter,
+}
+
+impl Fence {
+    /// The fence of an ended task.
+    pub fn ended() -> Self {
+        Self { epoch: Counter::infinity(), branch: Counter::infinity() }
+    }
+}
+
+/// One entry, by its absolute value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Kills by epoch and branch.
+    Fence(TaskId, Fence),
+    /// Kills the partition's credentials that the scope reaches, up to the origin. In a draft the commit sets the origin.
+    Watermark(Scope, Origin),
+    /// Forbids issuing for the scope while odd; never verification.
+    Block(Scope, u64),
+    /// Kills one lease.
+    Lease(LeaseId),
+    /// Kills the incarnation's credentials after the stamp: their commit was lost. The living one has infinity.
+    End(Stamp, Stamp),
+}
+
+/// What is known of revocations in one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lattice {
+    fences: BTreeMap<TaskId, Fence>,
+    watermarks: BTreeMap<Reach, Origin>,
+    blocks: BTreeMap<Reach, u64>,
+    leases: BTreeSet<LeaseId>,
+    ends: BTreeMap<Stamp, Stamp>,
+    floor: Stamp,
+}
+
+/// What a credential says of itself that revocation can hit.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// Its execution path.
+    pub path: &'a Path,
+    /// Its lease.
+    pub lease: LeaseId,
+    /// When it was committed.
+    pub origin: Origin,
+    /// Scopes that reach it: agents, classes, issuers, trust domains, orchestrator entry, tier, key and `all`.
+    pub reach: &'a [Reach],
+}
+
+/// Why a credential is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Dead {
+    /// Its incarnation is not in the list; retriable, since the list may be behind.
+    #[error("the credential's incarnation is not known here")]
+    IncarnationUnknown,
+    /// Its commit was lost in a change of servers, or everything from before was fenced.
+    #[error("the credential's commit was lost")]
+    Lost,
+    /// Its task, or one that it descends from, moved on.
+    #[error("the task or an ancestor changed or ended")]
+    Fenced,
+    /// A quarantine reaches it.
+    #[error("a quarantine reaches it")]
+    Quarantined,
+    /// Its lease was released or revoked.
+    #[error("the lease was released or revoked")]
+    LeaseOver,
+}
+
+impl Lattice {
+    /// Merges one entry upward.
+    // INVARIANT (lattice monotone): merging never makes a dead credential alive.
+    pub fn merge(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Fence(task, fence) => {
+                let known = self.fences.entry(*task).or_insert(*fence);
+                known.epoch = known.epoch.max(fence.epoch);
+                known.branch = known.branch.max(fence.branch);
+            }
+            Entry::Watermark(scope, origin) => {
+                let known = self.watermarks.entry(scope.reach()).or_insert(*origin);
+                *known = (*known).max(*origin);
+            }
+            Entry::Block(scope, count) => {
+                let known = self.blocks.entry(scope.reach()).or_insert(*count);
+                *known = (*known).max(*count);
+            }
+            Entry::Lease(lease) => {
+                self.leases.insert(*lease);
+            }
+            Entry::End(incarnation, last) => {
+                let known = self.ends.entry(*incarnation).or_insert(*last);
+                *known = (*known).min(*last);
+            }
+        }
+    }
+
+    /// Raises the floor: credentials of earlier incarnations are dead.
+    pub fn raise_floor(&mut self, floor: Stamp) {
+        self.floor = self.floor.max(floor);
+    }
+
+    /// Whether a credential is alive, as far as revocation goes; its time is judged elsewhere.
+    ///
+    /// # Errors
+    /// [`Dead`] says what killed it, in the order of DESIGN.md section 4.
+    pub fn judge(&self, facts: &Facts<'_>) -> Result<(), Dead> {
+        let Some(last) = self.ends.get(&facts.origin.incarnation) else {
+            return Err(Dead::IncarnationUnknown);
+        };
+        if facts.origin.stamp > *last || facts.origin.incarnation < self.floor {
+            return Err(Dead::Lost);
+        }
+        let own = facts.path.own();
+        if self.fences.get(&own.task).is_some_and(|fence| own.counter < fence.epoch) {
+            return Err(Dead::Fenced);
+        }
+        let fenced = |task, branch| self.fences.get(task).is_some_and(|f| branch < f.branch);
+        if facts.path.ancestors().iter().any(|hop| fenced(&hop.task, hop.counter)) {
+            return Err(Dead::Fenced);
+        }
+        if self.reaches(facts.reach, facts.origin) {
+            return Err(Dead::Quarantined);
+        }
+        if self.leases.contains(&facts.lease) {
+            return Err(Dead::LeaseOver);
+        }
+        Ok(())
+    }
+
+    /// Whether a watermark of one of the scopes is at or past the origin.
+    pub fn reaches(&self, reach: &[Reach], origin: Origin) -> bool {
+        reach.iter().any(|scope| self.watermarks.get(scope).is_some_and(|mark| origin <= *mark))
+    }
+
+    /// Whether issuing is blocked for one of the scopes.
+    pub fn blocks(&self, reach: &[Reach]) -> bool {
+        reach.iter().any(|scope| self.blocks.get(scope).is_some_and(|count| count % 2 == 1))
+    }
+
+    /// How often the scope was blocked and lifted: odd while blocked.
+    pub fn block_count(&self, scope: &Scope) -> u64 {
+        self.blocks.get(&scope.reach()).copied().unwrap_or(0)
+    }
+
+    /// The incarnation that lives.
+    pub fn living(&self) -> Option<Stamp> {
+        self.ends.iter().find(|(_, last)| **last == INFINITY).map(|(incarnation, _)| *incarnation)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! A task below its ancestors: the effective state, and who acts for whom.
+
+use crate::domain::id::TaskId;
+use crate::domain::path::Path;
+use crate::domain::principal::Principal;
+use crate::domain::refusal::Refusal;
+use crate::domain::scope::{Reach, Scope, scopes_of};
+use crate::domain::task::{Agent, State, Task};
+use crate::domain::time::Stamp;
+
+/// A task and all its ancestors, as they were read together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    ancestors: Vec<Task>,
+    own: Task,
+}
+
+/// The effective state of a task, and what made it so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The state that counts.
+    pub state: State,
+    /// The ancestor that made it so; `None` if the task itself did.
+    pub cause: Option<TaskId>,
+}
+
+impl Line {
+    /// Puts a task below its ancestors, root first; `None` unless these are exactly the ones that its record names.
+    pub fn new(ancestors: Vec<Task>, own: Task) -> Option<Self> {
+        let same = ancestors.len() == own.lineage.len()
+            && ancestors.iter().zip(&own.lineage).all(|(task, hop)| task.id == hop.task);
+        same.then_some(Self { ancestors, own })
+    }
+
+    /// The task itself.
+    pub fn own(&self) -> &Task {
+        &self.own
+    }
+
+    /// Its ancestors, root first.
+    pub fn ancestors(&self) -> &[Task] {
+        &self.ancestors
+    }
+
+    /// Its parent.
+    pub fn parent(&self) -> Option<&Task> {
+        self.ancestors.last()
+    }
+
+    /// Every task of the line, root first.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.ancestors.iter().chain(std::iter::once(&self.own))
+    }
+
+    /// The effective state at `now`: its own if ended; else Cancelled if an ancestor ended or dropped this line; else
+    /// Suspended if an ancestor is; else its own. A task whose last command lies before `floor` is Suspended. What is
+    /// recorded counts before what the sweeper will find.
+    pub fn standing(&self, floor: Stamp, now: Stamp) -> Standing {
+        if self.own.state.is_ended() {
+            return Standing { state: self.own.state, cause: None };
+        }
+        let cancelled = |task: &Task| Standing { state: State::Cancelled, cause: Some(task.id) };
+        let dropped = self
+            .ancestors
+            .iter()
+            .zip(&self.own.lineage)
+            .find(|(task, hop)| task.state.is_ended() || task.branch_floor > hop.counter);
+        if let Some((task, _)) = dropped {
+            return cancelled(task);
+        }
+        let own = self.own.state_at(now);
+        if own.is_ended() {
+            return Standing { state: own, cause: None };
+        }
+        if let Some(task) = self.ancestors.iter().find(|task| task.state_at(now).is_ended()) {
+            return cancelled(task);
+        }
+        let suspended = |task: &Task| {
+            task.state_at(now) == State::Suspended
+                || task.commanded.is_some_and(|commanded| commanded < floor)
+        };
+        if let Some(task) = self.ancestors.iter().find(|task| suspended(task)) {
+            return Standing { state: State::Suspended, cause: Some(task.id) };
+        }
+        let state = if suspended(&self.own) { State::Suspended } else { own };
+        Standing { state, cause: None }
+    }
+
+    /// That credentials may be issued, or children delegated.
+    ///
+    /// # Errors
+    /// [`Refusal::TaskEnded`] or [`Refusal::TaskSuspended`].
+    pub fn must_be_active(&self, floor: Stamp, now: Stamp) -> Result<(), Refusal> {
+        let standing = self.standing(floor, now);
+        match standing.state {
+            State::Active => Ok(()),
+            State::Suspended => Err(self.suspended(standing.cause)),
+            ended => Err(Refusal::TaskEnded(ended)),
+        }
+    }
+
+    fn suspended(&self, cause: Option<TaskId>) -> Refusal {
+        Refusal::TaskSuspended(match cause {
+            Some(_) => "an ancestor is; it must be resumed first",
+            None if self.own.suspended_by_operator => {
+                "an operator did it, and an operator resumes it"
+            }
+            None => "its orchestrator resumes it with ResumeTask",
+        })
+    }
+
+    /// The first instant at which a task of the line is due: the commit refuses from then on.
+    pub fn due_at(&self) -> Option<Stamp> {
+        self.tasks().filter_map(Task::due_at).min()
+    }
+
+    /// The task of the line that is due at `now`, nearest to the root.
+    pub fn overdue(&self, now: Stamp) -> Option<&Task> {
+        self.tasks().find(|task| task.due_at().is_some_and(|due| due <= now))
+    }
+
+    /// The earliest deadline of the line.
+    pub fn deadline(&self) -> Stamp {
+        self.tasks().map(|task| task.deadline).min().unwrap_or_default()
+    }
+
+    /// The path of a credential that is committed now.
+    pub fn path(&self) -> Path {
+        self.own.path(&self.ancestors)
+    }
+
+    /// Who acts, from the root's agent to `caller`: equal neighbours once. An ancestor whose agent is a pattern counts by
+    /// the instance that it was first pinned to, and not at all before that.
+    pub fn actors(&self, caller: &Principal) -> Vec<Principal> {
+        let mut actors: Vec<Principal> = self.ancestors.iter().filter_map(agent_of).collect();
+        actors.push(caller.clone());
+        actors.dedup();
+        actors
+    }
+
+    /// The scopes that reach a credential of `caller` for this task: agents, classes, issuers, trust domains, the
+    /// orchestrator entry. Tier, key and `all` follow from the credential itself.
+    pub fn reach(&self, caller: &Principal) -> Vec<Reach> {
+        let mut scopes: Vec<Scope> = vec![Scope::Orchestrator(self.own.orchestrator.clone())];
+        scopes.extend(self.tasks().map(|task| Scope::Class(task.class.clone())));
+        scopes.extend(self.actors(caller).iter().flat_map(scopes_of));
+        scopes.extend(self.tasks().filter_map(|task| match &task.agent {
+            Agent::Pattern(pattern) => Some(Scope::TrustDomain(pattern.trust_domain().to_owned())),
+            Agent::One(_) | Agent::Class(_) => None,
+        }));
+        let mut reach: Vec<Reach> = scopes.iter().map(Scope::reach).collect();
+        reach.sort_unstable();
+        reach.dedup();
+        reach
+    }
+}
+
+fn agent_of(task: &Task) -> Option<Principal> {
+    match &task.agent {
+        Agent::One(principal) => Some(principal.clone()),
+        Agent::Pattern(_) | Agent::Class(_) => task.pins.first().map(|pin| pin.principal.clone()),
+    }
+}

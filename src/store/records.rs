@@ -1,0 +1,248 @@
+//! The parts of a commit: what it rests on, what it writes, and what comes back.
+
+use crate::domain::clamp::{Clamp, Expiry, Limits};
+use crate::domain::event::Event;
+use crate::domain::id::{LeaseId, Partition, TaskId};
+use crate::domain::lattice::Entry;
+use crate::domain::lease::{Draft, Lease};
+use crate::domain::path::Origin;
+use crate::domain::scope::Reach;
+use crate::domain::task::Task;
+use crate::domain::time::Stamp;
+
+/// Where the answer to a request lies: SHA-256 of caller and request id, each behind its length.
+pub type AnswerKey = [u8; 32];
+
+/// The name of a record in its partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecordKey {
+    /// A task.
+    Task(TaskId),
+    /// A lease.
+    Lease(LeaseId),
+    /// The sealed keyring; in partition 0.
+    Keyring,
+    /// A stored answer.
+    Answer(AnswerKey),
+}
+
+/// A record, with the times that its commit set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A task.
+    Task(Box<Task>),
+    /// A lease.
+    Lease(Box<Lease>),
+    /// The sealed keyring and its version.
+    Keyring(Vec<u8>, Stamp),
+    /// A stored answer.
+    Answer(Box<Answer>),
+}
+
+/// What was answered to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// SHA-256 of the request.
+    pub request_hash: [u8; 32],
+    /// When it was committed.
+    pub origin: Origin,
+    /// What it was about, as of then.
+    pub subject: Subject<Lease>,
+}
+
+/// What an answer is about. Before the commit a lease is a [`Draft`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject<L> {
+    /// A task.
+    Task(Box<Task>),
+    /// A lease.
+    Lease(Box<L>),
+    /// A scope, by its text.
+    Scope(String),
+}
+
+/// How a request is kept from acting twice.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    /// Where its answer lies.
+    pub key: AnswerKey,
+    /// SHA-256 of the request; another one under the same key is refused.
+    pub request_hash: [u8; 32],
+    /// The answer to keep.
+    pub subject: Subject<Draft>,
+    /// How long the answer is kept; `None`: as long as the task whose `answer_key` it is.
+    pub keep_until: Option<Stamp>,
+    /// Whether a replay goes through the checks again (issue and renew) or is answered at once.
+    pub checked: bool,
+}
+
+/// A record that the decision rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// Which record.
+    pub key: RecordKey,
+    /// The version it was read in; `None`: it must not exist.
+    pub version: Option<Stamp>,
+}
+
+/// Which connections and admission a commit uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Issuing and everything else.
+    Ordinary,
+    /// Endings and quarantines, which go first.
+    Ending,
+}
+
+/// Something to write.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// A task; it is indexed under `due`, which for an ended one is when its record may be dropped, but never before the
+    /// partition's `max_exp`.
+    Task {
+        /// The record.
+        task: Box<Task>,
+        /// When the sweeper must look at it.
+        due: Stamp,
+    },
+    /// A lease; kept until its expiry and then some.
+    Lease(Box<Draft>),
+    /// The sealed keyring.
+    Keyring(Vec<u8>),
+    /// A public key, claimed for one task of a tree. Another task's claim refuses the commit.
+    ProvedKey {
+        /// SHA-256 of root task id and SubjectPublicKeyInfo, each behind its length.
+        key: [u8; 32],
+        /// Whose it is.
+        task: TaskId,
+        /// How long the claim stands.
+        keep_until: Stamp,
+    },
+    /// Removes a task's record, its place in the indexes and the stored answer of its begin.
+    DropTask {
+        /// Which.
+        task: TaskId,
+        /// Its `answer_key`.
+        answer_key: AnswerKey,
+    },
+}
+
+/// What the commit needs to compute a credential's times.
+#[derive(Clone, Debug)]
+pub struct IssueTimes {
+    /// The limits, and the minimum.
+    pub limits: Limits,
+    /// SHA-256 of task, principal and audience, each behind its length: where first issue is kept.
+    pub ceiling_key: [u8; 32],
+    /// When the ceiling's record may be dropped at the earliest.
+    pub ceiling_keep_until: Stamp,
+    /// Origin of the lease's first credential; `None` if this is it.
+    pub lease_origin: Option<Origin>,
+}
+
+/// A decision, and all that it rests on.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// Where.
+    pub partition: Partition,
+    /// How urgently.
+    pub lane: Lane,
+    /// Kept from acting twice; `None` for what the broker does by itself.
+    pub replay: Option<Replay>,
+    /// Records that must stand in these versions.
+    pub guards: Vec<Guard>,
+    /// The commit's stamp must lie before it, else [`Denial::Overdue`].
+    pub before: Option<Stamp>,
+    /// The commit's stamp is at least this.
+    pub at_least: Stamp,
+    /// Scopes none of which may be blocked.
+    pub unblocked: Vec<Reach>,
+    /// Scopes none of whose watermarks may have reached the origin.
+    pub unmarked: Option<(Vec<Reach>, Origin)>,
+    /// A lease that must not be over.
+    pub unrevoked: Option<LeaseId>,
+    /// Set when a credential is issued.
+    pub times: Option<IssueTimes>,
+    /// What to write.
+    pub writes: Vec<Write>,
+    /// What to kill or block.
+    pub entries: Vec<Entry>,
+    /// What to announce.
+    pub event: Option<Event>,
+}
+
+/// What became of a commit.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It is written.
+    Done(Receipt),
+    /// The same request was answered before; this is what was said. Nothing was written but the answer's touch.
+    Replayed(Box<Answer>),
+    /// Records had moved on; nothing was written. The guarded records as they stand.
+    Stale(Vec<(RecordKey, Option<Record>)>),
+    /// Nothing was written, and nothing will be however often it is tried.
+    Denied(Denial),
+}
+
+/// The times that a commit set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The commit itself.
+    pub origin: Origin,
+    /// Of a credential.
+    pub credential: Option<CredentialTimes>,
+}
+
+/// The times of a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CredentialTimes {
+    /// First issue for task, principal and audience.
+    pub first_issue: Stamp,
+    /// The lease's first credential.
+    pub lease_origin: Origin,
+    /// When it ends, and why then.
+    pub expiry: Expiry,
+}
+
+/// Why a commit was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The request id was used for another request.
+    RequestIdReused,
+    /// Its time had come: sweep and decide again.
+    Overdue,
+    /// A scope is blocked, or a watermark reaches the lease's origin.
+    Quarantined,
+    /// The lease was released or revoked.
+    LeaseOver,
+    /// The key belongs to another task of the tree.
+    KeyClaimed,
+    /// Less than the minimum is left.
+    TooShort {
+        /// The limit that won.
+        clamp: Clamp,
+        /// What would be left.
+        seconds: u64,
+    },
+}
+
+impl Commit {
+    /// A commit that rests on nothing and writes nothing yet.
+    pub fn new(partition: Partition, lane: Lane) -> Self {
+        Self {
+            partition,
+            lane,
+            replay: None,
+            guards: Vec::new(),
+            before: None,
+            at_least: Stamp::ZERO,
+            unblocked: Vec::new(),
+            unmarked: None,
+            unrevoked: None,
+            times: None,
+            writes: Vec::new(),
+            entries: Vec::new(),
+            event: None,
+        }
+    }
+}
