@@ -2,6 +2,7 @@
 #![allow(
     missing_docs,
     clippy::all,
+    clippy::as_conversions,
     clippy::pedantic,
     clippy::as_conversions,
     clippy::indexing_slicing,
@@ -13,6 +14,23 @@
 pub mod v1 {
     tonic::include_proto!("leasehold.v1");
 }
+
+/// Says that there is something, and not what.
+macro_rules! redact {
+    ($($message:ty),+) => {$(
+        impl std::fmt::Debug for $message {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(concat!(stringify!($message), "(…)"))
+            }
+        }
+    )+};
+}
+
+redact!(
+    v1::Credential,
+    v1::IntrospectCredentialRequest,
+    v1::introspect_credential_request::Credential
+);
 
 /// What the store keeps, `leasehold.store.v1`.
 pub mod store {

@@ -251,13 +251,9 @@ mod tests {
             "SPIFFE://prod.example/a",
             "spiffe://prod.example/ä",
         ] {
-            assert_eq!(
-                Principal::parse(text),
-                Err(PrincipalError::Spiffe).or_else(|e| {
-                    if text.starts_with(SPIFFE) { Err(e) } else { Err(PrincipalError::Scheme) }
-                }),
-                "{text}"
-            );
+            let is_spiffe = text.starts_with(SPIFFE);
+            let error = if is_spiffe { PrincipalError::Spiffe } else { PrincipalError::Scheme };
+            assert_eq!(Principal::parse(text), Err(error), "{text}");
         }
         let long = format!("spiffe://td/{}", "a".repeat(2048));
         assert_eq!(Principal::parse(&long), Err(PrincipalError::Spiffe));

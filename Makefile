@@ -1,0 +1,45 @@
+# What a person types. `.ci/run` calls the same targets, in its own order.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules
+
+BUF_VERSION := 1.75.0
+BUF := target/buf/node_modules/.bin/buf
+
+.PHONY: help test lint clippy-installed buf-lint redis-server
+.DEFAULT_GOAL := help
+
+help: ## Lists the targets
+	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+test: redis-server ## Everything that is fast; installs redis-server on Debian if it is missing
+	cargo test --locked --all-features
+
+lint: clippy-installed buf-lint ## Formatting, clippy with warnings denied, the contract's names
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets --all-features -- --deny warnings
+	cargo clippy --locked --lib --no-default-features --features verifier -- --deny warnings
+	@# tests/integration/supply_chain.rs holds deny.toml's bans and licences everywhere; the tool adds the advisories.
+	if command -v cargo-deny >/dev/null; then cargo deny --all-features check; fi
+
+clippy-installed:
+	@cargo fmt --version >/dev/null && cargo clippy --version >/dev/null \
+	    || rustup component add clippy rustfmt
+
+buf-lint: $(BUF)
+	cd proto && ../$(BUF) lint
+
+$(BUF):
+	@command -v npm >/dev/null || { echo 'linting the contract needs npm, to install buf' >&2; exit 1; }
+	npm install --no-save --no-audit --no-fund --ignore-scripts --prefix target/buf @bufbuild/buf@$(BUF_VERSION)
+	@touch $@
+
+# Tests start their own server; this is only about the program being there.
+redis-server:
+	@if command -v redis-server >/dev/null; then exit 0; fi; \
+	command -v apt-get >/dev/null \
+	    || { echo 'the tests start `redis-server`: install Redis 7.0 or later' >&2; exit 1; }; \
+	as_root=; if [ "$$(id -u)" -ne 0 ]; then as_root=sudo; fi; \
+	$$as_root apt-get update -qq; \
+	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server

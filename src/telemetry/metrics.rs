@@ -1,0 +1,166 @@
+//! What is counted and timed, and its Prometheus text.
+//!
+//! One recorder serves the whole process; brokers that share a process share its numbers. Labels are `&'static str`, so
+//! that no id can become one.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+
+/// RPCs and HTTP requests answered, by `call` and `code`.
+pub const CALLS: &str = "leasehold_calls_total";
+/// Seconds from a request's headers to its answer, by `call`.
+pub const CALL_SECONDS: &str = "leasehold_call_seconds";
+/// Requests refused, by the stable `reason` of the answer's `ErrorInfo`.
+pub const REFUSALS: &str = "leasehold_refusals_total";
+/// Credentials minted, by `kind` and by `verb`: `issue` or `renew`.
+pub const CREDENTIALS: &str = "leasehold_credentials_total";
+/// Tasks ended, by their final `state`.
+pub const TASKS_ENDED: &str = "leasehold_tasks_ended_total";
+/// Commits that the store answered, by `command` and `outcome`: `committed`, `replayed`, `stale`, `refused` or `failed`.
+pub const COMMITS: &str = "leasehold_store_commits_total";
+/// Seconds that the store took for a commit, by `command`.
+pub const COMMIT_SECONDS: &str = "leasehold_store_commit_seconds";
+/// Trust bundles, key sets and discovery documents fetched or reloaded, by `source` and `outcome`: `ok` or `failed`.
+pub const TRUST_LOADS: &str = "leasehold_trust_loads_total";
+
+const COUNTERS: [(&str, &str); 6] = [
+    (CALLS, "RPCs and HTTP requests answered"),
+    (REFUSALS, "Requests refused, by stable reason"),
+    (CREDENTIALS, "Credentials minted"),
+    (TASKS_ENDED, "Tasks ended, by final state"),
+    (COMMITS, "Commits that the store answered"),
+    (TRUST_LOADS, "Trust bundles, key sets and discovery documents loaded"),
+];
+
+const HISTOGRAMS: [(&str, &str); 2] = [
+    (CALL_SECONDS, "Time from a request's headers to its answer"),
+    (COMMIT_SECONDS, "Time that the store took for a commit"),
+];
+
+/// Upper bounds of the histograms' buckets, in seconds: a commit in memory to a call that times out.
+const BUCKETS: [f64; 14] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// Why the numbers could not be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MetricsError {
+    /// The process has a recorder of somebody else's, which our numbers would go to.
+    #[error("this process already records metrics elsewhere: install Leasehold's recorder first")]
+    AlreadyInstalled,
+    /// The bucket bounds are not usable.
+    #[error("the histograms' buckets are not usable")]
+    Buckets,
+}
+
+/// The process's numbers. Cheap to clone; every clone shows the same.
+#[derive(Clone, Debug)]
+pub struct Handle(PrometheusHandle);
+
+impl Handle {
+    /// All numbers in Prometheus' text format, version 0.0.4.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Folds recorded times into their buckets. Call it every few seconds: between two calls, or scrapes, every single
+    /// time is kept.
+    pub fn fold(&self) {
+        self.0.run_upkeep();
+    }
+}
+
+/// The process's recorder, installed by the first call; every later call gives the same one.
+pub fn install() -> Result<Handle, MetricsError> {
+    static INSTALLED: OnceLock<Result<Handle, MetricsError>> = OnceLock::new();
+    INSTALLED.get_or_init(first_install).clone()
+}
+
+fn first_install() -> Result<Handle, MetricsError> {
+    let buckets = |_: BuildError| MetricsError::Buckets;
+    let builder = PrometheusBuilder::new().set_buckets(&BUCKETS).map_err(buckets)?;
+    let recorder = builder.build_recorder();
+    let handle = Handle(recorder.handle());
+    metrics::set_global_recorder(recorder).map_err(|_| MetricsError::AlreadyInstalled)?;
+    for (name, meaning) in COUNTERS {
+        describe_counter!(name, meaning);
+    }
+    for (name, meaning) in HISTOGRAMS {
+        describe_histogram!(name, Unit::Seconds, meaning);
+    }
+    Ok(handle)
+}
+
+/// An RPC (`IssueCredential`) or HTTP route (`/oauth2/introspect`) was answered with `code` after `elapsed`.
+pub fn call_answered(call: &'static str, code: &'static str, elapsed: Duration) {
+    counter!(CALLS, "call" => call, "code" => code).increment(1);
+    histogram!(CALL_SECONDS, "call" => call).record(elapsed);
+}
+
+/// A request was refused for `reason`.
+pub fn refused(reason: &'static str) {
+    counter!(REFUSALS, "reason" => reason).increment(1);
+}
+
+/// A credential was minted by `verb`.
+pub fn credential_minted(kind: &'static str, verb: &'static str) {
+    counter!(CREDENTIALS, "kind" => kind, "verb" => verb).increment(1);
+}
+
+/// A task reached its final `state`.
+pub fn task_ended(state: &'static str) {
+    counter!(TASKS_ENDED, "state" => state).increment(1);
+}
+
+/// The store answered `command` with `outcome` after `elapsed`.
+pub fn commit_answered(command: &'static str, outcome: &'static str, elapsed: Duration) {
+    counter!(COMMITS, "command" => command, "outcome" => outcome).increment(1);
+    histogram!(COMMIT_SECONDS, "command" => command).record(elapsed);
+}
+
+/// A trust bundle, key set or discovery document was loaded, or could not be.
+pub fn trust_loaded(source: &'static str, outcome: &'static str) {
+    counter!(TRUST_LOADS, "source" => source, "outcome" => outcome).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn second_broker_in_the_process_shows_the_same_numbers_as_the_first() {
+        let (first, second) = (install().unwrap(), install().unwrap());
+        refused("TEST_SHARED");
+        let line = "leasehold_refusals_total{reason=\"TEST_SHARED\"} 1";
+        assert!(first.render().contains(line), "{}", first.render());
+        assert!(second.render().contains(line));
+    }
+
+    #[test]
+    fn every_metric_is_described_and_written_under_its_own_name() {
+        let handle = install().unwrap();
+        call_answered("Test", "OK", Duration::from_millis(3));
+        refused("TEST");
+        credential_minted("test", "issue");
+        task_ended("test");
+        commit_answered("test", "committed", Duration::from_micros(300));
+        trust_loaded("test", "ok");
+        handle.fold();
+        let text = handle.render();
+        for (name, meaning) in COUNTERS {
+            assert!(text.contains(&format!("# HELP {name} {meaning}\n# TYPE {name} counter\n")));
+        }
+        for (name, meaning) in HISTOGRAMS {
+            assert!(text.contains(&format!("# HELP {name} {meaning}\n# TYPE {name} histogram\n")));
+        }
+        assert!(text.contains("leasehold_call_seconds_bucket{call=\"Test\",le=\"0.0025\"} 0\n"));
+        assert!(text.contains("leasehold_call_seconds_bucket{call=\"Test\",le=\"0.005\"} 1\n"));
+        assert!(
+            text.contains(
+                "leasehold_store_commit_seconds_bucket{command=\"test\",le=\"0.0005\"} 1\n"
+            )
+        );
+    }
+}

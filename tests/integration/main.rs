@@ -1,0 +1,15 @@
+//! Every integration test, in one binary. `tests/README.md` says what each of these modules proves.
+#![allow(
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test says what it expects by failing"
+)]
+
+mod contract;
+mod supply_chain;
+mod tidy;
