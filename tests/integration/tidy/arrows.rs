@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("policy", &["domain", "identity"]),
     ("store", &["domain", "broker::seams", "telemetry"]),
     ("store::codec", &["domain", "proto"]),
+    ("store::codec_event", &["domain", "proto"]),
     ("keys", &["domain", "jose", "spiffe", "store", "broker::seams", "telemetry"]),
     ("mint", &["domain", "jose", "spiffe", "identity", "policy", "store", "keys", "broker::seams"]),
     // The verbs, and the surfaces that offer them.
@@ -86,7 +87,7 @@ fn wrong_arrows(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
     for path in &source.paths {
         let name = path.segments.join("::");
-        if path.segments.len() > 1 && !is_allowed(&name) {
+        if !is_allowed(&name) {
             found.push(at(source, path, &format!("`{own}` names `{name}`")));
         }
         let technology = TECHNOLOGY.iter().find(|technology| is_below(&name, technology));

@@ -51,6 +51,7 @@ fn arrow_against_the_table_is_seen_however_it_is_written() {
         ("src/domain/task.rs", "use crate::store::Store;"),
         ("src/domain/task.rs", "fn f() { crate::store::commit() }"),
         ("src/domain/task.rs", "use super::super::store::Store;"),
+        ("src/domain/mod.rs", "use super::*;"),
         ("src/jose/mod.rs", "fn f() { assert!(super::store::ok()) }"),
         ("src/broker/issue.rs", "use crate::{domain::id::TaskId, grpc::Status};"),
         ("src/broker/issue.rs", "use crate::store::redis::Client;"),
