@@ -2,6 +2,11 @@
 //!
 //! [`VerifiedCaller`] can be made only by a check in this module's siblings, and is what every later step demands.
 
+pub mod bundle_files;
+pub mod client_cert;
+pub mod trust_bundle;
+pub mod x509_svid;
+
 use std::collections::BTreeMap;
 
 use crate::domain::principal::{Name, Principal};

@@ -2,6 +2,7 @@
 
 use super::certificate::Certificate;
 use crate::domain::time::Stamp;
+use crate::jose::json::Object;
 
 /// The certificate of a certificate authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,11 @@ impl Authority {
     /// The certificate in DER.
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// The members of its key's JWK (RFC 7518 section 6); `None` for kinds of keys that `jose` does not know.
+    pub(super) fn public_key_members(&self) -> Option<Object> {
+        Certificate::read(&self.der).ok()?.public_key_members()
     }
 
     /// Whether `now` lies in the time of its validity.

@@ -6,9 +6,12 @@ use x509_parser::asn1_rs::{Oid, oid};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{ExtendedKeyUsage, GeneralName, KeyUsage, ParsedExtension};
 use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Version;
 
 use crate::domain::time::{Span, Stamp};
+use crate::jose::json::Object;
+use crate::jose::{self, Curve};
 
 const NO_REV_AVAIL: Oid<'static> = oid!(2.5.29.56);
 
@@ -97,10 +100,30 @@ impl<'a> Certificate<'a> {
         (Stamp::from_seconds(from), Stamp::from_seconds(last).plus(Span::from_seconds(1)))
     }
 
+    /// The members of its key's JWK, if `jose` knows the kind of key.
+    pub(super) fn public_key_members(&self) -> Option<Object> {
+        let key = match self.x509.public_key().parsed().ok()? {
+            PublicKey::EC(point) if point.data().len() == 65 => {
+                jose::PublicKey::ec(Curve::P256, point.data())
+            }
+            PublicKey::EC(point) => jose::PublicKey::ec(Curve::P384, point.data()),
+            PublicKey::RSA(key) => {
+                jose::PublicKey::rsa(unsigned(key.modulus), unsigned(key.exponent))
+            }
+            _ => return None,
+        };
+        Some(key.ok()?.required_members())
+    }
+
     fn extensions(&self) -> impl Iterator<Item = (bool, &ParsedExtension<'a>)> {
         self.x509
             .extensions()
             .iter()
             .map(|extension| (extension.critical, extension.parsed_extension()))
     }
+}
+
+/// An INTEGER's bytes without the zero that only says that it is positive.
+fn unsigned(integer: &[u8]) -> &[u8] {
+    integer.strip_prefix(&[0]).unwrap_or(integer)
 }

@@ -3,6 +3,7 @@
 //! Nothing here builds a chain: that a leaf keeps the rules says nothing about who signed it.
 
 pub mod authority;
+pub mod bundle;
 mod certificate;
 pub mod id;
 pub mod leaf;

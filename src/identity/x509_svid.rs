@@ -1,0 +1,170 @@
+//! Callers with a client certificate, an X.509-SVID: checked at the handshake, and again at every call.
+//!
+//! ```text
+//!  chain ── leaf rules ──▶ SPIFFE ID ── its own trust domain's roots ──▶ chain ──▶ VerifiedCaller
+//! ```
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use ring::digest::{SHA256, digest};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+
+use super::trust_bundle::{TrustBundle, TrustBundles};
+use super::{Proof, VerifiedCaller};
+use crate::domain::time::Stamp;
+use crate::spiffe::authority::{Authority, AuthorityError};
+use crate::spiffe::id::TrustDomain;
+use crate::spiffe::leaf::{Leaf, LeafError};
+
+/// The most certificates that a caller may show.
+pub const MAX_CHAIN: usize = 8;
+
+/// A certificate does not prove who is calling.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum X509SvidError {
+    /// No certificate at all.
+    #[error("the caller showed no certificate")]
+    NoCertificate,
+    /// More than [`MAX_CHAIN`] certificates.
+    #[error("the caller showed more than {MAX_CHAIN} certificates")]
+    ChainTooLong,
+    /// The leaf breaks a rule (X509-SVID section 5.2).
+    #[error(transparent)]
+    Leaf(#[from] LeafError),
+    /// Another certificate of the chain is no authority's (X509-SVID section 4).
+    #[error("a certificate above the leaf: {0}")]
+    Intermediate(AuthorityError),
+    /// The configuration does not trust the leaf's trust domain.
+    #[error("trust domain `{0}` is not trusted here; add it under `[[trust.spiffe]]`")]
+    UnknownTrustDomain(TrustDomain),
+    /// The chain does not lead to a valid root of the leaf's own trust domain (X509-SVID section 5.1).
+    #[error("the certificate does not lead to a root of trust domain `{0}`: {1}")]
+    Untrusted(TrustDomain, webpki::Error),
+    /// A certificate of the chain has expired since it was verified.
+    #[error("the certificate, or one above it, has expired; rotate it and connect again")]
+    Expired,
+}
+
+/// Verifies a chain, leaf first, against the roots of the leaf's own trust domain.
+///
+/// # Errors
+/// [`X509SvidError`] names the first rule that it breaks.
+pub fn verify(
+    chain: &[CertificateDer<'_>],
+    bundles: &TrustBundles,
+    now: Stamp,
+) -> Result<VerifiedCaller, X509SvidError> {
+    verify_against(chain, bundles, now).map(|verified| verified.caller)
+}
+
+/// The client certificate of one connection. What was verified stays so until the bundle changes or time runs out.
+#[derive(Debug)]
+pub struct PeerSvid {
+    chain: Vec<CertificateDer<'static>>,
+    verified: ArcSwapOption<Verified>,
+}
+
+/// A caller, and the bundle that vouched for it.
+#[derive(Debug)]
+struct Verified {
+    caller: VerifiedCaller,
+    trust_domain: TrustDomain,
+    bundle: Arc<TrustBundle>,
+}
+
+impl PeerSvid {
+    /// The chain of a connection whose handshake proved that the peer has the leaf's key.
+    pub fn new(chain: Vec<CertificateDer<'static>>) -> Self {
+        Self { chain, verified: ArcSwapOption::empty() }
+    }
+
+    /// Who is calling, now. Builds the chain only the first time, and when the bundle has changed since.
+    ///
+    /// # Errors
+    /// [`X509SvidError`] if the certificate does not, or no longer, prove an identity.
+    pub fn recheck(
+        &self,
+        bundles: &TrustBundles,
+        now: Stamp,
+    ) -> Result<VerifiedCaller, X509SvidError> {
+        if let Some(held) = self.verified.load().as_ref() {
+            let bundle = bundles.get(&held.trust_domain);
+            if bundle.is_some_and(|bundle| Arc::ptr_eq(bundle, &held.bundle)) {
+                return if now < held.caller.expires() {
+                    Ok(held.caller.clone())
+                } else {
+                    Err(X509SvidError::Expired)
+                };
+            }
+        }
+        let verified = verify_against(&self.chain, bundles, now)?;
+        let caller = verified.caller.clone();
+        self.verified.store(Some(Arc::new(verified)));
+        Ok(caller)
+    }
+}
+
+fn verify_against(
+    chain: &[CertificateDer<'_>],
+    bundles: &TrustBundles,
+    now: Stamp,
+) -> Result<Verified, X509SvidError> {
+    let (first, intermediates) = chain.split_first().ok_or(X509SvidError::NoCertificate)?;
+    if chain.len() > MAX_CHAIN {
+        return Err(X509SvidError::ChainTooLong);
+    }
+    let leaf = Leaf::check(first, now)?;
+    for der in intermediates {
+        Authority::check(der).map_err(X509SvidError::Intermediate)?;
+    }
+    // INVARIANT (roots by trust domain): nothing but the leaf's own trust domain chooses its roots.
+    let trust_domain = leaf.id().trust_domain().clone();
+    let bundle = bundles.get(&trust_domain).cloned();
+    let bundle = bundle.ok_or_else(|| X509SvidError::UnknownTrustDomain(trust_domain.clone()))?;
+    let path_expires = build_path(first, intermediates, &bundle, now)
+        .map_err(|fault| X509SvidError::Untrusted(trust_domain.clone(), fault))?;
+    let mut thumbprint = [0; 32];
+    thumbprint.copy_from_slice(digest(&SHA256, first).as_ref());
+    let caller = VerifiedCaller {
+        principal: leaf.id().principal().clone(),
+        instance: leaf.id().to_string(),
+        expires: leaf.expires().min(path_expires),
+        proof: Proof::Certificate { thumbprint },
+    };
+    Ok(Verified { caller, trust_domain, bundle })
+}
+
+/// Builds a path to a root, and answers when the first certificate above the leaf on it expires.
+fn build_path(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    bundle: &TrustBundle,
+    now: Stamp,
+) -> Result<Stamp, webpki::Error> {
+    let anchors = bundle.anchors(now);
+    let leaf = EndEntityCert::try_from(leaf)?;
+    let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+    let path = leaf.verify_for_usage(
+        algorithms.all,
+        &anchors,
+        intermediates,
+        UnixTime::since_unix_epoch(std::time::Duration::from_micros(now.micros())),
+        KeyUsage::client_auth(),
+        None,
+        None,
+    )?;
+    expiry(&path, bundle, now).ok_or(webpki::Error::UnknownIssuer)
+}
+
+fn expiry(path: &VerifiedPath<'_>, bundle: &TrustBundle, now: Stamp) -> Option<Stamp> {
+    let root = bundle.expiry(path.anchor(), now)?;
+    path.intermediate_certificates().try_fold(root, |earliest, certificate| {
+        let authority = Authority::check(&certificate.der()).ok()?;
+        Some(earliest.min(authority.expires()))
+    })
+}
+
+#[cfg(test)]
+mod tests;

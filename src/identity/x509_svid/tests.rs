@@ -1,0 +1,173 @@
+//! Who vouches for whom, until when, and what changes while a connection is open.
+
+use super::*;
+use crate::broker::seams::Clock;
+use crate::domain::time::Span;
+use crate::spiffe::bundle::Bundle;
+use crate::testing::ca::{Defect, Issued, TestAuthority};
+use crate::testing::clock::TestClock;
+
+const AGENT: &str = "spiffe://prod.example/agents/a";
+const MINUTE: Span = Span::from_seconds(60);
+
+fn domain(name: &str) -> TrustDomain {
+    TrustDomain::parse(name).unwrap()
+}
+
+fn bundle(roots: &[&TestAuthority]) -> TrustBundle {
+    let authorities = roots.iter().map(|root| Authority::check(root.der()).unwrap());
+    TrustBundle::of(&Bundle::of_authorities(authorities.collect())).unwrap()
+}
+
+fn trusting(domains: &[(&str, &[&TestAuthority])]) -> TrustBundles {
+    let bundles = domains.iter().map(|(name, roots)| (domain(name), bundle(roots)));
+    TrustBundles::new(&domain("leasehold.example"), bundles).unwrap()
+}
+
+fn untrusted(issued: &Issued, bundles: &TrustBundles, now: Stamp) -> webpki::Error {
+    match verify(&issued.chain, bundles, now) {
+        Err(X509SvidError::Untrusted(_, fault)) => fault,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_svid_under_its_own_root_names_its_caller() {
+    let (root, now) = (TestAuthority::root("root"), TestClock::default().now());
+    let issued = root.svid(AGENT, now, now.plus(MINUTE));
+    let caller = verify(&issued.chain, &trusting(&[("prod.example", &[&root])]), now).unwrap();
+    assert_eq!(caller.principal().as_str(), AGENT);
+    assert_eq!(caller.instance(), AGENT);
+    assert_eq!(caller.expires(), now.plus(MINUTE).plus(Span::from_seconds(1)));
+    let thumbprint = digest(&SHA256, issued.leaf());
+    assert_eq!(caller.certificate_thumbprint().unwrap().as_slice(), thumbprint.as_ref());
+}
+
+#[test]
+fn class_8_roots_of_one_trust_domain_do_not_vouch_for_another() {
+    // One name for both roots, so that nothing but the choice of roots and the signature tells them apart.
+    let (prod, test) = (TestAuthority::root("root"), TestAuthority::root("root"));
+    let now = TestClock::default().now();
+    let bundles = trusting(&[("prod.example", &[&prod]), ("test.example", &[&test])]);
+    let swapped = test.svid(AGENT, now, now.plus(MINUTE));
+    let invalid = webpki::Error::InvalidSignatureForPublicKey;
+    assert_eq!(untrusted(&swapped, &bundles, now), invalid);
+    let home = test.svid("spiffe://test.example/a", now, now.plus(MINUTE));
+    assert!(verify(&home.chain, &bundles, now).is_ok());
+}
+
+#[test]
+fn class_12_a_trust_domain_that_is_not_configured_is_refused() {
+    let (root, now) = (TestAuthority::root("root"), TestClock::default().now());
+    let bundles = trusting(&[("prod.example", &[&root])]);
+    for name in ["other.example", "prod.example.", "leasehold.example"] {
+        let issued = root.svid(&format!("spiffe://{name}/a"), now, now.plus(MINUTE));
+        let refusal = X509SvidError::UnknownTrustDomain(domain(name));
+        assert_eq!(verify(&issued.chain, &bundles, now).unwrap_err(), refusal);
+    }
+}
+
+#[test]
+fn an_empty_bundle_trusts_nothing() {
+    let (root, now) = (TestAuthority::root("root"), TestClock::default().now());
+    let issued = root.svid(AGENT, now, now.plus(MINUTE));
+    let bundles = trusting(&[("prod.example", &[])]);
+    assert_eq!(untrusted(&issued, &bundles, now), webpki::Error::UnknownIssuer);
+}
+
+#[test]
+fn class_13_no_defective_leaf_names_a_caller() {
+    let (root, now) = (TestAuthority::root("root"), TestClock::default().now());
+    let bundles = trusting(&[("prod.example", &[&root])]);
+    for defect in Defect::ALL {
+        let issued = root.defective(defect, "prod.example", now);
+        let refusal = verify(&issued.chain, &bundles, now).unwrap_err();
+        assert!(matches!(refusal, X509SvidError::Leaf(_)), "{defect:?}: {refusal}");
+    }
+    assert_eq!(verify(&[], &bundles, now).unwrap_err(), X509SvidError::NoCertificate);
+    let long = vec![root.der().clone(); MAX_CHAIN + 1];
+    assert_eq!(verify(&long, &bundles, now).unwrap_err(), X509SvidError::ChainTooLong);
+}
+
+#[test]
+fn class_8_a_workload_does_not_vouch_for_another() {
+    let (root, now) = (TestAuthority::root("root"), TestClock::default().now());
+    let bundles = trusting(&[("prod.example", &[&root])]);
+    let mallory = root.svid("spiffe://prod.example/mallory", now, now.plus(MINUTE));
+    let forged = root.svid(AGENT, now, now.plus(MINUTE));
+    let chain = [forged.leaf().clone(), mallory.leaf().clone()];
+    let refusal = verify(&chain, &bundles, now).unwrap_err();
+    assert_eq!(refusal, X509SvidError::Intermediate(AuthorityError::NotAuthority));
+    let marked = root.intermediate_with_no_rev_avail();
+    let below = marked.svid(AGENT, now, now.plus(MINUTE));
+    let refusal = verify(&below.chain, &bundles, now).unwrap_err();
+    assert_eq!(refusal, X509SvidError::Intermediate(AuthorityError::NoRevAvail));
+}
+
+#[test]
+fn the_caller_expires_with_the_first_certificate_of_its_path() {
+    let now = TestClock::default().now();
+    let [soon, later] = [now.plus(MINUTE), now.plus(MINUTE.times(2))];
+    let first_after = |stamp: Stamp| stamp.plus(Span::from_seconds(1));
+    let expires = |root: &TestAuthority, issued: &Issued| {
+        let bundles = trusting(&[("prod.example", &[root])]);
+        verify(&issued.chain, &bundles, now).unwrap().expires()
+    };
+    let root = TestAuthority::root("root");
+    let intermediate = root.intermediate("intermediate", now, soon);
+    assert_eq!(expires(&root, &intermediate.svid(AGENT, now, later)), first_after(soon));
+    let brief = TestAuthority::root_valid("brief", now, soon);
+    assert_eq!(expires(&brief, &brief.svid(AGENT, now, later)), first_after(soon));
+    // An unneeded certificate changes nothing.
+    let mut chain = root.svid(AGENT, now, later).chain;
+    chain.push(intermediate.der().clone());
+    let bundles = trusting(&[("prod.example", &[&root])]);
+    assert_eq!(verify(&chain, &bundles, now).unwrap().expires(), first_after(later));
+}
+
+#[test]
+fn expired_roots_and_intermediates_vouch_for_nobody() {
+    let now = TestClock::default().now();
+    let past = now.minus(MINUTE);
+    let root = TestAuthority::root_valid("root", past.minus(MINUTE), past);
+    let issued = root.svid(AGENT, now, now.plus(MINUTE));
+    let bundles = trusting(&[("prod.example", &[&root])]);
+    assert_eq!(untrusted(&issued, &bundles, now), webpki::Error::UnknownIssuer);
+    let root = TestAuthority::root("root");
+    let issued = root.intermediate("old", past.minus(MINUTE), past).svid(AGENT, past, now);
+    let bundles = trusting(&[("prod.example", &[&root])]);
+    assert!(matches!(untrusted(&issued, &bundles, now), webpki::Error::CertExpired { .. }));
+}
+
+#[test]
+fn class_9_a_svid_that_expires_on_an_open_connection_is_refused_at_the_next_call() {
+    let (root, clock) = (TestAuthority::root("root"), TestClock::default());
+    let bundles = trusting(&[("prod.example", &[&root])]);
+    let issued = root.svid(AGENT, clock.now(), clock.now().plus(MINUTE));
+    let peer = PeerSvid::new(issued.chain);
+    peer.recheck(&bundles, clock.now()).unwrap();
+    clock.forward(MINUTE);
+    peer.recheck(&bundles, clock.now()).unwrap();
+    clock.forward(Span::from_seconds(1));
+    assert_eq!(peer.recheck(&bundles, clock.now()).unwrap_err(), X509SvidError::Expired);
+}
+
+#[test]
+fn class_9_a_bundle_that_changes_under_an_open_connection_decides_at_the_next_call() {
+    let (root, next, now) =
+        (TestAuthority::root("root"), TestAuthority::root("next"), TestClock::default().now());
+    let peer = PeerSvid::new(root.svid(AGENT, now, now.plus(MINUTE)).chain);
+    let bundles = trusting(&[("prod.example", &[&root]), ("test.example", &[&next])]);
+    peer.recheck(&bundles, now).unwrap();
+    let prod = domain("prod.example");
+    let rotated = bundles.clone().with(&prod, bundle(&[&root, &next]));
+    peer.recheck(&rotated, now).unwrap();
+    for withdrawn in [bundle(&[&next]), bundle(&[])] {
+        let withdrawn = rotated.clone().with(&prod, withdrawn);
+        let refusal = peer.recheck(&withdrawn, now).unwrap_err();
+        assert!(matches!(refusal, X509SvidError::Untrusted(..)), "{refusal}");
+    }
+    let removed = trusting(&[("test.example", &[&root])]);
+    let refusal = peer.recheck(&removed, now).unwrap_err();
+    assert_eq!(refusal, X509SvidError::UnknownTrustDomain(prod));
+}
