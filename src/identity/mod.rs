@@ -4,6 +4,7 @@
 
 pub mod bundle_files;
 pub mod client_cert;
+pub mod peer;
 pub mod trust_bundle;
 pub mod x509_svid;
 

@@ -1,4 +1,4 @@
-//! Callers with a client certificate, an X.509-SVID: checked at the handshake, and again at every call.
+//! Callers with a client certificate, an X.509-SVID. Nothing is remembered here: see [`super::peer`] for that.
 //!
 //! ```text
 //!  chain ── leaf rules ──▶ SPIFFE ID ── its own trust domain's roots ──▶ chain ──▶ VerifiedCaller
@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
@@ -59,54 +58,15 @@ pub fn verify(
     verify_against(chain, bundles, now).map(|verified| verified.caller)
 }
 
-/// The client certificate of one connection. What was verified stays so until the bundle changes or time runs out.
-#[derive(Debug)]
-pub struct PeerSvid {
-    chain: Vec<CertificateDer<'static>>,
-    verified: ArcSwapOption<Verified>,
-}
-
 /// A caller, and the bundle that vouched for it.
 #[derive(Debug)]
-struct Verified {
-    caller: VerifiedCaller,
-    trust_domain: TrustDomain,
-    bundle: Arc<TrustBundle>,
+pub(super) struct Verified {
+    pub(super) caller: VerifiedCaller,
+    pub(super) trust_domain: TrustDomain,
+    pub(super) bundle: Arc<TrustBundle>,
 }
 
-impl PeerSvid {
-    /// The chain of a connection whose handshake proved that the peer has the leaf's key.
-    pub fn new(chain: Vec<CertificateDer<'static>>) -> Self {
-        Self { chain, verified: ArcSwapOption::empty() }
-    }
-
-    /// Who is calling, now. Builds the chain only the first time, and when the bundle has changed since.
-    ///
-    /// # Errors
-    /// [`X509SvidError`] if the certificate does not, or no longer, prove an identity.
-    pub fn recheck(
-        &self,
-        bundles: &TrustBundles,
-        now: Stamp,
-    ) -> Result<VerifiedCaller, X509SvidError> {
-        if let Some(held) = self.verified.load().as_ref() {
-            let bundle = bundles.get(&held.trust_domain);
-            if bundle.is_some_and(|bundle| Arc::ptr_eq(bundle, &held.bundle)) {
-                return if now < held.caller.expires() {
-                    Ok(held.caller.clone())
-                } else {
-                    Err(X509SvidError::Expired)
-                };
-            }
-        }
-        let verified = verify_against(&self.chain, bundles, now)?;
-        let caller = verified.caller.clone();
-        self.verified.store(Some(Arc::new(verified)));
-        Ok(caller)
-    }
-}
-
-fn verify_against(
+pub(super) fn verify_against(
     chain: &[CertificateDer<'_>],
     bundles: &TrustBundles,
     now: Stamp,

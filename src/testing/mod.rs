@@ -9,3 +9,4 @@
 pub mod ca;
 pub mod clock;
 pub mod entropy;
+pub mod trust;

@@ -1,27 +1,17 @@
-//! Who vouches for whom, until when, and what changes while a connection is open.
+//! Who vouches for whom, and until when.
 
 use super::*;
 use crate::broker::seams::Clock;
 use crate::domain::time::Span;
-use crate::spiffe::bundle::Bundle;
 use crate::testing::ca::{Defect, Issued, TestAuthority};
 use crate::testing::clock::TestClock;
+use crate::testing::trust::trusting;
 
 const AGENT: &str = "spiffe://prod.example/agents/a";
 const MINUTE: Span = Span::from_seconds(60);
 
 fn domain(name: &str) -> TrustDomain {
     TrustDomain::parse(name).unwrap()
-}
-
-fn bundle(roots: &[&TestAuthority]) -> TrustBundle {
-    let authorities = roots.iter().map(|root| Authority::check(root.der()).unwrap());
-    TrustBundle::of(&Bundle::of_authorities(authorities.collect())).unwrap()
-}
-
-fn trusting(domains: &[(&str, &[&TestAuthority])]) -> TrustBundles {
-    let bundles = domains.iter().map(|(name, roots)| (domain(name), bundle(roots)));
-    TrustBundles::new(&domain("leasehold.example"), bundles).unwrap()
 }
 
 fn untrusted(issued: &Issued, bundles: &TrustBundles, now: Stamp) -> webpki::Error {
@@ -137,37 +127,4 @@ fn expired_roots_and_intermediates_vouch_for_nobody() {
     let issued = root.intermediate("old", past.minus(MINUTE), past).svid(AGENT, past, now);
     let bundles = trusting(&[("prod.example", &[&root])]);
     assert!(matches!(untrusted(&issued, &bundles, now), webpki::Error::CertExpired { .. }));
-}
-
-#[test]
-fn class_9_a_svid_that_expires_on_an_open_connection_is_refused_at_the_next_call() {
-    let (root, clock) = (TestAuthority::root("root"), TestClock::default());
-    let bundles = trusting(&[("prod.example", &[&root])]);
-    let issued = root.svid(AGENT, clock.now(), clock.now().plus(MINUTE));
-    let peer = PeerSvid::new(issued.chain);
-    peer.recheck(&bundles, clock.now()).unwrap();
-    clock.forward(MINUTE);
-    peer.recheck(&bundles, clock.now()).unwrap();
-    clock.forward(Span::from_seconds(1));
-    assert_eq!(peer.recheck(&bundles, clock.now()).unwrap_err(), X509SvidError::Expired);
-}
-
-#[test]
-fn class_9_a_bundle_that_changes_under_an_open_connection_decides_at_the_next_call() {
-    let (root, next, now) =
-        (TestAuthority::root("root"), TestAuthority::root("next"), TestClock::default().now());
-    let peer = PeerSvid::new(root.svid(AGENT, now, now.plus(MINUTE)).chain);
-    let bundles = trusting(&[("prod.example", &[&root]), ("test.example", &[&next])]);
-    peer.recheck(&bundles, now).unwrap();
-    let prod = domain("prod.example");
-    let rotated = bundles.clone().with(&prod, bundle(&[&root, &next]));
-    peer.recheck(&rotated, now).unwrap();
-    for withdrawn in [bundle(&[&next]), bundle(&[])] {
-        let withdrawn = rotated.clone().with(&prod, withdrawn);
-        let refusal = peer.recheck(&withdrawn, now).unwrap_err();
-        assert!(matches!(refusal, X509SvidError::Untrusted(..)), "{refusal}");
-    }
-    let removed = trusting(&[("test.example", &[&root])]);
-    let refusal = peer.recheck(&removed, now).unwrap_err();
-    assert_eq!(refusal, X509SvidError::UnknownTrustDomain(prod));
 }

@@ -9,7 +9,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The rules, and the two formats that credentials come in: what a verifier is made of.
     ("domain", &[]),
     ("jose", &["domain"]),
-    ("spiffe", &["domain"]),
+    ("spiffe", &["domain", "jose"]), // a bundle is a JWK set
     ("proto", &[]),
     ("verifier", &["domain", "jose", "spiffe", "proto"]),
     // Contracts, with their implementations beside them.
