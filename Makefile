@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 BUF_VERSION := 1.75.0
 BUF := target/buf/node_modules/.bin/buf
 
-.PHONY: help test lint clippy-installed buf-lint redis-server
+.PHONY: help test lint bench soak demo clippy-installed buf-lint redis-server
 .DEFAULT_GOAL := help
 
 help: ## Lists the targets
@@ -22,6 +22,15 @@ lint: clippy-installed buf-lint ## Formatting, clippy with warnings denied, the 
 	cargo clippy --locked --lib --no-default-features --features verifier -- --deny warnings
 	@# tests/integration/supply_chain.rs holds deny.toml's bans and licences everywhere; the tool adds the advisories.
 	if command -v cargo-deny >/dev/null; then cargo deny --all-features check; fi
+
+bench: redis-server ## What the machine can do bare, and what issuing costs beside it
+	cargo bench --locked --all-features
+
+soak: redis-server ## The tests that are too long for every change: those ignored as `soak: …`
+	cargo test --locked --all-features --release -- --ignored --nocapture
+
+demo: ## The whole story in one process
+	cargo run --locked --release -- demo
 
 clippy-installed:
 	@cargo fmt --version >/dev/null && cargo clippy --version >/dev/null \
@@ -42,4 +51,5 @@ redis-server:
 	    || { echo 'the tests start `redis-server`: install Redis 7.0 or later' >&2; exit 1; }; \
 	as_root=; if [ "$$(id -u)" -ne 0 ]; then as_root=sudo; fi; \
 	$$as_root apt-get update -qq; \
-	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server
+	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	    -o DPkg::Lock::Timeout=300 redis-server
