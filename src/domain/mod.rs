@@ -3,6 +3,7 @@
 pub mod clamp;
 pub mod decide;
 pub mod event;
+pub mod execution;
 pub mod grant;
 pub mod id;
 pub mod lattice;
