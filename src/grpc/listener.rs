@@ -1,0 +1,218 @@
+//! From a listening socket to connections that tonic serves: accept, shake hands, remember who the peer is.
+//!
+//! Nothing that a peer or the system does ends the stream: a failed `accept` is tried again, a slow, broken or refused
+//! handshake costs its own connection only, and what is open at once is bounded.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::stream::{self, BoxStream, Fuse, Stream, StreamExt};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use crate::identity::peer::PeerSvid;
+
+/// How long to wait after a failed `accept`: it mostly means that file descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a listener takes on at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections, those that shake hands included. One more is closed at once.
+    pub connections: usize,
+    /// Connections that shake hands. The next ones wait in the system's queue.
+    pub handshakes: usize,
+    /// How long a handshake may take.
+    pub handshake_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 10_000, handshakes: 512, handshake_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// Who is at the other end: in the extensions of every request of the connection.
+#[derive(Clone, Debug)]
+pub struct PeerInfo {
+    /// The peer's address.
+    pub address: SocketAddr,
+    /// Its client certificate, if it showed one. Ask it again in every call.
+    pub svid: Option<Arc<PeerSvid>>,
+}
+
+/// A connection after its handshake.
+#[derive(Debug)]
+pub struct TlsConnection {
+    stream: TlsStream<TcpStream>,
+    peer: PeerInfo,
+    _open: OwnedSemaphorePermit,
+}
+
+/// Connections to a listening socket, for [`connections`].
+pub fn sockets(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> + Send {
+    stream::unfold(listener, |listener| async move {
+        let socket = listener.accept().await.map(|(socket, _)| socket);
+        Some((socket, listener))
+    })
+}
+
+/// Shakes hands with everyone who connects, side by side; ends only when `sockets` does.
+pub fn connections(
+    sockets: impl Stream<Item = io::Result<TcpStream>> + Send + 'static,
+    tls: Arc<ServerConfig>,
+    limits: Limits,
+) -> impl Stream<Item = Result<TlsConnection, Infallible>> + Send {
+    let door = Door {
+        sockets: sockets.boxed().fuse(),
+        handshakes: JoinSet::new(),
+        acceptor: TlsAcceptor::from(tls),
+        open: Arc::new(Semaphore::new(limits.connections)),
+        limits,
+        is_failing: false,
+    };
+    stream::unfold(door, |mut door| async move {
+        let connection = door.next().await?;
+        Some((Ok(connection), door))
+    })
+}
+
+struct Door {
+    sockets: Fuse<BoxStream<'static, io::Result<TcpStream>>>,
+    handshakes: JoinSet<Option<TlsConnection>>,
+    acceptor: TlsAcceptor,
+    open: Arc<Semaphore>,
+    limits: Limits,
+    is_failing: bool,
+}
+
+impl Door {
+    async fn next(&mut self) -> Option<TlsConnection> {
+        loop {
+            tokio::select! {
+                biased;
+                Some(done) = self.handshakes.join_next() => {
+                    if let Ok(Some(connection)) = done {
+                        return Some(connection);
+                    }
+                }
+                Some(socket) = self.sockets.next(),
+                    if self.handshakes.len() < self.limits.handshakes =>
+                {
+                    match socket {
+                        Ok(socket) => self.begin(socket),
+                        Err(fault) => self.pause(&fault).await,
+                    }
+                }
+                else => return None,
+            }
+        }
+    }
+
+    fn begin(&mut self, socket: TcpStream) {
+        if std::mem::take(&mut self.is_failing) {
+            tracing::info!("connections are accepted again");
+        }
+        let Ok(open) = Arc::clone(&self.open).try_acquire_owned() else {
+            tracing::debug!(
+                limit = self.limits.connections,
+                "connection closed: too many are open"
+            );
+            return;
+        };
+        let (acceptor, limit) = (self.acceptor.clone(), self.limits.handshake_timeout);
+        self.handshakes.spawn(async move {
+            match tokio::time::timeout(limit, shake_hands(acceptor, socket, open)).await {
+                Ok(Ok(connection)) => return Some(connection),
+                Ok(Err(fault)) => tracing::debug!(%fault, "handshake failed"),
+                Err(_) => tracing::debug!("handshake took too long"),
+            }
+            None
+        });
+    }
+
+    async fn pause(&mut self, fault: &io::Error) {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            tracing::error!(%fault, "connections cannot be accepted; trying on");
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+async fn shake_hands(
+    acceptor: TlsAcceptor,
+    socket: TcpStream,
+    open: OwnedSemaphorePermit,
+) -> io::Result<TlsConnection> {
+    let address = socket.peer_addr()?;
+    socket.set_nodelay(true)?;
+    let stream = acceptor.accept(socket).await?;
+    let chain = stream.get_ref().1.peer_certificates();
+    let svid = chain.map(|chain| {
+        let chain = chain.iter().map(|der| der.clone().into_owned());
+        Arc::new(PeerSvid::new(chain.collect()))
+    });
+    Ok(TlsConnection { stream, peer: PeerInfo { address, svid }, _open: open })
+}
+
+impl Connected for TlsConnection {
+    type ConnectInfo = PeerInfo;
+
+    fn connect_info(&self) -> PeerInfo {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for TlsConnection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for TlsConnection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests;

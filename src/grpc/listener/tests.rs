@@ -1,0 +1,195 @@
+//! What must not stop the listener, and whom it lets in.
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::{TlsConnector, client};
+
+use super::*;
+use crate::broker::seams::Clock;
+use crate::domain::time::Span;
+use crate::grpc::tls::{ServerIdentity, server_config};
+use crate::identity::client_cert::SvidClientVerifier;
+use crate::identity::trust_bundle::SharedBundles;
+use crate::testing::ca::{Defect, Issued, TestAuthority};
+use crate::testing::clock::TestClock;
+use crate::testing::trust::trusting;
+
+const AGENT: &str = "spiffe://prod.example/agents/a";
+
+/// A broker's door and the authority that vouches for its callers and for itself.
+struct Site {
+    root: TestAuthority,
+    clock: Arc<TestClock>,
+    bundles: SharedBundles,
+    tls: Arc<ServerConfig>,
+}
+
+impl Site {
+    fn new() -> Self {
+        let (root, clock) = (TestAuthority::root("root"), Arc::new(TestClock::default()));
+        let bundles = trusting(&[("prod.example", &[&root])]).shared();
+        let server = root.server();
+        let identity =
+            ServerIdentity::from_pem(server.chain_pem().as_bytes(), server.key_pem().as_bytes());
+        let clients = Arc::new(SvidClientVerifier::new(bundles.clone()));
+        let tls = server_config(identity.unwrap(), clients, &["h2"], clock.clone()).unwrap();
+        Self { root, clock, bundles, tls }
+    }
+
+    fn agent(&self) -> Issued {
+        let now = self.clock.now();
+        self.root.svid(AGENT, now, now.plus(Span::from_seconds(60)))
+    }
+
+    fn connector(&self, certificate: Option<&Issued>) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match certificate {
+            Some(issued) => {
+                builder.with_client_auth_cert(issued.chain.clone(), issued.key_der()).unwrap()
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        TlsConnector::from(Arc::new(config))
+    }
+}
+
+async fn bound() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+async fn connect(
+    connector: &TlsConnector,
+    address: SocketAddr,
+) -> io::Result<client::TlsStream<TcpStream>> {
+    let socket = TcpStream::connect(address).await?;
+    connector.connect(ServerName::try_from("localhost").unwrap(), socket).await
+}
+
+/// The next connection, and the client's side of it.
+async fn served(
+    incoming: &mut (impl Stream<Item = Result<TlsConnection, Infallible>> + Unpin),
+    connector: &TlsConnector,
+    address: SocketAddr,
+) -> (TlsConnection, client::TlsStream<TcpStream>) {
+    let (server, client) = tokio::join!(incoming.next(), connect(connector, address));
+    (server.unwrap().unwrap(), client.unwrap())
+}
+
+#[tokio::test]
+async fn class_15_failed_accepts_do_not_stop_the_listener() {
+    let (site, (listener, address)) = (Site::new(), bound().await);
+    let exhausted = || Err(io::Error::from_raw_os_error(24));
+    let aborted = Err(io::ErrorKind::ConnectionAborted.into());
+    let faulty = stream::iter([exhausted(), aborted, exhausted()]).chain(sockets(listener));
+    let mut incoming = Box::pin(connections(faulty, site.tls.clone(), Limits::default()));
+    let connector = site.connector(Some(&site.agent()));
+    let (server, _client) = served(&mut incoming, &connector, address).await;
+    let peer = server.connect_info();
+    let caller = peer.svid.unwrap().recheck(&site.bundles.load(), site.clock.now()).unwrap();
+    assert_eq!(caller.principal().as_str(), AGENT);
+}
+
+#[tokio::test]
+async fn class_15_peers_that_say_nothing_or_nonsense_do_not_hold_up_others() {
+    let (site, (listener, address)) = (Site::new(), bound().await);
+    let handshake_timeout = Duration::from_millis(300);
+    let limits = Limits { handshakes: 1, handshake_timeout, ..Limits::default() };
+    let mut incoming = Box::pin(connections(sockets(listener), site.tls.clone(), limits));
+    let _silent = TcpStream::connect(address).await.unwrap();
+    let mut noisy = TcpStream::connect(address).await.unwrap();
+    noisy.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let connector = site.connector(None);
+    let client = async {
+        loop {
+            if let Ok(client) = connect(&connector, address).await {
+                return client;
+            }
+        }
+    };
+    let (server, _client) = tokio::join!(incoming.next(), client);
+    assert!(server.unwrap().unwrap().connect_info().svid.is_none());
+}
+
+#[tokio::test]
+async fn class_15_a_connection_too_many_is_closed_and_room_is_used_again() {
+    let (site, (listener, address)) = (Site::new(), bound().await);
+    let limits = Limits { connections: 1, ..Limits::default() };
+    let mut incoming = Box::pin(connections(sockets(listener), site.tls.clone(), limits));
+    let connector = site.connector(None);
+    let (first, _client) = served(&mut incoming, &connector, address).await;
+    tokio::select! {
+        _ = incoming.next() => panic!("one too many was served"),
+        refused = connect(&connector, address) => assert!(refused.is_err()),
+    }
+    drop(first);
+    served(&mut incoming, &connector, address).await;
+}
+
+#[tokio::test]
+async fn class_13_a_bad_certificate_is_refused_and_never_taken_for_none() {
+    let (site, (listener, address)) = (Site::new(), bound().await);
+    let mut incoming =
+        Box::pin(connections(sockets(listener), site.tls.clone(), Limits::default()));
+    let now = site.clock.now();
+    let stranger = TestAuthority::root("root").svid(AGENT, now, now.plus(Span::from_seconds(60)));
+    let defects = [Defect::TwoUriSans, Defect::Expired, Defect::CertificateAuthority];
+    let defective = defects.map(|defect| site.root.defective(defect, "prod.example", now));
+    for bad in defective.iter().chain([&stranger]) {
+        let connector = site.connector(Some(bad));
+        let attempt = async {
+            // In TLS 1.3 a client learns only from its first read that it was refused.
+            let mut client = connect(&connector, address).await?;
+            client.read_u8().await
+        };
+        tokio::select! {
+            _ = incoming.next() => panic!("served"),
+            outcome = attempt => assert!(outcome.is_err()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn class_9_no_session_is_resumed_and_early_data_is_not_taken() {
+    let (site, (listener, address)) = (Site::new(), bound().await);
+    let mut incoming =
+        Box::pin(connections(sockets(listener), site.tls.clone(), Limits::default()));
+    // One connector: it would offer any ticket that it was given before.
+    let connector = site.connector(Some(&site.agent()));
+    for _ in 0..2 {
+        let (mut server, mut client) = served(&mut incoming, &connector, address).await;
+        server.write_u8(7).await.unwrap();
+        server.flush().await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), 7);
+        assert_eq!(client.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+    }
+    assert_eq!(site.tls.max_early_data_size, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_stops_listening() {
+    let (site, (listener, address)) = (Site::new(), bound().await);
+    let incoming = connections(sockets(listener), site.tls.clone(), Limits::default());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (_, health) = tonic_health::server::health_reporter();
+    let serving = tonic::transport::Server::builder()
+        .add_service(health)
+        .serve_with_incoming_shutdown(incoming, async { drop(stopped.await) });
+    let serving = tokio::spawn(serving);
+    let connector = site.connector(None);
+    let client = connect(&connector, address).await.unwrap();
+    assert_eq!(client.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
+    drop(client);
+    stop.send(()).unwrap();
+    serving.await.unwrap().unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}

@@ -1,0 +1,147 @@
+//! TLS of the broker's listeners: version 1.3 only, client certificates of our own checking, no resumption.
+//!
+//! Version 1.3 keeps client certificates off the open wire and has no renegotiation; every client of the last years
+//! speaks it. A resumed session would skip the check of the client's certificate (THREATS.md class 9), so no tickets
+//! are given out.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::time_provider::TimeProvider;
+use zeroize::Zeroizing;
+
+use crate::broker::seams::Clock;
+
+/// What a listener shows to those who connect: its certificate, what leads up to the root, and the key.
+#[derive(Debug)]
+pub struct ServerIdentity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+/// A listener's TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read `{}`: {fault}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// The system's reason.
+        fault: std::io::Error,
+    },
+    /// There is no certificate in PEM.
+    #[error("the server's certificate is not PEM with the leaf first")]
+    Certificate,
+    /// There is no private key in PEM.
+    #[error("the server's private key is not PEM (PKCS#8, SEC 1 or PKCS#1, not encrypted)")]
+    Key,
+    /// rustls does not take certificate and key, for example because they do not belong together.
+    #[error("the server's certificate and key: {0}")]
+    Rejected(#[from] rustls::Error),
+}
+
+impl ServerIdentity {
+    /// Reads certificate chain, leaf first, and private key from PEM files.
+    ///
+    /// # Errors
+    /// [`TlsError`] if a file cannot be read or holds something else.
+    pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let read = |path: &Path| {
+            fs::read(path).map_err(|fault| TlsError::Unreadable { path: path.to_owned(), fault })
+        };
+        Self::from_pem(&read(certificate)?, &Zeroizing::new(read(key)?))
+    }
+
+    /// Reads certificate chain, leaf first, and private key from PEM.
+    ///
+    /// # Errors
+    /// [`TlsError`] if one of them is something else.
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
+        let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(TlsError::Certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Key)?;
+        Ok(Self { chain, key })
+    }
+}
+
+/// The configuration of a listener that asks its callers for a certificate, which `clients` judges.
+///
+/// `alpn` names the protocols in order of preference: `h2` for gRPC.
+///
+/// # Errors
+/// [`TlsError::Rejected`] if certificate and key do not go together.
+pub fn server_config(
+    identity: ServerIdentity,
+    clients: Arc<dyn ClientCertVerifier>,
+    alpn: &[&str],
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(Present(clock)))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(identity.chain, identity.key)?;
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    // INVARIANT (no resumption): every connection proves its client's key.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
+
+/// The broker's clock, as rustls reads it.
+struct Present(Arc<dyn Clock>);
+
+impl TimeProvider for Present {
+    fn current_time(&self) -> Option<UnixTime> {
+        let now = Duration::from_micros(self.0.now().micros());
+        Some(UnixTime::since_unix_epoch(now))
+    }
+}
+
+impl fmt::Debug for Present {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the broker's clock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::ca::TestAuthority;
+
+    #[test]
+    fn certificate_and_key_are_what_their_names_say_or_refused() {
+        let issued = TestAuthority::root("root").server();
+        let (certificate, key) = (issued.chain_pem(), issued.key_pem());
+        let identity = |certificate: &str, key: &str| {
+            ServerIdentity::from_pem(certificate.as_bytes(), key.as_bytes())
+        };
+        assert!(identity(&certificate, &key).is_ok());
+        assert!(matches!(identity("", &key), Err(TlsError::Certificate)));
+        assert!(matches!(identity(&key, &key), Err(TlsError::Certificate)));
+        assert!(matches!(identity(&certificate, ""), Err(TlsError::Key)));
+        assert!(matches!(identity(&certificate, &certificate), Err(TlsError::Key)));
+        let gone = ServerIdentity::from_files(Path::new("/none/such"), Path::new("/none"));
+        assert!(gone.unwrap_err().to_string().starts_with("cannot read `/none/such`"));
+    }
+
+    #[test]
+    fn class_17_debug_shows_no_private_key() {
+        let issued = TestAuthority::root("root").server();
+        let pem = issued.key_pem();
+        let identity = ServerIdentity::from_pem(issued.chain_pem().as_bytes(), pem.as_bytes());
+        let identity = identity.unwrap();
+        let key = format!("{:?}", identity.key.secret_der());
+        assert!(!format!("{identity:?}").contains(key.trim_matches(['[', ']'])));
+    }
+}
