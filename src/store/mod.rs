@@ -7,6 +7,8 @@
 //! ```text
 //!  open? → replay? → versions → due? → blocks → watermarks → lease → claimed keys → expiry → write, index, entry, event, answer
 //! ```
+//!
+//! The answer to an earlier request is given at `replay?`; where it is `checked`, after the claimed keys: its times stand.
 
 pub mod codec;
 pub mod codec_event;
@@ -78,6 +80,12 @@ pub trait Upkeep: Send + Sync {
     /// What was fixed when the store was made.
     fn constants(&self) -> Constants;
 }
+
+/// So many of the newest events of a partition are never trimmed; older ones are once they are older than twice `delta_max`.
+pub const EVENTS_KEPT: u64 = 10_000;
+
+/// How long a lease's record is kept past its expiry.
+pub const LEASE_KEPT: Span = Span::from_seconds(3_600);
 
 /// What is fixed at store init.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,12 @@
 //! The parts of a commit: what it rests on, what it writes, and what comes back.
 
-use crate::domain::clamp::{Clamp, Expiry, Limits};
+use crate::domain::clamp::{Clamp, Expiry, Limits, clamp};
 use crate::domain::event::Event;
 use crate::domain::id::{LeaseId, Partition, TaskId};
 use crate::domain::lattice::Entry;
 use crate::domain::lease::{Draft, Lease};
 use crate::domain::path::Origin;
+use crate::domain::refusal::Refusal;
 use crate::domain::scope::Reach;
 use crate::domain::task::Task;
 use crate::domain::time::Stamp;
@@ -37,6 +38,18 @@ pub enum Record {
     Keyring(Vec<u8>, Stamp),
     /// A stored answer.
     Answer(Box<Answer>),
+}
+
+impl Record {
+    /// Stamp of the commit that wrote it: what a [`Guard`] names.
+    pub fn version(&self) -> Stamp {
+        match self {
+            Self::Task(task) => task.version,
+            Self::Lease(lease) => lease.origin.stamp,
+            Self::Keyring(_, version) => *version,
+            Self::Answer(answer) => answer.origin.stamp,
+        }
+    }
 }
 
 /// What was answered to a request.
@@ -138,6 +151,26 @@ pub struct IssueTimes {
     pub ceiling_keep_until: Stamp,
     /// Origin of the lease's first credential; `None` if this is it.
     pub lease_origin: Option<Origin>,
+}
+
+impl IssueTimes {
+    /// The times of a credential that is committed at `origin`.
+    ///
+    /// # Errors
+    /// [`Denial::TooShort`]; at the ceiling its seconds are zero, since nothing that the caller does gets more.
+    pub fn resolve(&self, origin: Origin, first_issue: Stamp) -> Result<CredentialTimes, Denial> {
+        let expiry = clamp(origin.stamp, first_issue, &self.limits).map_err(|refusal| {
+            let Refusal::TtlBelowMinimum { clamp, seconds, .. } = refusal else {
+                return Denial::TooShort { clamp: Clamp::LeaseCeiling, seconds: 0 };
+            };
+            Denial::TooShort { clamp, seconds }
+        })?;
+        Ok(CredentialTimes {
+            first_issue,
+            lease_origin: self.lease_origin.unwrap_or(origin),
+            expiry,
+        })
+    }
 }
 
 /// A decision, and all that it rests on.

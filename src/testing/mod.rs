@@ -10,3 +10,4 @@ pub mod ca;
 pub mod clock;
 pub mod entropy;
 pub mod trust;
+pub mod model;

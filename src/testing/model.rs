@@ -1,0 +1,392 @@
+//! A store in memory, written as plainly as possible: the yardstick of the real ones, and fast in unit tests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use crate::broker::seams::Clock;
+use crate::domain::id::{LeaseId, Partition, TaskId};
+use crate::domain::lattice::{Entry, Fence, Lattice};
+use crate::domain::lease::{Draft, Lease};
+use crate::domain::path::Origin;
+use crate::domain::task::Task;
+use crate::domain::time::{INFINITY, Stamp};
+use crate::store::codec::stamped;
+use crate::store::{
+    Answer, AnswerKey, Commit, Constants, CredentialTimes, Denial, EVENTS_KEPT, Entries, Index,
+    LEASE_KEPT, Listing, Meta, Outcome, Query, Receipt, Record, RecordKey, Recorded, Recovered,
+    Snapshot, Store, StoreError, Subject, Upkeep, Write,
+};
+
+/// Leases, tasks and revocations in memory.
+pub struct ModelStore {
+    clock: Arc<dyn Clock>,
+    constants: Constants,
+    parts: Mutex<BTreeMap<Partition, Part>>,
+}
+
+/// One partition. What is dropped by itself has the time from which on it is gone.
+#[derive(Default)]
+struct Part {
+    incarnation: Stamp,
+    stamp: Stamp,
+    max_expiry: Stamp,
+    tasks: BTreeMap<String, (Task, Stamp)>,
+    leases: BTreeMap<LeaseId, (Lease, Stamp)>,
+    keyring: Option<(Vec<u8>, Stamp)>,
+    answers: BTreeMap<AnswerKey, (Answer, Stamp)>,
+    first_issues: BTreeMap<[u8; 32], (Stamp, Stamp)>,
+    claims: BTreeMap<[u8; 32], (TaskId, Stamp)>,
+    entries: BTreeMap<String, (Entry, Stamp)>,
+    events: BTreeMap<Stamp, Recorded>,
+}
+
+impl ModelStore {
+    /// A new store in its first incarnation.
+    pub fn new(clock: Arc<dyn Clock>, constants: Constants) -> Self {
+        let store = Self { clock, constants, parts: Mutex::default() };
+        store.restart();
+        store
+    }
+
+    /// Ends the incarnation of every partition and starts another one, as a restart does.
+    pub fn restart(&self) {
+        let mut parts = self.parts.lock();
+        for partition in self.constants.partitions.all() {
+            parts.entry(partition).or_default().begin(self.clock.now());
+        }
+    }
+
+    fn part<T>(
+        &self,
+        partition: Partition,
+        f: impl FnOnce(&mut Part) -> T,
+    ) -> Result<T, StoreError> {
+        self.parts.lock().get_mut(&partition).map(f).ok_or(StoreError::NotInitialised)
+    }
+}
+
+#[async_trait]
+impl Store for ModelStore {
+    async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        let clock = self.clock.now();
+        self.part(commit.partition, |part| part.commit(commit, clock).unwrap_or_else(|no| no))
+    }
+
+    async fn read(&self, query: Query) -> Result<Snapshot, StoreError> {
+        let clock = self.clock.now();
+        self.part(query.partition, |part| part.read(&query, clock))
+    }
+
+    async fn list(&self, listing: Listing) -> Result<Vec<String>, StoreError> {
+        let clock = self.clock.now();
+        self.part(listing.partition, |part| part.list(&listing, clock))
+    }
+}
+
+#[async_trait]
+impl Upkeep for ModelStore {
+    async fn recover(&self) -> Result<Vec<Recovered>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn prune(&self, partition: Partition, now: Stamp) -> Result<(), StoreError> {
+        self.part(partition, |part| part.prune(now, self.constants))
+    }
+
+    async fn events(
+        &self,
+        partition: Partition,
+        after: Stamp,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        self.part(partition, |part| {
+            part.events.range(after.next()..).take(limit).map(|(_, event)| event.clone()).collect()
+        })
+    }
+
+    fn constants(&self) -> Constants {
+        self.constants
+    }
+}
+
+impl Part {
+    fn begin(&mut self, clock: Stamp) {
+        let old = Origin { incarnation: self.incarnation, stamp: self.stamp };
+        self.stamp = self.stamp.next().max(clock);
+        self.incarnation = self.stamp;
+        if old.incarnation != Stamp::ZERO {
+            self.merge(&Entry::End(old.incarnation, old.stamp));
+        }
+        self.merge(&Entry::End(self.incarnation, INFINITY));
+    }
+
+    /// `Err` is whatever else than done.
+    fn commit(&mut self, commit: Commit, clock: Stamp) -> Result<Outcome, Outcome> {
+        let stamp = self.stamp.next().max(clock).max(commit.at_least);
+        let origin = Origin { incarnation: self.incarnation, stamp };
+        let replayed = self.check(&commit, stamp)?;
+        if let Some(answer) = replayed {
+            return Ok(Outcome::Replayed(Box::new(answer)));
+        }
+        let credential = match &commit.times {
+            None => None,
+            Some(times) => {
+                let known = self.first_issues.get(&times.ceiling_key);
+                let known = known.filter(|(_, until)| *until > stamp);
+                let first_issue = known.map_or(stamp, |(first, _)| *first);
+                Some(times.resolve(origin, first_issue).map_err(Outcome::Denied)?)
+            }
+        };
+        self.stamp = stamp;
+        if let Some((times, issue)) = credential.zip(commit.times.as_ref()) {
+            let expires = Stamp::from_seconds(times.expiry.expires_seconds);
+            self.max_expiry = self.max_expiry.max(expires);
+            let until = self.first_issues.get(&issue.ceiling_key).map_or(Stamp::ZERO, |(_, u)| *u);
+            let until = until.max(issue.ceiling_keep_until);
+            self.first_issues.insert(issue.ceiling_key, (times.first_issue, until));
+        }
+        for write in commit.writes {
+            self.write(write, origin, credential);
+        }
+        let own = |entry: &Entry| match entry {
+            Entry::Watermark(scope, _) => Entry::Watermark(scope.clone(), origin),
+            other => other.clone(),
+        };
+        for entry in &commit.entries {
+            self.merge(&own(entry));
+        }
+        if let Some(mut event) = commit.event {
+            event.entries = event.entries.iter().map(own).collect();
+            let keep_until = self.max_expiry;
+            let recorded = Recorded { stamp, incarnation: self.incarnation, keep_until, event };
+            self.events.insert(stamp, recorded);
+        }
+        if let Some(replay) = commit.replay {
+            let subject = match replay.subject {
+                Subject::Task(task) => Subject::Task(Box::new(stamped(*task, stamp))),
+                Subject::Lease(draft) => {
+                    Subject::Lease(Box::new(lease(*draft, origin, credential)))
+                }
+                Subject::Scope(text) => Subject::Scope(text),
+            };
+            let answer = Answer { request_hash: replay.request_hash, origin, subject };
+            self.answers.insert(replay.key, (answer, replay.keep_until.unwrap_or(INFINITY)));
+        }
+        Ok(Outcome::Done(Receipt { origin, credential }))
+    }
+
+    /// Everything that can refuse but the expiry; the earlier answer, if this is a replay.
+    fn check(&self, commit: &Commit, stamp: Stamp) -> Result<Option<Answer>, Outcome> {
+        let mut replayed = None;
+        if let Some(replay) = &commit.replay
+            && let Some(Record::Answer(answer)) = self.record(RecordKey::Answer(replay.key), stamp)
+        {
+            if answer.request_hash != replay.request_hash {
+                return Err(Outcome::Denied(Denial::RequestIdReused));
+            }
+            if !replay.checked {
+                return Err(Outcome::Replayed(answer));
+            }
+            replayed = Some(*answer);
+        }
+        let now: Vec<_> =
+            commit.guards.iter().map(|g| (g.key, self.record(g.key, stamp))).collect();
+        let stands = |(guard, (_, record)): (&crate::store::Guard, &(_, Option<Record>))| {
+            record.as_ref().map(Record::version) == guard.version
+        };
+        if !commit.guards.iter().zip(&now).all(stands) {
+            return Err(Outcome::Stale(now));
+        }
+        let deny = |denial, refused| if refused { Err(Outcome::Denied(denial)) } else { Ok(()) };
+        let lattice = self.lattice(|_| true);
+        deny(Denial::Overdue, commit.before.is_some_and(|before| stamp >= before))?;
+        deny(Denial::Quarantined, lattice.blocks(&commit.unblocked))?;
+        let marked = |(reach, origin): &(Vec<_>, Origin)| lattice.reaches(reach, *origin);
+        deny(Denial::Quarantined, commit.unmarked.as_ref().is_some_and(marked))?;
+        let over = |lease| self.entries.contains_key(&name(&Entry::Lease(lease)));
+        deny(Denial::LeaseOver, commit.unrevoked.is_some_and(over))?;
+        for write in &commit.writes {
+            if let Write::ProvedKey { key, task, .. } = write
+                && let Some((owner, until)) = self.claims.get(key)
+            {
+                deny(Denial::KeyClaimed, owner != task && *until > stamp)?;
+            }
+        }
+        Ok(replayed)
+    }
+
+    fn write(&mut self, write: Write, origin: Origin, credential: Option<CredentialTimes>) {
+        match write {
+            Write::Task { task, due } => {
+                let due = if task.state.is_ended() { due.max(self.max_expiry) } else { due };
+                self.tasks.insert(task.id.to_string(), (stamped(*task, origin.stamp), due));
+            }
+            Write::Lease(draft) => {
+                let lease = lease(*draft, origin, credential);
+                let until = Stamp::from_seconds(lease.expires_seconds).plus(LEASE_KEPT);
+                self.leases.insert(lease.draft.id, (lease, until));
+            }
+            Write::Keyring(sealed) => self.keyring = Some((sealed, origin.stamp)),
+            Write::ProvedKey { key, task, keep_until } => {
+                let known = self.claims.get(&key).map_or(Stamp::ZERO, |(_, until)| *until);
+                self.claims.insert(key, (task, keep_until.max(known)));
+            }
+            Write::DropTask { task, answer_key } => {
+                self.tasks.remove(&task.to_string());
+                self.answers.remove(&answer_key);
+            }
+        }
+    }
+
+    /// An entry of the same name moves upward only, and is kept the longer.
+    fn merge(&mut self, new: &Entry) {
+        let Some((known, keep_until)) = self.entries.get_mut(&name(new)) else {
+            self.entries.insert(name(new), (new.clone(), self.max_expiry));
+            return;
+        };
+        *keep_until = self.max_expiry.max(*keep_until);
+        match (known, new) {
+            (Entry::Fence(_, known), Entry::Fence(_, new)) => {
+                let (epoch, branch) = (known.epoch.max(new.epoch), known.branch.max(new.branch));
+                *known = Fence { epoch, branch };
+            }
+            (Entry::Watermark(_, known), Entry::Watermark(_, new)) => *known = (*known).max(*new),
+            (Entry::Block(_, known), Entry::Block(_, new)) => *known = (*known).max(*new),
+            (Entry::End(_, known), Entry::End(_, new)) => *known = (*known).min(*new),
+            _ => {}
+        }
+    }
+
+    fn record(&self, key: RecordKey, now: Stamp) -> Option<Record> {
+        match key {
+            RecordKey::Task(id) => {
+                let (task, _) = self.tasks.get(&id.to_string())?;
+                Some(Record::Task(Box::new(task.clone())))
+            }
+            RecordKey::Lease(id) => {
+                let (lease, until) = self.leases.get(&id)?;
+                (*until > now).then(|| Record::Lease(Box::new(lease.clone())))
+            }
+            RecordKey::Keyring => {
+                self.keyring.clone().map(|(sealed, version)| Record::Keyring(sealed, version))
+            }
+            RecordKey::Answer(key) => {
+                let (answer, until) = self.answers.get(&key)?;
+                (*until > now).then(|| Record::Answer(Box::new(answer.clone())))
+            }
+        }
+    }
+
+    /// Ends, and the entries that are wanted.
+    fn lattice(&self, wanted: impl Fn(&Entry) -> bool) -> Lattice {
+        let mut lattice = Lattice::default();
+        let entries = self.entries.values().map(|(entry, _)| entry);
+        entries
+            .filter(|entry| matches!(entry, Entry::End(..)) || wanted(entry))
+            .for_each(|entry| lattice.merge(entry));
+        lattice
+    }
+
+    fn read(&self, query: &Query, clock: Stamp) -> Snapshot {
+        let now = clock.max(self.stamp);
+        let lattice = match &query.entries {
+            Entries::None => self.lattice(|_| false),
+            Entries::All => self.lattice(|_| true),
+            Entries::Hitting { tasks, reach, lease } => self.lattice(|entry| match entry {
+                Entry::Fence(task, _) => tasks.contains(task),
+                Entry::Watermark(scope, _) | Entry::Block(scope, _) => {
+                    reach.contains(&scope.reach())
+                }
+                Entry::Lease(over) => *lease == Some(*over),
+                Entry::End(..) => true,
+            }),
+        };
+        let blocked = self.entries.values().filter_map(|(entry, _)| match entry {
+            Entry::Block(scope, count) if count % 2 == 1 => Some(scope.to_string()),
+            _ => None,
+        });
+        Snapshot {
+            meta: Meta {
+                incarnation: self.incarnation,
+                open: true,
+                stamp: self.stamp,
+                now,
+                max_expiry: self.max_expiry,
+                floor: Stamp::ZERO,
+            },
+            records: query.records.iter().map(|key| self.record(*key, now)).collect(),
+            lattice,
+            blocked_scopes: match query.entries {
+                Entries::All => blocked.collect(),
+                Entries::None | Entries::Hitting { .. } => Vec::new(),
+            },
+        }
+    }
+
+    fn list(&self, listing: &Listing, clock: Stamp) -> Vec<String> {
+        let now = clock.max(self.stamp);
+        let mut names: Vec<String> = match listing.index {
+            Index::Tasks => self.tasks.keys().cloned().collect(),
+            Index::Leases(task) => {
+                let live = self.leases.values().filter(|(_, until)| *until > now);
+                let own = live.filter(|(lease, _)| lease.draft.path.own().task == task);
+                own.map(|(lease, _)| lease.draft.id.to_string()).collect()
+            }
+            Index::Due(until) => {
+                let due = self.tasks.iter().filter(|(_, (_, due))| *due <= until);
+                let mut due: Vec<_> = due.map(|(name, (_, due))| (*due, name.clone())).collect();
+                due.sort();
+                due.truncate(listing.limit);
+                return due.into_iter().map(|(_, name)| name).collect();
+            }
+        };
+        names.retain(|name| *name > listing.after);
+        names.truncate(listing.limit);
+        names
+    }
+
+    fn prune(&mut self, now: Stamp, constants: Constants) {
+        self.stamp = self.stamp.max(now);
+        self.leases.retain(|_, (_, until)| *until > now);
+        self.answers.retain(|_, (_, until)| *until > now);
+        self.first_issues.retain(|_, (_, until)| *until > now);
+        self.claims.retain(|_, (_, until)| *until > now);
+        self.entries.retain(|_, (entry, keep_until)| match entry {
+            Entry::Block(..) | Entry::End(_, INFINITY) => true,
+            _ => *keep_until > now,
+        });
+        let horizon = now.minus(constants.delta_max.times(2));
+        let kept = usize::try_from(EVENTS_KEPT).unwrap_or(usize::MAX);
+        while self.events.len() > kept
+            && self.events.first_key_value().is_some_and(|(stamp, _)| *stamp < horizon)
+        {
+            self.events.pop_first();
+        }
+    }
+}
+
+/// What an entry is about: one of each name.
+fn name(entry: &Entry) -> String {
+    match entry {
+        Entry::Fence(task, _) => format!("fence {task}"),
+        Entry::Watermark(scope, _) => format!("watermark {scope}"),
+        Entry::Block(scope, _) => format!("block {scope}"),
+        Entry::Lease(lease) => format!("lease {lease}"),
+        Entry::End(incarnation, _) => format!("end {incarnation}"),
+    }
+}
+
+fn lease(draft: Draft, origin: Origin, credential: Option<CredentialTimes>) -> Lease {
+    let times = credential.unwrap();
+    Lease {
+        draft,
+        origin,
+        first_origin: times.lease_origin,
+        first_issue: times.first_issue,
+        expires_seconds: times.expiry.expires_seconds,
+        clamp: times.expiry.clamp,
+    }
+}
