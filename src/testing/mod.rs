@@ -9,5 +9,5 @@
 pub mod ca;
 pub mod clock;
 pub mod entropy;
-pub mod trust;
 pub mod model;
+pub mod trust;
