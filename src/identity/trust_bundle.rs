@@ -92,16 +92,10 @@ impl TrustBundle {
         Ok(Self { roots: roots.collect::<Result<_, _>>()? })
     }
 
-    /// The roots that are valid at `now`; chain building alone would not look.
-    pub(super) fn anchors(&self, now: Stamp) -> Vec<TrustAnchor<'static>> {
+    /// The roots that are valid at `now`, at which chain building would not look, each with its expiry.
+    pub(super) fn roots_at(&self, now: Stamp) -> (Vec<TrustAnchor<'static>>, Vec<Stamp>) {
         let valid = self.roots.iter().filter(|(authority, _)| authority.is_valid_at(now));
-        valid.map(|(_, anchor)| anchor.clone()).collect()
-    }
-
-    /// When a root that is valid at `now` ends; of two with the same key and name, the later.
-    pub(super) fn expiry(&self, anchor: &TrustAnchor<'_>, now: Stamp) -> Option<Stamp> {
-        let same = self.roots.iter().filter(|(root, held)| held == anchor && root.is_valid_at(now));
-        same.map(|(authority, _)| authority.expires()).max()
+        valid.map(|(authority, anchor)| (anchor.clone(), authority.expires())).unzip()
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, UnixTime};
-use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use webpki::{EndEntityCert, KeyUsage};
 
 use super::trust_bundle::{TrustBundle, TrustBundles};
 use super::{Proof, VerifiedCaller};
@@ -96,14 +96,14 @@ pub(super) fn verify_against(
     Ok(Verified { caller, trust_domain, bundle })
 }
 
-/// Builds a path to a root, and answers when the first certificate above the leaf on it expires.
+/// Builds a path to a root that is valid `now`, and answers when the first certificate above the leaf on it expires.
 fn build_path(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
     bundle: &TrustBundle,
     now: Stamp,
 ) -> Result<Stamp, webpki::Error> {
-    let anchors = bundle.anchors(now);
+    let (anchors, expiries) = bundle.roots_at(now);
     let leaf = EndEntityCert::try_from(leaf)?;
     let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
     let path = leaf.verify_for_usage(
@@ -115,14 +115,12 @@ fn build_path(
         None,
         None,
     )?;
-    expiry(&path, bundle, now).ok_or(webpki::Error::UnknownIssuer)
-}
-
-fn expiry(path: &VerifiedPath<'_>, bundle: &TrustBundle, now: Stamp) -> Option<Stamp> {
-    let root = bundle.expiry(path.anchor(), now)?;
+    // Of two roots with one name and key, the later counts.
+    let same = anchors.iter().zip(expiries).filter(|(anchor, _)| *anchor == path.anchor());
+    let root = same.map(|(_, expires)| expires).max().ok_or(webpki::Error::UnknownIssuer)?;
     path.intermediate_certificates().try_fold(root, |earliest, certificate| {
-        let authority = Authority::check(&certificate.der()).ok()?;
-        Some(earliest.min(authority.expires()))
+        let authority = Authority::check(&certificate.der()).map_err(|_| webpki::Error::BadDer)?;
+        Ok(earliest.min(authority.expires()))
     })
 }
 

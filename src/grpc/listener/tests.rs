@@ -116,7 +116,8 @@ async fn class_15_peers_that_say_nothing_or_nonsense_do_not_hold_up_others() {
             }
         }
     };
-    let (server, _client) = tokio::join!(incoming.next(), client);
+    let both = async { tokio::join!(incoming.next(), client) };
+    let (server, _client) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
     assert!(server.unwrap().unwrap().connect_info().svid.is_none());
 }
 

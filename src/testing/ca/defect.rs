@@ -17,6 +17,8 @@ pub enum Defect {
     TwoUriSans,
     /// A SPIFFE ID and, behind it, a URI of another scheme.
     HttpUriBesideSpiffeId,
+    /// A SPIFFE ID and, behind it, a URI that is not text.
+    BrokenUriBesideSpiffeId,
     /// One URI, of scheme `http`.
     HttpUriSan,
     /// The ID of the trust domain itself.
@@ -69,10 +71,11 @@ pub enum Defect {
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::NoUriSan,
         Self::TwoUriSans,
         Self::HttpUriBesideSpiffeId,
+        Self::BrokenUriBesideSpiffeId,
         Self::HttpUriSan,
         Self::RootPath,
         Self::UpperCaseTrustDomain,
@@ -163,6 +166,10 @@ impl Defect {
             Self::HttpUriBesideSpiffeId => {
                 params.subject_alt_names = names(&[good, "http://prod.example/"]);
             }
+            Self::BrokenUriBesideSpiffeId => {
+                params.subject_alt_names.clear();
+                params.custom_extensions.push(san(true, &[good.as_bytes(), &[0xff]]));
+            }
             Self::HttpUriSan => params.subject_alt_names = names(&["http://prod.example/a"]),
             Self::RootPath => {
                 params.subject_alt_names = names(&[&format!("spiffe://{trust_domain}")]);
@@ -183,9 +190,11 @@ impl Defect {
             }
             Self::SanNotCritical => {
                 params.subject_alt_names.clear();
-                params.custom_extensions.push(san(good));
+                params.custom_extensions.push(san(false, &[good.as_bytes()]));
             }
-            Self::TwoSanExtensions => params.custom_extensions.push(san(&format!("{good}/too"))),
+            Self::TwoSanExtensions => {
+                params.custom_extensions.push(san(false, &[good.as_bytes(), b"/too"]));
+            }
             _ => {}
         }
     }
@@ -196,11 +205,15 @@ pub(super) fn no_rev_avail() -> CustomExtension {
     raw(&[2, 5, 29, 56], false, &[5, 0])
 }
 
-/// Names with one URI, not critical.
-fn san(text: &str) -> CustomExtension {
-    let length = u8::try_from(text.len()).unwrap();
-    let head = [0x30, length + 2, 0x86, length];
-    raw(&[2, 5, 29, 17], false, &[head.as_slice(), text.as_bytes()].concat())
+/// Names that are these URIs, as bytes.
+fn san(critical: bool, uris: &[&[u8]]) -> CustomExtension {
+    let names = uris.iter().flat_map(|uri| tagged(0x86, uri)).collect::<Vec<_>>();
+    raw(&[2, 5, 29, 17], critical, &tagged(0x30, &names))
+}
+
+/// A DER value of fewer than 128 bytes.
+fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
+    [&[tag, u8::try_from(content.len()).unwrap()], content].concat()
 }
 
 fn raw(oid: &[u64], critical: bool, der: &[u8]) -> CustomExtension {

@@ -27,7 +27,9 @@ fn refusal(defect: Defect) -> LeafError {
         Defect::TooLongId => SpiffeId(SpiffeIdError::TooLong),
         Defect::CertificateAuthority => Authority,
         Defect::NoRevAvailOnAuthority => NoRevAvailOnAuthority,
-        Defect::BrokenBasicConstraints | Defect::TwoSanExtensions => Malformed,
+        Defect::BrokenBasicConstraints
+        | Defect::BrokenUriBesideSpiffeId
+        | Defect::TwoSanExtensions => Malformed,
         Defect::NoKeyUsage => KeyUsageMissing,
         Defect::KeyUsageNotCritical => KeyUsageNotCritical,
         Defect::NoDigitalSignature => DigitalSignatureMissing,
