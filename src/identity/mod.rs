@@ -2,8 +2,14 @@
 //!
 //! [`VerifiedCaller`] can be made only by a check in this module's siblings, and is what every later step demands.
 
+mod address;
+mod fetch;
+mod jwks_cache;
+mod platform;
+
 pub mod bundle_files;
 pub mod client_cert;
+pub mod oidc;
 pub mod peer;
 pub mod trust_bundle;
 pub mod x509_svid;

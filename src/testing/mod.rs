@@ -9,5 +9,6 @@
 pub mod ca;
 pub mod clock;
 pub mod entropy;
+pub mod issuer;
 pub mod model;
 pub mod trust;

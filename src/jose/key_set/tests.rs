@@ -42,7 +42,13 @@ fn sound_keys_are_found_by_their_name_only() {
 #[test]
 fn class_11_a_set_with_a_symmetric_key_is_refused_whole() {
     let secret = json!({"kty": "oct", "kid": "s", "k": "AAECAw"});
-    for keys in [json!([secret]), json!([ec(), secret]), json!([with(ec(), "k", json!("AA"))])] {
+    let keyless = json!({"kty": "oct", "kid": "s"});
+    for keys in [
+        json!([keyless]),
+        json!([secret]),
+        json!([ec(), secret]),
+        json!([with(ec(), "k", json!("AA"))]),
+    ] {
         assert_eq!(parse(&json!({ "keys": keys })).unwrap_err(), KeySetError::Symmetric);
     }
 }

@@ -1,0 +1,190 @@
+//! GET of a public document, with nothing followed, nothing inflated, nothing sent along, and every length bounded.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{CACHE_CONTROL, CONTENT_ENCODING};
+use reqwest::{Client, Url};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::address::Reach;
+use crate::domain::time::Span;
+use crate::jose::MAX_SET_BYTES;
+
+/// From the first byte sent to the last received.
+const TIMEOUT: Span = Span::from_seconds(5);
+const CONNECT_TIMEOUT: Span = Span::from_seconds(3);
+
+/// A document could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Not a URL, another scheme than `https`, or with user, password or fragment.
+    #[error("`{0}` is not an https URL without user, password and fragment")]
+    Url(String),
+    /// The address, or every address of the name, is of special use.
+    #[error(
+        "`{0}` leads to an address inside this network; if its issuer is meant to be there, set `in_cluster = true`"
+    )]
+    Address(String),
+    /// The CA file is unreadable or holds no certificate.
+    #[error("the CA file `{0}` holds no certificates in PEM, or cannot be read")]
+    CaFile(String),
+    /// This machine has no root certificates.
+    #[error("no root certificates on this machine: install them, or set `ca_file`")]
+    NoRoots,
+    /// DNS, TCP, TLS or HTTP failed, or took longer than 5 seconds.
+    #[error("`{0}` cannot be fetched: {1}")]
+    Transport(String, String),
+    /// Another status than 200. Redirects are not followed.
+    #[error("`{0}` answers with status {1} where 200 is needed; redirects are not followed")]
+    Status(String, u16),
+    /// Compressed, which was not asked for.
+    #[error("`{0}` answers with a compressed document, which was not asked for")]
+    Compressed(String),
+    /// More than 512 KiB.
+    #[error("`{0}` answers with more than {MAX_SET_BYTES} bytes")]
+    TooLarge(String),
+}
+
+/// A document, and for how long its server says that it may be kept.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    pub(super) body: Vec<u8>,
+    pub(super) max_age: Option<Span>,
+}
+
+/// Fetches documents of one issuer.
+#[derive(Debug)]
+pub(super) struct Fetcher {
+    client: Client,
+    reach: Reach,
+}
+
+impl Fetcher {
+    /// A fetcher that trusts the certificates in `ca_file`, or without one this machine's.
+    pub(super) fn new(reach: Reach, ca_file: Option<&Path>) -> Result<Self, FetchError> {
+        let builder = |error: String| FetchError::Transport("https".to_owned(), error);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| builder(error.to_string()))?
+            .with_root_certificates(roots(reach, ca_file)?)
+            .with_no_client_auth();
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .https_only(reach != Reach::Loopback)
+            .http1_only()
+            .no_proxy()
+            .referer(false)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .dns_resolver(GuardedResolver(reach))
+            .connect_timeout(CONNECT_TIMEOUT.to_std())
+            .timeout(TIMEOUT.to_std())
+            .build()
+            .map_err(|error| builder(error.to_string()))?;
+        Ok(Self { client, reach })
+    }
+
+    /// Fetches one document.
+    pub(super) async fn get(&self, url: &str) -> Result<Fetched, FetchError> {
+        let target = check_url(url, self.reach)?;
+        let transport = |error: reqwest::Error| {
+            FetchError::Transport(url.to_owned(), innermost(&error.without_url()))
+        };
+        let mut response = self.client.get(target).send().await.map_err(transport)?;
+        if response.status() != reqwest::StatusCode::OK {
+            return Err(FetchError::Status(url.to_owned(), response.status().as_u16()));
+        }
+        if response.headers().contains_key(CONTENT_ENCODING) {
+            return Err(FetchError::Compressed(url.to_owned()));
+        }
+        let max_age = response.headers().get(CACHE_CONTROL);
+        let max_age = max_age.and_then(|value| value.to_str().ok()).and_then(max_age_of);
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(transport)? {
+            if body.len() + chunk.len() > MAX_SET_BYTES {
+                return Err(FetchError::TooLarge(url.to_owned()));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Fetched { body, max_age })
+    }
+}
+
+/// A URL that may be fetched; a literal address in it never reaches the resolver and is checked here.
+pub(super) fn check_url(text: &str, reach: Reach) -> Result<Url, FetchError> {
+    let wrong = || FetchError::Url(text.to_owned());
+    let url = Url::parse(text).map_err(|_| wrong())?;
+    let scheme_fits = url.scheme() == "https" || url.scheme() == "http" && reach == Reach::Loopback;
+    let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    let host = url.host_str().filter(|_| scheme_fits && bare).ok_or_else(wrong)?;
+    let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    match literal {
+        Ok(address) if !reach.admits(address) => Err(FetchError::Address(text.to_owned())),
+        _ => Ok(url),
+    }
+}
+
+/// Resolves a name to the addresses that may be connected to. The connection is made to these very addresses, so a name
+/// that changes between check and use gains nothing (DNS rebinding).
+#[derive(Debug)]
+struct GuardedResolver(Reach);
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let reach = self.0;
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let admitted: Vec<SocketAddr> =
+                found.filter(|address| reach.admits(address.ip())).collect();
+            if admitted.is_empty() {
+                return Err(FetchError::Address(name.as_str().to_owned()).into());
+            }
+            let addresses: Addrs = Box::new(admitted.into_iter());
+            Ok(addresses)
+        })
+    }
+}
+
+fn roots(reach: Reach, ca_file: Option<&Path>) -> Result<RootCertStore, FetchError> {
+    let mut roots = RootCertStore::empty();
+    let Some(path) = ca_file else {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() && reach != Reach::Loopback {
+            return Err(FetchError::NoRoots);
+        }
+        return Ok(roots);
+    };
+    let wrong = || FetchError::CaFile(path.display().to_string());
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|_| wrong())? {
+        roots.add(certificate.map_err(|_| wrong())?).map_err(|_| wrong())?;
+    }
+    if roots.is_empty() { Err(wrong()) } else { Ok(roots) }
+}
+
+/// `max-age` of a `Cache-Control` (RFC 9111 section 5.2); zero where keeping is forbidden.
+fn max_age_of(header: &str) -> Option<Span> {
+    let directives = || header.split(',').map(|directive| directive.trim().to_ascii_lowercase());
+    if directives().any(|directive| matches!(directive.as_str(), "no-store" | "no-cache")) {
+        return Some(Span::ZERO);
+    }
+    let seconds = directives().find_map(|d| d.strip_prefix("max-age=")?.parse().ok());
+    seconds.map(Span::from_seconds)
+}
+
+/// The cause at the bottom, which says what happened where the outer ones say where.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! URLs and servers that are refused before a document is read.
+
+use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+use crate::testing::ca::TestAuthority;
+
+#[test]
+fn class_22_urls_that_are_not_plain_https_are_refused() {
+    for url in [
+        "http://issuer.example",
+        "file:///etc/passwd",
+        "https://user@issuer.example",
+        "https://user:secret@issuer.example",
+        "https://issuer.example/#keys",
+        "//issuer.example",
+        "issuer.example",
+        "",
+    ] {
+        for reach in [Reach::Public, Reach::InCluster] {
+            assert!(matches!(check_url(url, reach), Err(FetchError::Url(_))), "{url}");
+        }
+    }
+}
+
+#[test]
+fn class_22_literal_addresses_are_checked_in_every_spelling() {
+    for url in [
+        "https://169.254.169.254/latest",
+        "https://127.0.0.1/",
+        "https://2130706433/",
+        "https://0x7f.1/",
+        "https://0251.0376.0251.0376/",
+        "https://[::1]/",
+        "https://[::ffff:169.254.169.254]/",
+        "https://10.0.0.1/",
+    ] {
+        assert!(matches!(check_url(url, Reach::Public), Err(FetchError::Address(_))), "{url}");
+    }
+    assert!(check_url("https://10.0.0.1/", Reach::InCluster).is_ok());
+    assert!(check_url("https://169.254.169.254/", Reach::InCluster).is_err());
+    assert!(check_url("http://127.0.0.1:1/", Reach::Loopback).is_ok());
+    assert!(check_url("http://10.0.0.1/", Reach::Loopback).is_err());
+}
+
+#[test]
+fn the_age_is_read_from_cache_control() {
+    let age = |header| max_age_of(header).map(Span::seconds);
+    assert_eq!(age("public, max-age=3600"), Some(3600));
+    assert_eq!(age("Max-Age=60"), Some(60));
+    assert_eq!(age("max-age=60, no-store"), Some(0));
+    for header in ["", "public", "max-age", "max-age=", "max-age=-1", "max-age=1e9", "s-maxage=5"] {
+        assert_eq!(age(header), None, "{header}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_trusted_by_the_configured_roots_only() {
+    let [trusted, other] = ["trusted", "other"].map(TestAuthority::root);
+    let url = serve_tls(&trusted).await;
+    let fetcher = |root: &TestAuthority| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), root.pem()).unwrap();
+        Fetcher::new(Reach::Loopback, Some(file.path())).unwrap()
+    };
+    let fetched = fetcher(&trusted).get(&url).await.unwrap();
+    assert_eq!((fetched.body.as_slice(), fetched.max_age), (&b"{}"[..], None));
+    let refused = fetcher(&other).get(&url).await.unwrap_err();
+    assert!(matches!(refused, FetchError::Transport(..)), "{refused}");
+    let machine = Fetcher::new(Reach::Loopback, None).unwrap().get(&url).await.unwrap_err();
+    assert!(matches!(machine, FetchError::Transport(..)), "{machine}");
+}
+
+#[test]
+fn a_ca_file_without_certificates_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for text in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        std::fs::write(file.path(), text).unwrap();
+        let refused = Fetcher::new(Reach::Public, Some(file.path())).unwrap_err();
+        assert!(matches!(refused, FetchError::CaFile(_)), "{refused}");
+    }
+}
+
+/// Answers every request over TLS with `{}`.
+async fn serve_tls(root: &TestAuthority) -> String {
+    let leaf = root.server();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(leaf.chain.clone(), leaf.key_der())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(socket).await else { continue };
+            let _ = stream.read(&mut [0; 1024]).await;
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+            let _ = stream.write_all(answer).await;
+        }
+    });
+    url
+}

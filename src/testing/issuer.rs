@@ -1,0 +1,139 @@
+//! An OIDC issuer on this machine, over plain HTTP, whose documents the test writes and whose fetches it counts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::domain::time::Stamp;
+use crate::jose::{KeySet, SigningKey};
+
+const DISCOVERY: &str = "/.well-known/openid-configuration";
+const JWKS: &str = "/jwks";
+
+/// A running issuer. It ends with the runtime of its test.
+#[derive(Debug)]
+pub struct TestIssuer {
+    /// Its `iss`, `http://127.0.0.1:<port>`.
+    pub url: String,
+    /// The key that it publishes at start.
+    pub key: SigningKey,
+    documents: Arc<Mutex<Documents>>,
+}
+
+#[derive(Debug, Default)]
+struct Documents {
+    answers: BTreeMap<String, Answer>,
+    fetches: BTreeMap<String, usize>,
+}
+
+/// What the server says at one path.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Header names and values.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body as it is.
+    pub body: String,
+}
+
+impl Answer {
+    /// Status 200 and a body.
+    pub fn of(body: impl ToString) -> Self {
+        Self { status: 200, headers: Vec::new(), body: body.to_string() }
+    }
+
+    /// The same with a header.
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    /// Nothing but a status.
+    pub fn status(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: String::new() }
+    }
+}
+
+impl TestIssuer {
+    /// An issuer with one key and sound documents.
+    pub async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let documents = Arc::new(Mutex::new(Documents::default()));
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&documents));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let issuer = Self { url, key: SigningKey::generate().unwrap().0, documents };
+        issuer.set_discovery(Answer::of(issuer.discovery()));
+        issuer.publish(&[&issuer.key]);
+        issuer
+    }
+
+    /// The sound discovery document.
+    pub fn discovery(&self) -> Value {
+        json!({"issuer": self.url, "jwks_uri": format!("{}{JWKS}", self.url)})
+    }
+
+    /// Answers fetches of the discovery document.
+    pub fn set_discovery(&self, answer: Answer) {
+        self.set(DISCOVERY, answer);
+    }
+
+    /// Answers fetches of the keys.
+    pub fn set_jwks(&self, answer: Answer) {
+        self.set(JWKS, answer);
+    }
+
+    /// Answers fetches of a path.
+    pub fn set(&self, path: &str, answer: Answer) {
+        self.documents.lock().answers.insert(path.to_owned(), answer);
+    }
+
+    /// Publishes these keys, to be kept for five minutes.
+    pub fn publish(&self, keys: &[&SigningKey]) {
+        let set = KeySet::of(keys.iter().map(|key| key.verifying_key().clone())).unwrap();
+        self.set_jwks(Answer::of(set.to_document()).with("cache-control", "max-age=300"));
+    }
+
+    /// How often its keys were fetched.
+    pub fn fetches(&self) -> usize {
+        self.fetches_of(JWKS)
+    }
+
+    /// How often a path was fetched.
+    pub fn fetches_of(&self, path: &str) -> usize {
+        self.documents.lock().fetches.get(path).copied().unwrap_or_default()
+    }
+
+    /// Claims of a good identity token that lives for five minutes.
+    pub fn claims(&self, subject: &str, audience: &str, now: Stamp) -> Value {
+        json!({
+            "iss": self.url, "sub": subject, "aud": audience, "jti": "1",
+            "iat": now.seconds(), "nbf": now.seconds(), "exp": now.seconds() + 300,
+        })
+    }
+
+    /// Signs an identity token with its key.
+    pub fn sign(&self, claims: &Value) -> String {
+        self.key.sign("JWT", claims).unwrap().expose_text().to_owned()
+    }
+}
+
+async fn answer(State(documents): State<Arc<Mutex<Documents>>>, uri: Uri) -> Response {
+    let mut documents = documents.lock();
+    *documents.fetches.entry(uri.path().to_owned()).or_default() += 1;
+    let Some(answer) = documents.answers.get(uri.path()).cloned() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let mut response = Response::builder().status(answer.status);
+    for (name, value) in answer.headers {
+        response = response.header(name, value);
+    }
+    response.body(answer.body.into()).unwrap()
+}
