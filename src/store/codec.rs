@@ -139,6 +139,16 @@ pub fn proved_key_body(task: TaskId) -> Vec<u8> {
     wire::ProvedKey { version: VERSION, task, ..Default::default() }.encode_to_vec()
 }
 
+/// Whose a claimed key is, from its stored value.
+///
+/// # Errors
+/// [`StoreError::Corrupt`]
+pub fn proved_key(value: &[u8]) -> Result<TaskId, StoreError> {
+    let record = wire::ProvedKey::decode(value).map_err(corrupt)?;
+    must_be_version(record.version)?;
+    task_id(&record.task)
+}
+
 /// The body of a lattice entry; a watermark's origin is left to the commit.
 pub fn entry_body(entry: &Entry) -> Vec<u8> {
     entry_to_wire(entry).encode_to_vec()

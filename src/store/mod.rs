@@ -12,6 +12,7 @@
 
 pub mod codec;
 pub mod codec_event;
+pub mod embedded;
 pub mod records;
 
 use async_trait::async_trait;

@@ -11,4 +11,5 @@ pub mod clock;
 pub mod entropy;
 pub mod issuer;
 pub mod model;
+pub mod store_contract;
 pub mod trust;

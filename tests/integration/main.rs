@@ -11,5 +11,6 @@
 )]
 
 mod contract;
+mod store;
 mod supply_chain;
 mod tidy;

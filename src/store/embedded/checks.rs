@@ -1,0 +1,174 @@
+//! Everything that can refuse a commit before its times are known, in the order of the contract's picture.
+
+use crate::domain::id::Partition;
+use crate::domain::lattice::{Entry, Lattice};
+use crate::domain::time::Stamp;
+use crate::store::embedded::keys::{self, Key};
+use crate::store::embedded::rows::{Source, timed};
+use crate::store::{
+    Answer, Commit, Denial, Guard, Outcome, Record, RecordKey, Replay, StoreError, Write,
+};
+use crate::store::{codec, codec_event};
+
+/// Why a commit goes no further.
+pub(super) enum Stop {
+    /// It is answered without being written.
+    Answered(Outcome),
+    /// It could not be judged.
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Denial> for Stop {
+    fn from(denial: Denial) -> Self {
+        Self::Answered(Outcome::Denied(denial))
+    }
+}
+
+/// Whether the commit may be written at this stamp; the answer, if it was given before.
+pub(super) fn check(
+    rows: &impl Source,
+    commit: &Commit,
+    stamp: Stamp,
+) -> Result<Option<Answer>, Stop> {
+    let partition = commit.partition;
+    let earlier = match &commit.replay {
+        Some(replay) => earlier_answer(rows, partition, replay, stamp)?,
+        None => None,
+    };
+    versions(rows, partition, &commit.guards, stamp)?;
+    if commit.before.is_some_and(|before| stamp >= before) {
+        return Err(Denial::Overdue.into());
+    }
+    revocations(rows, commit)?;
+    for write in &commit.writes {
+        if let Write::ProvedKey { key, task, .. } = write
+            && let Some(row) = rows.get(&keys::claim(partition, key))?
+            && let (until, claim) = timed(&row)?
+            && until > stamp
+            && codec::proved_key(claim)? != *task
+        {
+            return Err(Denial::KeyClaimed.into());
+        }
+    }
+    Ok(earlier)
+}
+
+fn earlier_answer(
+    rows: &impl Source,
+    partition: Partition,
+    replay: &Replay,
+    now: Stamp,
+) -> Result<Option<Answer>, Stop> {
+    let answer = match record(rows, partition, &RecordKey::Answer(replay.key), now)? {
+        Some(Record::Answer(answer)) => answer,
+        _ => return Ok(None),
+    };
+    if answer.request_hash != replay.request_hash {
+        return Err(Denial::RequestIdReused.into());
+    }
+    if !replay.checked {
+        return Err(Stop::Answered(Outcome::Replayed(answer)));
+    }
+    Ok(Some(*answer))
+}
+
+/// All guarded records come back if one has moved on.
+fn versions(
+    rows: &impl Source,
+    partition: Partition,
+    guards: &[Guard],
+    now: Stamp,
+) -> Result<(), Stop> {
+    let mut current = true;
+    for guard in guards {
+        let version = match row(rows, &keys::record(partition, &guard.key), now)? {
+            Some(record) => Some(codec::header(&record)?.origin.stamp),
+            None => None,
+        };
+        current &= version == guard.version;
+    }
+    if current {
+        return Ok(());
+    }
+    let fresh = guards.iter().map(|g| Ok((g.key, record(rows, partition, &g.key, now)?)));
+    Err(Stop::Answered(Outcome::Stale(fresh.collect::<Result<_, StoreError>>()?)))
+}
+
+fn revocations(rows: &impl Source, commit: &Commit) -> Result<(), Stop> {
+    let mut lattice = Lattice::default();
+    for reach in &commit.unblocked {
+        merge(rows, &keys::block(commit.partition, reach), &mut lattice)?;
+    }
+    if lattice.blocks(&commit.unblocked) {
+        return Err(Denial::Quarantined.into());
+    }
+    if let Some((marked, origin)) = &commit.unmarked {
+        for reach in marked {
+            merge(rows, &keys::watermark(commit.partition, reach), &mut lattice)?;
+        }
+        if lattice.reaches(marked, *origin) {
+            return Err(Denial::Quarantined.into());
+        }
+    }
+    if let Some(lease) = commit.unrevoked
+        && rows.get(&keys::ended_lease(commit.partition, lease))?.is_some()
+    {
+        return Err(Denial::LeaseOver.into());
+    }
+    Ok(())
+}
+
+/// Merges the entry under a key, if there is one.
+pub(super) fn merge(
+    rows: &impl Source,
+    key: &Key,
+    lattice: &mut Lattice,
+) -> Result<(), StoreError> {
+    if let Some(entry) = entry(rows, key)? {
+        lattice.merge(&entry);
+    }
+    Ok(())
+}
+
+/// The entry under a key.
+pub(super) fn entry(rows: &impl Source, key: &Key) -> Result<Option<Entry>, StoreError> {
+    let row = rows.get(key)?;
+    row.map(|row| codec_event::entry(timed(&row)?.1)).transpose()
+}
+
+/// A record, unless its time is over.
+pub(super) fn record(
+    rows: &impl Source,
+    partition: Partition,
+    key: &RecordKey,
+    now: Stamp,
+) -> Result<Option<Record>, StoreError> {
+    let Some(record) = row(rows, &keys::record(partition, key), now)? else { return Ok(None) };
+    Ok(Some(match key {
+        RecordKey::Task(_) => Record::Task(Box::new(codec::task(&record)?)),
+        RecordKey::Lease(_) => Record::Lease(Box::new(codec::lease(&record)?)),
+        RecordKey::Keyring => {
+            let (sealed, version) = codec::keyring(&record)?;
+            Record::Keyring(sealed, version)
+        }
+        RecordKey::Answer(_) => Record::Answer(Box::new(codec::answer(&record)?)),
+    }))
+}
+
+/// The value of a row whose time is not over. A task's time is when it is due, which ends nothing.
+pub(super) fn row(
+    rows: &impl Source,
+    key: &Key,
+    now: Stamp,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let Some(row) = rows.get(key)? else { return Ok(None) };
+    let (until, record) = timed(&row)?;
+    let stands = keys::is_task(key) || until > now;
+    Ok(stands.then(|| record.to_vec()))
+}

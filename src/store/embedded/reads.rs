@@ -1,0 +1,129 @@
+//! What readers see: one instant of the disk, which holds nothing that is not durable.
+
+use crate::domain::id::Partition;
+use crate::domain::lattice::{Entry, Lattice};
+use crate::domain::time::Stamp;
+use crate::store::codec::corrupt;
+use crate::store::codec_event;
+use crate::store::embedded::checks::{merge, record};
+use crate::store::embedded::keys;
+use crate::store::embedded::rows::{View, timed};
+use crate::store::embedded::state::State;
+use crate::store::{Entries, Index, Listing, Meta, Query, Recorded, Snapshot, StoreError};
+
+pub(super) fn read(view: &View, query: &Query, clock: Stamp) -> Result<Snapshot, StoreError> {
+    let partition = query.partition;
+    let meta = meta(view, partition, clock)?;
+    let mut lattice = Lattice::default();
+    lattice.raise_floor(meta.floor);
+    let mut blocked_scopes = Vec::new();
+    match &query.entries {
+        Entries::None => merge_all(view, &keys::ends(partition), &mut lattice, &mut Vec::new())?,
+        Entries::All => {
+            merge_all(view, &keys::entries(partition), &mut lattice, &mut blocked_scopes)?;
+        }
+        Entries::Hitting { tasks, reach, lease } => {
+            merge_all(view, &keys::ends(partition), &mut lattice, &mut Vec::new())?;
+            let fences = tasks.iter().map(|task| keys::fence(partition, *task));
+            let marks = reach.iter().map(|reach| keys::watermark(partition, reach));
+            let blocks = reach.iter().map(|reach| keys::block(partition, reach));
+            let over = lease.iter().map(|lease| keys::ended_lease(partition, *lease));
+            for key in fences.chain(marks).chain(blocks).chain(over) {
+                merge(view, &key, &mut lattice)?;
+            }
+        }
+    }
+    let records = query.records.iter().map(|key| record(view, partition, key, meta.now));
+    Ok(Snapshot { meta, records: records.collect::<Result<_, _>>()?, lattice, blocked_scopes })
+}
+
+fn meta(view: &View, partition: Partition, clock: Stamp) -> Result<Meta, StoreError> {
+    let state = State::read(view, partition)?;
+    Ok(Meta {
+        incarnation: state.incarnation,
+        open: true,
+        stamp: state.stamp,
+        now: clock.max(state.stamp),
+        max_expiry: state.max_expiry,
+        floor: state.floor,
+    })
+}
+
+/// Merges every entry below a prefix; texts of the scopes whose block stands, in order.
+fn merge_all(
+    view: &View,
+    prefix: &[u8],
+    lattice: &mut Lattice,
+    blocked: &mut Vec<String>,
+) -> Result<(), StoreError> {
+    for row in view.below(prefix, &[], usize::MAX) {
+        let entry = codec_event::entry(timed(&row?.1)?.1)?;
+        lattice.merge(&entry);
+        if let Entry::Block(scope, count) = entry
+            && count % 2 == 1
+        {
+            blocked.push(scope.to_string());
+        }
+    }
+    blocked.sort_unstable();
+    Ok(())
+}
+
+pub(super) fn list(
+    view: &View,
+    listing: &Listing,
+    clock: Stamp,
+) -> Result<Vec<String>, StoreError> {
+    let partition = listing.partition;
+    let now = meta(view, partition, clock)?.now;
+    let after = listing.after.as_bytes();
+    let mut names = Vec::new();
+    match listing.index {
+        Index::Tasks => {
+            let prefix = keys::tasks(partition);
+            for row in view.below(&prefix, after, listing.limit) {
+                names.push(name(row?.0.strip_prefix(prefix.as_slice()))?);
+            }
+        }
+        Index::Leases(task) => {
+            let prefix = keys::leases(partition, task);
+            for row in view.below(&prefix, after, usize::MAX) {
+                let (key, value) = row?;
+                if names.len() >= listing.limit {
+                    break;
+                }
+                if timed(&value)?.0 > now {
+                    names.push(name(key.strip_prefix(prefix.as_slice()))?);
+                }
+            }
+        }
+        Index::Due(until) => {
+            for row in view.below(&keys::dues(partition), &[], listing.limit) {
+                let (key, _) = row?;
+                let (due, task) = keys::time_and_rest(&key).ok_or_else(|| corrupt("a due time"))?;
+                if due > until {
+                    break;
+                }
+                names.push(name(Some(task))?);
+            }
+        }
+    }
+    Ok(names)
+}
+
+pub(super) fn events(
+    view: &View,
+    partition: Partition,
+    after: Stamp,
+    limit: usize,
+) -> Result<Vec<Recorded>, StoreError> {
+    State::read(view, partition)?;
+    let after = after.micros().to_be_bytes();
+    let rows = view.below(&keys::events(partition), &after, limit);
+    rows.map(|row| codec_event::event(&row?.1)).collect()
+}
+
+fn name(bytes: Option<&[u8]>) -> Result<String, StoreError> {
+    let text = bytes.and_then(|bytes| std::str::from_utf8(bytes).ok());
+    text.map(str::to_owned).ok_or_else(|| corrupt("a name in an index"))
+}

@@ -1,0 +1,22 @@
+//! The stores: one body of tests over each, and beside the model over random histories.
+
+mod embedded;
+mod model;
+
+use std::sync::Arc;
+
+use leasehold::broker::seams::Clock;
+use leasehold::store::embedded::EmbeddedStore;
+use leasehold::testing::clock::TestClock;
+use leasehold::testing::store_contract::{Fixture, constants};
+use tempfile::TempDir;
+
+fn open(folder: &TempDir, clock: Arc<dyn Clock>) -> Arc<EmbeddedStore> {
+    EmbeddedStore::create_or_open(folder.path(), clock, constants()).unwrap()
+}
+
+async fn embedded_fixture() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, Arc::new(TestClock::default()));
+    Fixture { store: store.clone(), upkeep: store, keep: Box::new(folder) }
+}
