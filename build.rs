@@ -24,6 +24,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(out.join("leasehold.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".leasehold.store.v1")
+        // Of a request's bytes a hash is taken, to know it again: they must not depend on a hash map's order.
+        .btree_map(".leasehold.v1")
         .skip_debug(HOLDS_TOKENS)
         .compile_fds(descriptors)?;
     Ok(())

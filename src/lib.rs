@@ -5,14 +5,14 @@
 //!
 //! ```text
 //!  main → cli → app                      app: the one place that names concrete implementations
-//!  grpc, http → broker → contracts (store, policy, identity, mint, keys) → domain
+//!  grpc, http → listen, broker → contracts (store, policy, identity, mint, keys) → domain
 //!  store/{embedded,redis}, policy/grant, identity/{x509_svid,oidc} → their own contract, jose, spiffe, domain
 //! ```
 //!
 //! Modules in reading order: [`domain`] holds the rules and nothing else; [`jose`] and [`spiffe`] are the two formats
 //! that credentials come in. The rest is the broker: `identity`, `policy`, `store`, `keys` and `mint` are its contracts
-//! with their implementations; `broker` has one verb a file; `grpc` and `http` are its surfaces; `config`, `telemetry`,
-//! `app` and `cli` make a program of it.
+//! with their implementations; `broker` has one verb a file; `listen` is the door, `grpc` and `http` are the
+//! surfaces behind it; `config`, `telemetry`, `app` and `cli` make a program of it.
 
 pub mod domain;
 pub mod jose;
@@ -35,6 +35,8 @@ pub mod http;
 pub mod identity;
 #[cfg(feature = "server")]
 pub mod keys;
+#[cfg(feature = "server")]
+pub mod listen;
 #[cfg(feature = "server")]
 pub mod mint;
 #[cfg(feature = "server")]

@@ -1,4 +1,1 @@
-//! gRPC: authentication, authorization, and the services of `leasehold.v1`.
-
-pub mod listener;
-pub mod tls;
+//! gRPC: authorization, and the services of `leasehold.v1`.

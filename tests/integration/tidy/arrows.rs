@@ -26,8 +26,25 @@ const ARROWS: &[(&str, &[&str])] = &[
         "broker",
         &["domain", "jose", "spiffe", "identity", "policy", "store", "keys", "mint", "telemetry"],
     ),
-    ("grpc", &["domain", "identity", "broker", "proto", "telemetry"]),
-    ("http", &["domain", "jose", "spiffe", "identity", "keys", "broker", "telemetry"]),
+    ("listen", &["identity", "broker::seams", "telemetry"]),
+    (
+        "grpc",
+        &["domain", "identity", "broker", "store::StoreError", "listen", "proto", "telemetry"],
+    ),
+    (
+        "http",
+        &[
+            "domain",
+            "jose",
+            "spiffe",
+            "identity",
+            "keys",
+            "broker",
+            "store::StoreError",
+            "listen",
+            "telemetry",
+        ],
+    ),
     ("config", &["domain"]),
     // The program.
     ("app", EVERYTHING),

@@ -1,4 +1,4 @@
-//! From a listening socket to connections that tonic serves: accept, shake hands, remember who the peer is.
+//! From a listening socket to connections: accept, shake hands, remember who the peer is.
 //!
 //! Nothing that a peer or the system does ends the stream: a failed `accept` is tried again, a slow, broken or refused
 //! handshake costs its own connection only, and what is open at once is bounded.
@@ -19,7 +19,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
 
 use crate::identity::peer::PeerSvid;
 
@@ -60,7 +59,7 @@ pub struct TlsConnection {
     _open: OwnedSemaphorePermit,
 }
 
-/// Connections to a listening socket, for [`connections`].
+/// Connections to a listening socket, for [`connections()`].
 pub fn sockets(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> + Send {
     stream::unfold(listener, |listener| async move {
         let socket = listener.accept().await.map(|(socket, _)| socket);
@@ -150,6 +149,18 @@ impl Door {
     }
 }
 
+impl TlsConnection {
+    /// Who is at the other end.
+    pub fn peer(&self) -> &PeerInfo {
+        &self.peer
+    }
+
+    /// Whether the handshake agreed on HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.stream.get_ref().1.alpn_protocol() == Some(b"h2")
+    }
+}
+
 async fn shake_hands(
     acceptor: TlsAcceptor,
     socket: TcpStream,
@@ -164,14 +175,6 @@ async fn shake_hands(
         Arc::new(PeerSvid::new(chain.collect()))
     });
     Ok(TlsConnection { stream, peer: PeerInfo { address, svid }, _open: open })
-}
-
-impl Connected for TlsConnection {
-    type ConnectInfo = PeerInfo;
-
-    fn connect_info(&self) -> PeerInfo {
-        self.peer.clone()
-    }
 }
 
 impl AsyncRead for TlsConnection {

@@ -1,16 +1,19 @@
 //! What must not stop the listener, and whom it lets in.
 
+use axum::Router;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsConnector, client};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::broker::seams::Clock;
 use crate::domain::time::Span;
-use crate::grpc::tls::{ServerIdentity, server_config};
 use crate::identity::client_cert::SvidClientVerifier;
 use crate::identity::trust_bundle::SharedBundles;
+use crate::listen::serve::{ConnectionLimits, serve};
+use crate::listen::tls::{ServerIdentity, server_config};
 use crate::testing::ca::{Defect, Issued, TestAuthority};
 use crate::testing::clock::TestClock;
 use crate::testing::trust::trusting;
@@ -94,7 +97,7 @@ async fn class_15_failed_accepts_do_not_stop_the_listener() {
     let mut incoming = Box::pin(connections(faulty, site.tls.clone(), Limits::default()));
     let connector = site.connector(Some(&site.agent()));
     let (server, _client) = served(&mut incoming, &connector, address).await;
-    let peer = server.connect_info();
+    let peer = server.peer().clone();
     let caller = peer.svid.unwrap().recheck(&site.bundles.load(), site.clock.now()).unwrap();
     assert_eq!(caller.principal().as_str(), AGENT);
 }
@@ -118,7 +121,7 @@ async fn class_15_peers_that_say_nothing_or_nonsense_do_not_hold_up_others() {
     };
     let both = async { tokio::join!(incoming.next(), client) };
     let (server, _client) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
-    assert!(server.unwrap().unwrap().connect_info().svid.is_none());
+    assert!(server.unwrap().unwrap().peer().svid.is_none());
 }
 
 #[tokio::test]
@@ -180,17 +183,14 @@ async fn class_9_no_session_is_resumed_and_early_data_is_not_taken() {
 async fn a_server_that_stops_stops_listening() {
     let (site, (listener, address)) = (Site::new(), bound().await);
     let incoming = connections(sockets(listener), site.tls.clone(), Limits::default());
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let (_, health) = tonic_health::server::health_reporter();
-    let serving = tonic::transport::Server::builder()
-        .add_service(health)
-        .serve_with_incoming_shutdown(incoming, async { drop(stopped.await) });
-    let serving = tokio::spawn(serving);
+    let stop = CancellationToken::new();
+    let serving =
+        tokio::spawn(serve(Router::new(), incoming, ConnectionLimits::default(), stop.clone()));
     let connector = site.connector(None);
     let client = connect(&connector, address).await.unwrap();
     assert_eq!(client.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
     drop(client);
-    stop.send(()).unwrap();
-    serving.await.unwrap().unwrap();
+    stop.cancel();
+    serving.await.unwrap();
     assert!(TcpStream::connect(address).await.is_err());
 }

@@ -1,0 +1,5 @@
+//! From a listening socket to requests whose sender is known: TLS, connections and their limits, for gRPC and HTTP alike.
+
+pub mod connections;
+pub mod serve;
+pub mod tls;

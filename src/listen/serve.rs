@@ -1,0 +1,115 @@
+//! Answers requests on connections: HTTP/2 or HTTP/1.1, as the handshake agreed, each connection for a bounded time.
+//!
+//! A connection that is old enough is told to go away, so that its peer shakes hands again with the certificate that it
+//! has by then. The same happens to every connection when the server stops.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use futures_util::{Stream, StreamExt};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+use super::connections::TlsConnection;
+
+/// Streams that a peer may reset before they were accepted: the guard against CVE-2023-44487.
+const MAX_PENDING_RESETS: usize = 20;
+/// Bytes of one request's headers, which hold a token of at most 8 KiB.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+
+/// What one connection may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// After so long, or up to a tenth less, the peer is told to connect again.
+    pub max_age: Duration,
+    /// How long requests that run then, or when the server stops, may go on.
+    pub grace: Duration,
+    /// Requests at a time on one HTTP/2 connection.
+    pub streams: u32,
+    /// How long an HTTP/1.1 peer may take for the headers of a request.
+    pub header_timeout: Duration,
+    /// How often an HTTP/2 peer is asked whether it is there, and how long it may take to say so.
+    pub keep_alive: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            max_age: Duration::from_secs(300),
+            grace: Duration::from_secs(15),
+            streams: 256,
+            header_timeout: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Answers every request with `router` until `stop`, then lets running requests end within the grace period.
+///
+/// Each request has the connection's [`super::connections::PeerInfo`] in its extensions.
+pub async fn serve(
+    router: Router,
+    connections: impl Stream<Item = Result<TlsConnection, Infallible>>,
+    limits: ConnectionLimits,
+    stop: CancellationToken,
+) {
+    let open = TaskTracker::new();
+    {
+        let mut connections = pin!(connections);
+        while let Some(Some(Ok(connection))) = stop.run_until_cancelled(connections.next()).await {
+            open.spawn(converse(router.clone(), connection, limits, stop.clone()));
+        }
+        // The listening socket closes here: nobody is let in to wait for an answer that will not come.
+    }
+    open.close();
+    open.wait().await;
+}
+
+async fn converse(
+    router: Router,
+    connection: TlsConnection,
+    limits: ConnectionLimits,
+    stop: CancellationToken,
+) {
+    let peer = connection.peer().clone();
+    let age = limits.max_age - limits.max_age / 160 * u32::from(peer.address.port() % 16);
+    let builder = builder(connection.is_http2(), limits);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        router.clone().call(request.map(Body::new))
+    });
+    let mut conversation = pin!(builder.serve_connection(TokioIo::new(connection), service));
+    tokio::select! {
+        _ = &mut conversation => return,
+        () = tokio::time::sleep(age) => {}
+        () = stop.cancelled() => {}
+    }
+    conversation.as_mut().graceful_shutdown();
+    if tokio::time::timeout(limits.grace, conversation).await.is_err() {
+        tracing::debug!("connection closed with requests running");
+    }
+}
+
+fn builder(is_http2: bool, limits: ConnectionLimits) -> Builder<TokioExecutor> {
+    let builder = Builder::new(TokioExecutor::new());
+    let mut builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .keep_alive_interval(limits.keep_alive)
+        .keep_alive_timeout(limits.keep_alive);
+    builder
+}
