@@ -7,6 +7,7 @@ mod fetch;
 mod jwks_cache;
 mod platform;
 
+pub mod authn;
 pub mod bundle_files;
 pub mod client_cert;
 pub mod oidc;

@@ -1,0 +1,138 @@
+//! Who makes a call: the client certificate of its connection, or the bearer token in its headers, never both.
+//!
+//! Asked for every call anew, since a connection outlives certificates and bundles.
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use moka::sync::Cache;
+use ring::digest::{SHA256, digest};
+use tokio::sync::Semaphore;
+
+use super::VerifiedCaller;
+use super::oidc::{OidcError, OidcVerifier};
+use super::peer::PeerSvid;
+use super::trust_bundle::SharedBundles;
+use super::x509_svid::X509SvidError;
+use crate::domain::time::{Span, Stamp};
+
+/// Tokens that are remembered as verified.
+const MAX_VERIFIED: u64 = 10_000;
+/// A token is verified again after so long, so that a key that its issuer withdrew does not live on in here.
+const VERIFIED_AGE: Span = Span::from_seconds(60);
+/// Tokens that are verified at a time; each may wait for its issuer's keys.
+const MAX_PROOFS: usize = 256;
+
+/// A call does not prove who makes it.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthnError {
+    /// Neither a certificate nor a token.
+    #[error(
+        "no identity: connect with an X.509-SVID, or send `authorization: Bearer` with a token of a configured issuer"
+    )]
+    Missing,
+    /// Two identities in one call: which one counts would be a guess.
+    #[error("a client certificate and an `authorization` header together; send one of them")]
+    Both,
+    /// More than one `authorization` header.
+    #[error("more than one `authorization` header; send one")]
+    Several,
+    /// The header is not of the form of RFC 6750 section 2.1.
+    #[error("the `authorization` header is not `Bearer`, a space and a token")]
+    NotBearer,
+    /// The certificate.
+    #[error("client certificate: {0}")]
+    Certificate(#[from] X509SvidError),
+    /// The token.
+    #[error("bearer token: {0}")]
+    Token(#[from] OidcError),
+    /// More tokens than can be verified at once.
+    #[error("too many tokens are being verified; try again")]
+    Busy,
+}
+
+impl AuthnError {
+    /// Whether the same call may succeed a little later.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Token(error) => error.is_retriable(),
+            Self::Busy => true,
+            Self::Missing | Self::Both | Self::Several | Self::NotBearer | Self::Certificate(_) => {
+                false
+            }
+        }
+    }
+}
+
+/// Proves who calls.
+#[derive(Debug)]
+pub struct Authenticator {
+    bundles: SharedBundles,
+    oidc: OidcVerifier,
+    /// By SHA-256 of the token: who it proved, and when it was verified.
+    verified: Cache<[u8; 32], (VerifiedCaller, Stamp)>,
+    proofs: Semaphore,
+}
+
+impl Authenticator {
+    /// Over the bundles as they are at each call, and the configured issuers.
+    pub fn new(bundles: SharedBundles, oidc: OidcVerifier) -> Self {
+        let verified = Cache::new(MAX_VERIFIED);
+        Self { bundles, oidc, verified, proofs: Semaphore::new(MAX_PROOFS) }
+    }
+
+    /// The issuers, whose keys somebody must refresh.
+    pub fn issuers(&self) -> &OidcVerifier {
+        &self.oidc
+    }
+
+    /// Who makes a call, of its connection's certificate and its headers.
+    ///
+    /// # Errors
+    /// [`AuthnError`] says what is missing or wrong. A bad certificate or token is never taken for none.
+    pub async fn authenticate(
+        &self,
+        svid: Option<&PeerSvid>,
+        headers: &HeaderMap,
+        now: Stamp,
+    ) -> Result<VerifiedCaller, AuthnError> {
+        let mut authorization = headers.get_all(AUTHORIZATION).iter();
+        let header = authorization.next();
+        if authorization.next().is_some() {
+            return Err(AuthnError::Several);
+        }
+        match (svid, header) {
+            (None, None) => Err(AuthnError::Missing),
+            (Some(_), Some(_)) => Err(AuthnError::Both),
+            (Some(svid), None) => Ok(svid.recheck(&self.bundles.load(), now)?),
+            (None, Some(header)) => self.bearer(bearer_of(header.as_bytes())?, now).await,
+        }
+    }
+
+    async fn bearer(&self, token: &str, now: Stamp) -> Result<VerifiedCaller, AuthnError> {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+        if let Some((caller, verified_at)) = self.verified.get(&hash)
+            && now < caller.expires()
+            && now.since(verified_at) < VERIFIED_AGE
+        {
+            return Ok(caller);
+        }
+        let _proof = self.proofs.try_acquire().map_err(|_| AuthnError::Busy)?;
+        let caller = self.oidc.verify(token, now).await?;
+        self.verified.insert(hash, (caller.clone(), now));
+        Ok(caller)
+    }
+}
+
+fn bearer_of(header: &[u8]) -> Result<&str, AuthnError> {
+    let text = std::str::from_utf8(header).map_err(|_| AuthnError::NotBearer)?;
+    let (scheme, token) = text.split_once(' ').ok_or(AuthnError::NotBearer)?;
+    let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if !scheme.eq_ignore_ascii_case("bearer") || !is_token {
+        return Err(AuthnError::NotBearer);
+    }
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests;

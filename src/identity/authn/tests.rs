@@ -1,0 +1,144 @@
+//! Calls that prove nobody, or two.
+
+use axum::http::{HeaderMap, HeaderValue};
+use serde_json::Value;
+
+use super::*;
+use crate::domain::principal::Name;
+use crate::identity::jwks_cache::JwksSource;
+use crate::identity::oidc::{DEFAULT_MAX_LIFETIME, OidcIssuer};
+use crate::identity::platform::Platform;
+use crate::testing::ca::TestAuthority;
+use crate::testing::issuer::{Answer, TestIssuer};
+use crate::testing::trust::trusting;
+
+const AGENT: &str = "spiffe://prod.example/agents/a";
+
+struct Site {
+    root: TestAuthority,
+    issuer: TestIssuer,
+    authenticator: Authenticator,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let (root, issuer) = (TestAuthority::root("root"), TestIssuer::start().await);
+        let config = OidcIssuer {
+            name: Name::parse("ci").unwrap(),
+            issuer: issuer.url.clone(),
+            audience: "leasehold".into(),
+            jwks: JwksSource::Discovery,
+            max_lifetime: DEFAULT_MAX_LIFETIME,
+            platform: Platform::Other,
+            in_cluster: false,
+            danger_loopback: true,
+            ca_file: None,
+        };
+        let oidc = OidcVerifier::new(vec![config], &[], 0).unwrap();
+        let bundles = trusting(&[("prod.example", &[&root])]).shared();
+        Self { root, issuer, authenticator: Authenticator::new(bundles, oidc) }
+    }
+
+    fn svid(&self) -> PeerSvid {
+        PeerSvid::new(self.root.svid(AGENT, now(), now().plus(Span::from_seconds(60))).chain)
+    }
+
+    fn claims(&self) -> Value {
+        self.issuer.claims("job", "leasehold", now())
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.issuer.sign(&self.claims()))
+    }
+
+    async fn ask(
+        &self,
+        svid: Option<&PeerSvid>,
+        authorization: &[&str],
+        now: Stamp,
+    ) -> Result<VerifiedCaller, AuthnError> {
+        let mut headers = HeaderMap::new();
+        for value in authorization {
+            headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+        }
+        self.authenticator.authenticate(svid, &headers, now).await
+    }
+}
+
+fn now() -> Stamp {
+    Stamp::from_seconds(1_790_000_000)
+}
+
+#[tokio::test]
+async fn one_identity_is_taken_and_none_or_two_are_refused() {
+    let site = Site::start().await;
+    let (svid, bearer) = (site.svid(), site.bearer());
+    let caller = site.ask(Some(&svid), &[], now()).await.unwrap();
+    assert_eq!(caller.principal().as_str(), AGENT);
+    let caller = site.ask(None, &[&bearer], now()).await.unwrap();
+    assert_eq!(caller.principal().as_str(), "oidc:ci:job");
+    assert!(matches!(site.ask(None, &[], now()).await, Err(AuthnError::Missing)));
+    assert!(matches!(site.ask(Some(&svid), &[&bearer], now()).await, Err(AuthnError::Both)));
+    assert!(matches!(site.ask(Some(&svid), &["Basic x"], now()).await, Err(AuthnError::Both)));
+    let twice = site.ask(None, &[&bearer, &bearer], now()).await;
+    assert!(matches!(twice, Err(AuthnError::Several)));
+}
+
+#[tokio::test]
+async fn class_18_header_that_is_almost_bearer_is_refused() {
+    let site = Site::start().await;
+    let bearer = site.bearer();
+    let token = bearer.strip_prefix("Bearer ").unwrap();
+    for header in [
+        String::new(),
+        "Bearer".to_owned(),
+        "Bearer ".to_owned(),
+        format!("Bearer  {token}"),
+        format!("Bearer {token} {token}"),
+        format!("Bearer\t{token}"),
+        format!("DPoP {token}"),
+        token.to_owned(),
+    ] {
+        let refused = site.ask(None, &[&header], now()).await;
+        assert!(matches!(refused, Err(AuthnError::NotBearer)), "{header:?}: {refused:?}");
+    }
+    site.ask(None, &[&format!("bearer {token}")], now()).await.unwrap();
+}
+
+#[tokio::test]
+async fn class_09_remembered_token_ends_with_its_expiry() {
+    let site = Site::start().await;
+    let mut claims = site.claims();
+    claims["exp"] = (now().seconds() + 30).into();
+    let bearer = format!("Bearer {}", site.issuer.sign(&claims));
+    let expires = site.ask(None, &[&bearer], now()).await.unwrap().expires();
+    site.ask(None, &[&bearer], expires.minus(Span::from_micros(1))).await.unwrap();
+    // A foreign token may be used within its leeway if it is verified afresh; what is remembered has none.
+    let late = expires.plus(Span::from_seconds(61));
+    assert!(matches!(site.ask(None, &[&bearer], late).await, Err(AuthnError::Token(_))));
+}
+
+#[tokio::test]
+async fn class_22_remembered_token_of_a_withdrawn_key_is_refused_once_the_keys_are_gone() {
+    let site = Site::start().await;
+    let mut claims = site.claims();
+    claims["exp"] = (now().seconds() + 3_600).into();
+    let bearer = format!("Bearer {}", site.issuer.sign(&claims));
+    site.ask(None, &[&bearer], now()).await.unwrap();
+    site.issuer.set_jwks(Answer::of(r#"{"keys":[]}"#));
+    let later = now().plus(Span::from_seconds(300));
+    site.authenticator.issuers().refresh_if_due(later).await;
+    assert!(matches!(site.ask(None, &[&bearer], later).await, Err(AuthnError::Token(_))));
+}
+
+#[tokio::test]
+async fn class_17_refusal_shows_nothing_of_the_token() {
+    let site = Site::start().await;
+    let mut claims = site.claims();
+    claims["aud"] = "somebody-else".into();
+    let token = site.issuer.sign(&claims);
+    let refused = site.ask(None, &[&format!("Bearer {token}")], now()).await.unwrap_err();
+    for text in [format!("{refused}"), format!("{refused:?}")] {
+        assert!(token.split('.').all(|part| !text.contains(part)), "{text}");
+    }
+}
