@@ -12,8 +12,8 @@ use serde_json::{Map, Number, Value};
 /// A JSON object.
 pub type Object = Map<String, Value>;
 
-/// Objects and arrays within one another, the outermost counted.
-pub const MAX_DEPTH: usize = 16;
+/// Objects and arrays within one another, the outermost counted. Room for an `act` for each of 17 tasks in a line.
+pub const MAX_DEPTH: usize = 20;
 
 /// A text is not a strict JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -21,6 +21,7 @@ mod public_key;
 mod roca;
 mod signing_key;
 
+pub mod access_token;
 pub mod base64url;
 pub mod json;
 

@@ -1,1 +1,228 @@
-//! The broker's own keys: parsed once, in memory; at rest only sealed.
+//! The keys that credentials are signed with, in memory, and what is published of them.
+//!
+//! ```text
+//!  store: sealed keyring ──▶ open ──▶ complete (make what is missing) ──▶ Keys
+//!              ▲                          │ compare-and-set: one broker makes, the others read
+//!              └──────────── seal ◀───────┘
+//! ```
+
+mod ca;
+mod ca_files;
+mod kek;
+mod keyring;
+mod load;
+mod making;
+mod sealed;
+
+use rcgen::KeyPair;
+
+pub use ca::{CaError, IssuerCa, set_validity};
+pub use ca_files::{AuthorityFileError, AuthorityFiles, FileFault};
+pub use kek::{KekError, KeyEncryptionKey};
+pub use keyring::{KeyringError, Life};
+pub use load::load_or_make;
+pub use sealed::SealedError;
+
+use crate::broker::seams::EntropyError;
+use crate::domain::time::Stamp;
+use crate::jose::{KeySet, KeySetError, SigningKey, SigningKeyError};
+use crate::spiffe::authority::Authority;
+use crate::spiffe::bundle::Bundle;
+use crate::spiffe::id::TrustDomain;
+use crate::spiffe::task_extension::ExtensionOid;
+use crate::store::StoreError;
+use keyring::Keyring;
+
+/// How often others should look for new keys, in seconds.
+const REFRESH_HINT_SECONDS: u64 = 300;
+
+/// In whose name the keys sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `iss` of access tokens, exactly.
+    pub base_url: String,
+    /// The trust domain of certificates.
+    pub trust_domain: TrustDomain,
+    /// Where certificates carry their execution.
+    pub task_extension: ExtensionOid,
+    /// Where the certificate authority comes from.
+    pub authority: AuthoritySource,
+}
+
+/// Where the certificate authority comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthoritySource {
+    /// Made on first start, and kept in the keyring.
+    Made,
+    /// An operator's own.
+    Files(AuthorityFiles),
+}
+
+/// There are no keys to sign with. Nothing of a key is in the error.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store answered something that a keyring's commit cannot have.
+    #[error("the store did not take the keyring, and gave no other; try again")]
+    Contended,
+    /// The sealed record.
+    #[error("the keyring in the store: {0}")]
+    Sealed(#[from] SealedError),
+    /// What was sealed.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// A key for tokens.
+    #[error(transparent)]
+    SigningKey(#[from] SigningKeyError),
+    /// The set of keys for tokens.
+    #[error(transparent)]
+    KeySet(#[from] KeySetError),
+    /// The authority that we made.
+    #[error("the certificate authority in the keyring: {0}")]
+    Ca(#[from] CaError),
+    /// The operator's authority.
+    #[error("certificate authority from files: {0}")]
+    AuthorityFile(#[from] AuthorityFileError),
+}
+
+/// Every key that signs or has signed what may still be valid. A snapshot: loading again gives another one.
+pub struct Keys {
+    settings: Settings,
+    version: Stamp,
+    access_tokens: Vec<AccessTokenKey>,
+    authorities: Vec<IssuerCa>,
+    verifying: KeySet,
+    bundle: Bundle,
+}
+
+/// A key that signs access tokens.
+#[derive(Debug)]
+pub struct AccessTokenKey {
+    key: SigningKey,
+    life: Life,
+}
+
+impl AccessTokenKey {
+    /// The key itself.
+    pub fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    /// When it signs; nothing that it signs may be valid longer.
+    pub fn life(&self) -> Life {
+        self.life
+    }
+}
+
+impl Keys {
+    fn assemble(
+        keyring: &Keyring,
+        version: Stamp,
+        settings: Settings,
+        now: Stamp,
+    ) -> Result<Self, KeysError> {
+        let mut access_tokens = Vec::new();
+        for stored in keyring.access_tokens.iter().filter(|key| now < key.life.expires()) {
+            let key = SigningKey::from_pkcs8(&stored.pkcs8)?;
+            access_tokens.push(AccessTokenKey { key, life: stored.life });
+        }
+        let (root, authorities) = match &settings.authority {
+            AuthoritySource::Made => made_authorities(keyring, &settings.trust_domain, now)?,
+            AuthoritySource::Files(files) => {
+                let (root, ca) = files.load(&settings.trust_domain, now)?;
+                (root, vec![ca])
+            }
+        };
+        let verifying =
+            KeySet::of(access_tokens.iter().map(|key| key.key.verifying_key().clone()))?;
+        let bundle = Bundle::of_authorities(vec![root])
+            .with_sequence(version.micros(), REFRESH_HINT_SECONDS);
+        if bundle.to_document().get("keys").and_then(|keys| keys.get(0)).is_none() {
+            return Err(CaError::RootKey.into());
+        }
+        Ok(Self { settings, version, access_tokens, authorities, verifying, bundle })
+    }
+
+    /// In whose name they sign.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The keyring's version: the same version is the same keys.
+    pub fn version(&self) -> Stamp {
+        self.version
+    }
+
+    /// The key that signs access tokens now; `None` if all have expired, and the keyring must be loaded again.
+    pub fn access_token_key(&self, now: Stamp) -> Option<&AccessTokenKey> {
+        let active = self.access_tokens.iter().filter(|key| key.life.is_active(now));
+        active.max_by_key(|key| key.life.use_from())
+    }
+
+    /// The key with this `kid`.
+    pub fn access_token_key_named(&self, kid: &str) -> Option<&AccessTokenKey> {
+        self.access_tokens.iter().find(|key| key.key.kid() == kid)
+    }
+
+    /// What signs certificates now; `None` if all have expired, and the keyring must be loaded again.
+    pub fn authority(&self, now: Stamp) -> Option<&IssuerCa> {
+        let active = self.authorities.iter().filter(|ca| ca.life().is_active(now));
+        active.max_by_key(|ca| ca.life().use_from())
+    }
+
+    /// The authority with this subject key identifier, in hex.
+    pub fn authority_named(&self, key_id: &str) -> Option<&IssuerCa> {
+        self.authorities.iter().find(|ca| ca.key_id() == key_id)
+    }
+
+    /// Every authority that may have signed a certificate that is valid now.
+    pub fn authorities(&self) -> impl Iterator<Item = &Authority> {
+        self.authorities.iter().map(IssuerCa::authority)
+    }
+
+    /// What access tokens are verified with; its document is what `/oauth2/jwks` publishes.
+    pub fn verifying_keys(&self) -> &KeySet {
+        &self.verifying
+    }
+
+    /// What certificates are verified with; its document is what `/spiffe/bundle.json` publishes.
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keys")
+            .field("version", &self.version)
+            .field("access_tokens", &self.access_tokens)
+            .field("authorities", &self.authorities)
+            .finish_non_exhaustive()
+    }
+}
+
+fn made_authorities(
+    keyring: &Keyring,
+    trust_domain: &TrustDomain,
+    now: Stamp,
+) -> Result<(Authority, Vec<IssuerCa>), KeysError> {
+    let root = keyring.root.as_ref().ok_or(KeyringError::Malformed)?;
+    let root = ca::check(&root.certificate, trust_domain, now)?;
+    let living = keyring.intermediates.iter().filter(|stored| now < stored.life.expires());
+    let authorities: Result<Vec<_>, KeysError> = living
+        .map(|stored| {
+            let key = KeyPair::try_from(stored.pkcs8.expose()).map_err(|_| CaError::Signing)?;
+            let when = (stored.life, now);
+            Ok(IssuerCa::new(&stored.certificate, &root, key, trust_domain, when)?)
+        })
+        .collect();
+    Ok((root, authorities?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -55,6 +55,24 @@ impl Authority {
         &self.der
     }
 
+    /// Its subject key identifier in lower-case hex: the name of the authority's key in scopes. `None` if it has none.
+    pub fn subject_key_id(&self) -> Option<String> {
+        let certificate = Certificate::read(&self.der).ok()?;
+        let id = certificate.subject_key_id()?;
+        Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// How many authorities may stand between it and a leaf; `None` if any number may (RFC 5280 section 4.2.1.9).
+    pub fn path_length(&self) -> Option<u32> {
+        Certificate::read(&self.der).ok()?.path_length()
+    }
+
+    /// The URIs among its names: for SPIFFE none, or the ID of its trust domain (X509-SVID section 4.1).
+    pub fn uris(&self) -> Vec<String> {
+        let certificate = Certificate::read(&self.der);
+        certificate.map(|certificate| certificate.uris()).unwrap_or_default()
+    }
+
     /// The members of its key's JWK (RFC 7518 section 6); `None` for kinds of keys that `jose` does not know.
     pub(super) fn public_key_members(&self) -> Option<Object> {
         Certificate::read(&self.der).ok()?.public_key_members()

@@ -9,6 +9,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Version;
 
+use super::authority::Authority;
 use crate::domain::time::{Span, Stamp};
 use crate::jose::json::Object;
 use crate::jose::{self, Curve};
@@ -98,6 +99,47 @@ impl<'a> Certificate<'a> {
         let [from, last] = [validity.not_before, validity.not_after]
             .map(|time| u64::try_from(time.timestamp()).unwrap_or(0));
         (Stamp::from_seconds(from), Stamp::from_seconds(last).plus(Span::from_seconds(1)))
+    }
+
+    pub(super) fn subject_key_id(&self) -> Option<&'a [u8]> {
+        self.extensions().find_map(|(_, extension)| match extension {
+            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
+            _ => None,
+        })
+    }
+
+    pub(super) fn path_length(&self) -> Option<u32> {
+        self.extensions().find_map(|(_, extension)| match extension {
+            ParsedExtension::BasicConstraints(constraints) => constraints.path_len_constraint,
+            _ => None,
+        })
+    }
+
+    pub(super) fn uris(&self) -> Vec<String> {
+        let uri = |name: &GeneralName<'_>| match name {
+            GeneralName::URI(uri) => Some((*uri).to_owned()),
+            _ => None,
+        };
+        self.names().0.iter().filter_map(uri).collect()
+    }
+
+    /// The bytes of the serial number as they stand there.
+    pub(super) fn serial_number(&self) -> &[u8] {
+        self.x509.raw_serial()
+    }
+
+    /// Whether the extension under an object identifier is critical, and its value.
+    pub(super) fn extension(&self, arcs: &[u64]) -> Option<(bool, &'a [u8])> {
+        let oid = Oid::from(arcs).ok()?;
+        let extension = self.x509.extensions().iter().find(|extension| extension.oid == oid)?;
+        Some((extension.critical, extension.value))
+    }
+
+    /// Whether this authority, by name and key, signed it.
+    pub(super) fn is_signed_by(&self, authority: &Authority) -> bool {
+        let Ok(signer) = Certificate::read(authority.der()) else { return false };
+        self.x509.issuer().as_raw() == signer.x509.subject().as_raw()
+            && self.x509.verify_signature(Some(signer.x509.public_key())).is_ok()
     }
 
     /// The members of its key's JWK, if `jose` knows the kind of key.

@@ -5,5 +5,8 @@
 pub mod authority;
 pub mod bundle;
 mod certificate;
+mod der;
 pub mod id;
 pub mod leaf;
+pub mod task_certificate;
+pub mod task_extension;

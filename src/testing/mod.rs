@@ -10,6 +10,7 @@ pub mod ca;
 pub mod clock;
 pub mod entropy;
 pub mod issuer;
+pub mod keys;
 pub mod model;
 pub mod store_contract;
 pub mod trust;

@@ -1,0 +1,328 @@
+//! The access token (`at+jwt`, RFC 9068) that the broker mints, and the one function that verifies one.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::claims::{ClaimError, Claims, Leeway};
+use super::jws::{JwsError, Typ, Unverified};
+use super::key_set::KeySet;
+use super::signing_key::{SigningKey, SigningKeyError};
+use super::{Algorithm, base64url};
+use crate::domain::execution::{Execution, ExecutionError, Spelled};
+use crate::domain::grant::Grant;
+use crate::domain::principal::Principal;
+use crate::domain::scope::Reach;
+use crate::domain::secret::Secret;
+use crate::domain::time::Stamp;
+
+/// `typ` of its header (RFC 9068 section 2.1).
+pub const TYP: &str = "at+jwt";
+/// The longest payload that is minted, in bytes (STANDARDS.md section 9).
+pub const MAX_BODY_BYTES: usize = 4 * 1024;
+
+/// `nbf` lies so long before `iat`.
+const BEFORE_ISSUE_SECONDS: u64 = 5;
+/// `v` of the claim `leasehold`.
+const VERSION: u64 = 1;
+
+/// What an access token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessToken {
+    /// `iss`: the broker's base URL.
+    pub issuer: String,
+    /// `sub`: the root task's agent.
+    pub subject: Principal,
+    /// `act`: who acts for the subject, from this task's agent outward; empty if the subject acts itself.
+    pub actors: Vec<Principal>,
+    /// `aud`: the one resource.
+    pub audience: String,
+    /// `iat`, in seconds.
+    pub issued_seconds: u64,
+    /// `exp`, in seconds.
+    pub expires_seconds: u64,
+    /// `jti`.
+    pub jti: [u8; 16],
+    /// `authorization_details`.
+    pub grant: Grant,
+    /// `x5t#S256` of `cnf`: the certificate that the bearer must show; `None` for a bearer token.
+    pub certificate_thumbprint: Option<[u8; 32]>,
+    /// The claim `leasehold`.
+    pub execution: Execution,
+    /// `kid` of the header.
+    pub signing_key: String,
+}
+
+/// A text is not an access token of ours, or one could not be made. Nothing of the token is in the error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccessTokenError {
+    /// Shape, header, key or signature (RFC 7515, RFC 8725, RFC 9068 section 4).
+    #[error(transparent)]
+    Jws(#[from] JwsError),
+    /// A registered claim is missing, ill-typed, or out of its time (RFC 9068 section 2.2).
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// `iss` is not exactly ours (RFC 9068 section 4).
+    #[error("the token is of another issuer")]
+    Issuer,
+    /// A claim is there and not of the form that FORMATS.md gives.
+    #[error("the claim `{0}` is not of the form that Leasehold writes")]
+    Malformed(&'static str),
+    /// `v` of the claim `leasehold` is not one that this version knows.
+    #[error(
+        "the token's claim `leasehold` is of a version that is not known here; upgrade the verifier"
+    )]
+    Version,
+    /// A member of the claim `leasehold`.
+    #[error(transparent)]
+    Execution(#[from] ExecutionError),
+    /// More than [`MAX_BODY_BYTES`].
+    #[error(
+        "the token would have more than {MAX_BODY_BYTES} bytes; ask for fewer actions in `authorization_details`"
+    )]
+    TooLarge,
+    /// The key did not sign.
+    #[error(transparent)]
+    Signing(#[from] SigningKeyError),
+}
+
+/// Verifies an access token of this issuer, with the keys that it signs access tokens with. No leeway after `exp`.
+///
+/// Whether the credential is still alive is not decided here: ask revocation with [`AccessToken::full_reach`].
+///
+/// # Errors
+/// [`AccessTokenError`] names the rule that the text breaks.
+pub fn verify(
+    compact: &str,
+    keys: &KeySet,
+    issuer: &str,
+    now: Stamp,
+) -> Result<AccessToken, AccessTokenError> {
+    let unverified = Unverified::parse(compact, Typ::Is(TYP), &[Algorithm::ES256])?;
+    let signing_key = unverified.kid().to_owned();
+    let claims = unverified.verify(keys)?;
+    if claims.text("iss")? != issuer {
+        return Err(AccessTokenError::Issuer);
+    }
+    let times = claims.times(now, Leeway::OURS)?;
+    let issued_seconds = times.issued.seconds();
+    let not_before = times.not_before.ok_or(ClaimError::Missing("nbf"))?;
+    if not_before.seconds() != issued_seconds.saturating_sub(BEFORE_ISSUE_SECONDS) {
+        return Err(AccessTokenError::Malformed("nbf"));
+    }
+    let execution = execution(&claims)?;
+    if execution.origin.stamp.seconds() != issued_seconds {
+        return Err(AccessTokenError::Malformed("iat"));
+    }
+    if claims.text("txn")? != execution.path.root().to_string() {
+        return Err(AccessTokenError::Malformed("txn"));
+    }
+    let token = AccessToken {
+        issuer: issuer.to_owned(),
+        subject: principal(&claims, "sub")?,
+        actors: actors(claims.get("act"))?,
+        audience: claims.sole_audience()?.to_owned(),
+        issued_seconds,
+        expires_seconds: times.expires.seconds(),
+        jti: bytes(claims.text("jti")?).ok_or(AccessTokenError::Malformed("jti"))?,
+        grant: grant(&claims)?,
+        certificate_thumbprint: confirmation(claims.get("cnf"))?,
+        execution,
+        signing_key,
+    };
+    if principal(&claims, "client_id")? != *token.client() {
+        return Err(AccessTokenError::Malformed("client_id"));
+    }
+    Ok(token)
+}
+
+impl AccessToken {
+    /// `client_id`: this task's agent.
+    pub fn client(&self) -> &Principal {
+        self.actors.first().unwrap_or(&self.subject)
+    }
+
+    /// Every scope that reaches it.
+    pub fn full_reach(&self) -> Vec<Reach> {
+        self.execution.full_reach(&self.signing_key)
+    }
+
+    /// That its payload is not longer than what may be minted.
+    ///
+    /// # Errors
+    /// [`AccessTokenError::TooLarge`].
+    pub fn must_fit(&self) -> Result<(), AccessTokenError> {
+        let body = serde_json::to_vec(&self.body()).map_err(|_| SigningKeyError::Claims)?;
+        if body.len() > MAX_BODY_BYTES { Err(AccessTokenError::TooLarge) } else { Ok(()) }
+    }
+
+    /// The compact JWS.
+    ///
+    /// # Errors
+    /// [`AccessTokenError::TooLarge`], or the key's own error.
+    pub fn sign(&self, key: &SigningKey) -> Result<Secret, AccessTokenError> {
+        let compact = key.sign(TYP, &self.body())?;
+        let payload = compact.expose_text().split('.').nth(1).unwrap_or_default();
+        // Four characters of base64url are three bytes.
+        if payload.len() * 3 / 4 > MAX_BODY_BYTES {
+            return Err(AccessTokenError::TooLarge);
+        }
+        Ok(compact)
+    }
+
+    fn body(&self) -> Body<'_> {
+        let spelled = self.execution.spelled();
+        Body {
+            iss: &self.issuer,
+            sub: self.subject.as_str(),
+            client_id: self.client().as_str(),
+            act: Actor::chain(&self.actors),
+            aud: &self.audience,
+            iat: self.issued_seconds,
+            nbf: self.issued_seconds.saturating_sub(BEFORE_ISSUE_SECONDS),
+            exp: self.expires_seconds,
+            jti: base64url::encode(self.jti),
+            authorization_details: &self.grant,
+            cnf: self
+                .certificate_thumbprint
+                .map(|hash| Confirmation { x5t: base64url::encode(hash) }),
+            txn: self.execution.path.root().to_string(),
+            leasehold: LeaseholdClaim {
+                v: VERSION,
+                path: spelled.path,
+                lease: spelled.lease,
+                origin: [spelled.incarnation.to_string(), spelled.stamp.to_string()],
+                tier: spelled.tier,
+                delta_ms: spelled.delta_ms,
+                reach: spelled.reach.iter().map(base64url::encode).collect(),
+                step: spelled.step,
+            },
+        }
+    }
+}
+
+/// The payload, its members in the order of FORMATS.md.
+#[derive(Serialize)]
+struct Body<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    client_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<Box<Actor<'a>>>,
+    aud: &'a str,
+    iat: u64,
+    nbf: u64,
+    exp: u64,
+    jti: String,
+    authorization_details: &'a Grant,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<Confirmation>,
+    txn: String,
+    leasehold: LeaseholdClaim,
+}
+
+#[derive(Serialize)]
+struct Actor<'a> {
+    sub: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<Box<Actor<'a>>>,
+}
+
+impl<'a> Actor<'a> {
+    fn chain(actors: &'a [Principal]) -> Option<Box<Self>> {
+        let inner_first = actors.iter().rev();
+        inner_first.fold(None, |act, actor| Some(Box::new(Self { sub: actor.as_str(), act })))
+    }
+}
+
+#[derive(Serialize)]
+struct Confirmation {
+    #[serde(rename = "x5t#S256")]
+    x5t: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LeaseholdClaim {
+    v: u64,
+    path: Vec<(String, u64)>,
+    lease: String,
+    origin: [String; 2],
+    tier: String,
+    delta_ms: u64,
+    reach: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<String>,
+}
+
+fn execution(claims: &Claims) -> Result<Execution, AccessTokenError> {
+    let malformed = AccessTokenError::Malformed("leasehold");
+    let value = claims.get("leasehold").ok_or(ClaimError::Missing("leasehold"))?;
+    // Of an array or a null, serde would make a struct or a `None`.
+    let object = value.as_object().filter(|o| !o.values().any(Value::is_null)).ok_or(malformed)?;
+    match object.get("v").and_then(Value::as_u64) {
+        None => return Err(malformed),
+        Some(VERSION) => {}
+        Some(_) => return Err(AccessTokenError::Version),
+    }
+    let claim = LeaseholdClaim::deserialize(value).map_err(|_| malformed)?;
+    let [incarnation, stamp] = claim.origin.map(|text| decimal(&text));
+    let reach: Option<Vec<_>> = claim.reach.iter().map(|text| base64url::decode(text)).collect();
+    Ok(Execution::read(Spelled {
+        path: claim.path,
+        lease: claim.lease,
+        incarnation: incarnation.ok_or(ExecutionError("origin"))?,
+        stamp: stamp.ok_or(ExecutionError("origin"))?,
+        tier: claim.tier,
+        delta_ms: claim.delta_ms,
+        reach: reach.ok_or(ExecutionError("reach"))?,
+        step: claim.step,
+    })?)
+}
+
+fn principal(claims: &Claims, name: &'static str) -> Result<Principal, AccessTokenError> {
+    Principal::parse(claims.text(name)?).map_err(|_| AccessTokenError::Malformed(name))
+}
+
+/// RFC 8693 section 4.1; only `sub` and `act`, since that is what we write.
+fn actors(mut act: Option<&Value>) -> Result<Vec<Principal>, AccessTokenError> {
+    let malformed = AccessTokenError::Malformed("act");
+    let mut actors = Vec::new();
+    while let Some(value) = act {
+        let object = value.as_object().ok_or(malformed)?;
+        let sub = object.get("sub").and_then(Value::as_str).ok_or(malformed)?;
+        actors.push(Principal::parse(sub).map_err(|_| malformed)?);
+        act = object.get("act");
+        if object.len() != 1 + usize::from(act.is_some()) {
+            return Err(malformed);
+        }
+    }
+    Ok(actors)
+}
+
+fn grant(claims: &Claims) -> Result<Grant, AccessTokenError> {
+    let name = "authorization_details";
+    let value = claims.get(name).ok_or(ClaimError::Missing(name))?;
+    Grant::parse(&value.to_string()).map_err(|_| AccessTokenError::Malformed(name))
+}
+
+/// RFC 8705 section 3.1. A confirmation of another kind is refused: ignored, the token would be a bearer token.
+fn confirmation(cnf: Option<&Value>) -> Result<Option<[u8; 32]>, AccessTokenError> {
+    let Some(value) = cnf else { return Ok(None) };
+    let sole =
+        |object: &Map<String, Value>| (object.len() == 1).then(|| object.get("x5t#S256").cloned());
+    let text = value.as_object().and_then(sole).flatten();
+    let hash = text.as_ref().and_then(Value::as_str).and_then(bytes);
+    hash.map(Some).ok_or(AccessTokenError::Malformed("cnf"))
+}
+
+fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
+    base64url::decode(text)?.try_into().ok()
+}
+
+/// A number in its one decimal spelling.
+fn decimal(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number: &u64| number.to_string() == text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! Keys that are made once, replaced in time, and never shown.
+
+use super::*;
+use crate::domain::secret::Secret;
+use crate::domain::time::Span;
+use crate::store::Store;
+use crate::testing::clock::TestClock;
+use crate::testing::entropy::{NoEntropy, SeededEntropy};
+use crate::testing::keys::{KeyringStore, kek, settings};
+
+fn now() -> Stamp {
+    Stamp::from_seconds(1_790_000_000)
+}
+
+fn days(n: u64) -> Span {
+    Span::from_seconds(n * 24 * 60 * 60)
+}
+
+async fn load(store: &dyn Store, at: Stamp) -> Result<Keys, KeysError> {
+    load_or_make(store, &kek(), &settings(), &TestClock::at(at), &SeededEntropy::new(1)).await
+}
+
+fn kids(keys: &Keys) -> Vec<&str> {
+    keys.verifying_keys().iter().map(|key| key.kid()).collect()
+}
+
+#[tokio::test]
+async fn the_first_broker_makes_the_keys_and_every_other_reads_the_same() {
+    let store = KeyringStore::default();
+    let first = load(&store, now()).await.unwrap();
+    let second = load(&store, now().plus(days(1))).await.unwrap();
+    assert_eq!(kids(&first), kids(&second));
+    assert_eq!(first.version(), second.version());
+    assert_eq!(first.bundle().to_document(), second.bundle().to_document());
+    let key = first.access_token_key(now()).unwrap();
+    assert_eq!(key.life().expires(), now().plus(days(90)));
+    let ca = first.authority(now()).unwrap();
+    assert_eq!(ca.life().expires(), now().plus(days(365)));
+    assert!(first.access_token_key_named(key.key().kid()).is_some());
+    assert!(first.authority_named(ca.key_id()).is_some());
+    assert!(first.authority_named("00").is_none());
+}
+
+/// Another broker is faster between our read and our commit.
+struct Racing<'s>(&'s KeyringStore, std::sync::Mutex<Option<Vec<u8>>>);
+
+#[async_trait::async_trait]
+impl Store for Racing<'_> {
+    async fn commit(
+        &self,
+        commit: crate::store::Commit,
+    ) -> Result<crate::store::Outcome, crate::store::StoreError> {
+        if let Some(theirs) = self.1.lock().unwrap().take() {
+            self.0.overwrite(theirs);
+        }
+        self.0.commit(commit).await
+    }
+
+    async fn read(
+        &self,
+        query: crate::store::Query,
+    ) -> Result<crate::store::Snapshot, crate::store::StoreError> {
+        self.0.read(query).await
+    }
+
+    async fn list(
+        &self,
+        listing: crate::store::Listing,
+    ) -> Result<Vec<String>, crate::store::StoreError> {
+        self.0.list(listing).await
+    }
+}
+
+#[tokio::test]
+async fn the_loser_of_the_race_uses_the_winners_keys() {
+    let (theirs, store) = (KeyringStore::default(), KeyringStore::default());
+    let winner = load(&theirs, now()).await.unwrap();
+    let racing = Racing(&store, std::sync::Mutex::new(theirs.sealed()));
+    let loser = load(&racing, now()).await.unwrap();
+    assert_eq!(kids(&winner), kids(&loser));
+    assert_eq!(store.sealed(), theirs.sealed());
+}
+
+#[tokio::test]
+async fn a_successor_is_published_an_hour_before_it_signs_and_the_old_key_until_it_expires() {
+    let store = KeyringStore::default();
+    let old = load(&store, now()).await.unwrap();
+    let old_kid = kids(&old)[0].to_owned();
+    let before = load(&store, now().plus(days(60)).minus(Span::from_seconds(1))).await.unwrap();
+    assert_eq!(kids(&before), [&old_kid]);
+
+    let aged = now().plus(days(60));
+    let both = load(&store, aged).await.unwrap();
+    assert_eq!(kids(&both).len(), 2);
+    let signs = |keys: &Keys, at: Stamp| keys.access_token_key(at).unwrap().key().kid().to_owned();
+    let hour = Span::from_seconds(3_600);
+    assert_eq!(signs(&both, aged.plus(hour).minus(Span::from_seconds(1))), old_kid);
+    assert_ne!(signs(&both, aged.plus(hour)), old_kid);
+    let again = load(&store, aged.plus(hour)).await.unwrap();
+    assert_eq!(kids(&again), kids(&both), "one successor is enough");
+
+    let expired = load(&store, now().plus(days(90))).await.unwrap();
+    assert!(!kids(&expired).contains(&old_kid.as_str()));
+    assert!(old.access_token_key(now().plus(days(90))).is_none(), "an expired key signs nothing");
+}
+
+#[tokio::test]
+async fn an_aged_intermediate_gets_a_successor_below_the_same_root() {
+    let store = KeyringStore::default();
+    let old = load(&store, now()).await.unwrap();
+    let later = load(&store, now().plus(days(244))).await.unwrap();
+    assert_eq!(later.authorities().count(), 2);
+    let at = now().plus(days(245));
+    assert_ne!(
+        old.authority(now()).unwrap().key_id(),
+        later.authority(at).unwrap().key_id(),
+        "the successor signs"
+    );
+    assert_eq!(
+        old.bundle().authorities()[0].der(),
+        later.bundle().authorities()[0].der(),
+        "the root is the same"
+    );
+    assert!(later.bundle().sequence() > old.bundle().sequence());
+}
+
+#[tokio::test]
+async fn under_another_key_encryption_key_nothing_opens_and_nothing_is_overwritten() {
+    let store = KeyringStore::default();
+    load(&store, now()).await.unwrap();
+    let sealed = store.sealed();
+    let other = KeyEncryptionKey::parse(&Secret::new((1..33).collect())).unwrap();
+    let clock = TestClock::at(now());
+    let refused = load_or_make(&store, &other, &settings(), &clock, &SeededEntropy::new(1)).await;
+    assert!(matches!(refused, Err(KeysError::Sealed(SealedError::Closed))));
+    assert_eq!(store.sealed(), sealed);
+    store.overwrite(vec![1; 60]);
+    assert!(matches!(load(&store, now()).await, Err(KeysError::Sealed(SealedError::Closed))));
+}
+
+#[tokio::test]
+async fn without_entropy_there_are_no_keys() {
+    let (store, clock) = (KeyringStore::default(), TestClock::at(now()));
+    let refused = load_or_make(&store, &kek(), &settings(), &clock, &NoEntropy).await;
+    assert!(matches!(refused, Err(KeysError::Entropy(_))));
+    assert_eq!(store.sealed(), None);
+}
+
+#[tokio::test]
+async fn the_published_documents_hold_public_keys_only() {
+    let keys = crate::testing::keys::keys(now()).await;
+    let jwks = keys.verifying_keys().to_document();
+    assert_eq!(jwks["keys"].as_array().unwrap().len(), 1);
+    assert!(jwks["keys"][0].get("d").is_none());
+    let bundle = keys.bundle().to_document();
+    assert_eq!(bundle["keys"][0]["use"], "x509-svid");
+    assert_eq!(bundle["spiffe_refresh_hint"], 300);
+    assert!(bundle["spiffe_sequence"].as_u64().unwrap() > 0);
+    assert!(bundle["keys"][0].get("d").is_none());
+    let read = Bundle::parse(bundle.to_string().as_bytes()).unwrap();
+    assert_eq!(read.authorities(), keys.bundle().authorities());
+}
+
+#[tokio::test]
+async fn authorities_that_we_made_keep_the_rules_of_spiffe() {
+    let keys = crate::testing::keys::keys(now()).await;
+    let root = &keys.bundle().authorities()[0];
+    let intermediate = keys.authority(now()).unwrap().authority();
+    assert_eq!(root.path_length(), Some(1));
+    assert_eq!(intermediate.path_length(), Some(0));
+    for authority in [root, intermediate] {
+        assert_eq!(authority.uris(), ["spiffe://leasehold.example"]);
+        let (_, x509) = x509_parser::parse_x509_certificate(authority.der()).unwrap();
+        let usage = x509.key_usage().unwrap().unwrap();
+        assert!(usage.critical && usage.value.key_cert_sign() && usage.value.crl_sign());
+        assert!(!usage.value.digital_signature());
+        assert!(x509.name_constraints().unwrap().is_none());
+        assert!(x509.basic_constraints().unwrap().unwrap().critical);
+    }
+    let root_life = root.expires().since(now());
+    assert_eq!(root_life, days(3_650));
+}
+
+#[tokio::test]
+async fn class_17_debug_and_errors_show_nothing_of_a_key() {
+    let store = KeyringStore::default();
+    let keys = load(&store, now()).await.unwrap();
+    let text = format!("{keys:?}");
+    let plain = kek().open(sealed::Purpose::Keyring, &store.sealed().unwrap()).unwrap();
+    let keyring: serde_json::Value = serde_json::from_slice(plain.expose()).unwrap();
+    let key = keyring["access_tokens"][0]["pkcs8"].as_str().unwrap();
+    assert!(key.len() > 100 && !text.contains(&key[..40]), "{text}");
+    assert!(text.contains(keys.access_token_key(now()).unwrap().key().kid()));
+
+    let broken = plain.expose_text().replace("\"pkcs8\":\"", "\"pkcs8\":\"?");
+    let sealed = kek()
+        .seal(sealed::Purpose::Keyring, &Secret::from(broken), &SeededEntropy::new(9))
+        .unwrap();
+    store.overwrite(sealed);
+    let error = load(&store, now()).await.unwrap_err();
+    assert!(!format!("{error} {error:?}").contains(&key[..10]), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_authority_made_for_another_trust_domain_is_refused() {
+    let store = KeyringStore::default();
+    load(&store, now()).await.unwrap();
+    let other =
+        Settings { trust_domain: TrustDomain::parse("other.example").unwrap(), ..settings() };
+    let clock = TestClock::at(now());
+    let refused = load_or_make(&store, &kek(), &other, &clock, &SeededEntropy::new(1)).await;
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("`spiffe://leasehold.example`"), "{error}");
+    assert!(error.contains("`other.example`"), "{error}");
+}
