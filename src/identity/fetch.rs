@@ -76,7 +76,6 @@ impl Fetcher {
             .with_no_client_auth();
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
-            .https_only(reach != Reach::Loopback)
             .http1_only()
             .no_proxy()
             .referer(false)

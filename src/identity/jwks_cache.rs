@@ -95,8 +95,6 @@ pub(super) enum Origin {
 #[derive(Debug, Default)]
 struct State {
     current: Option<Snapshot>,
-    /// Fetches that ended, well or not.
-    finished: u64,
     last_failed: bool,
     last_fetch: Option<Stamp>,
     next_refresh: Stamp,
@@ -119,15 +117,15 @@ impl JwksCache {
 
     /// A set that has a key of this name, fetched if need be.
     pub(super) async fn keys_with(&self, kid: &str, now: Stamp) -> Result<Arc<KeySet>, JwksError> {
-        let finished = {
+        {
             let state = self.state.lock();
             match state.find(kid, now) {
-                Ok(keys) => return Ok(keys),
                 Err(error) if state.is_known_unknown(kid, now) => return Err(error),
-                Err(_) => state.finished,
+                Err(_) => {}
+                found => return found,
             }
-        };
-        let fetched = self.ask(finished, now).await;
+        }
+        let fetched = self.ask(now).await;
         let mut state = self.state.lock();
         let found = state.find(kid, now);
         if matches!(found, Err(JwksError::UnknownKid)) && fetched && !state.last_failed {
@@ -138,9 +136,6 @@ impl JwksCache {
 
     /// Fetches if that is due; called every second or so.
     pub(super) async fn refresh_if_due(&self, now: Stamp) {
-        if now < self.state.lock().next_refresh {
-            return;
-        }
         let _flight = self.flight.lock().await;
         if now >= self.state.lock().next_refresh {
             self.refresh(now).await;
@@ -152,17 +147,11 @@ impl JwksCache {
         self.state.lock().current.as_ref().map(|snapshot| now.since(snapshot.fetched))
     }
 
-    /// Fetches for a caller, unless another fetch has ended since it looked, or one began just now. Whether one ended.
-    async fn ask(&self, finished: u64, now: Stamp) -> bool {
+    /// Fetches for a caller, unless a fetch began just now, maybe the one it waited for. Whether it fetched.
+    async fn ask(&self, now: Stamp) -> bool {
         let _flight = self.flight.lock().await;
-        {
-            let state = self.state.lock();
-            if state.finished != finished {
-                return true;
-            }
-            if state.last_fetch.is_some_and(|last| now < last.plus(ASK_INTERVAL)) {
-                return false;
-            }
+        if self.state.lock().last_fetch.is_some_and(|last| now < last.plus(ASK_INTERVAL)) {
+            return false;
         }
         self.refresh(now).await;
         true
@@ -173,7 +162,6 @@ impl JwksCache {
         self.state.lock().last_fetch = Some(now);
         let loaded = self.origin.load(&self.issuer).await;
         let mut state = self.state.lock();
-        state.finished += 1;
         match loaded {
             Ok((keys, age)) => {
                 if state.last_failed {

@@ -102,6 +102,16 @@ async fn class_22_redirects_are_not_followed() {
 }
 
 #[tokio::test]
+async fn class_22_documents_of_another_status_than_200_are_refused() {
+    let issuer = TestIssuer::start().await;
+    for status in [203, 206, 401, 404, 500] {
+        let good = Answer::of(document(&[&issuer.key]));
+        issuer.set_jwks(Answer { status, ..good });
+        assert!(!accepts(&issuer).await, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn class_22_a_name_that_resolves_to_this_network_is_not_connected_to() {
     let issuer = TestIssuer::start().await;
     let url = issuer.url.replace("http://127.0.0.1", "https://localhost");

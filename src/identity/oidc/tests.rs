@@ -4,7 +4,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::jose::base64url;
+use crate::jose::{KeySet, base64url};
 use crate::testing::issuer::TestIssuer;
 
 const AUDIENCE: &str = "leasehold";
@@ -153,6 +153,22 @@ async fn class_12_an_issuer_is_compared_byte_for_byte() {
         assert_eq!(refused, OidcError::UnknownIssuer);
     }
     assert_eq!(fixture.issuer.fetches(), 0, "a stranger's `iss` caused a fetch");
+}
+
+#[tokio::test]
+async fn class_12_claims_of_another_issuer_are_refused_behind_a_valid_signature() {
+    let issuer = TestIssuer::start().await;
+    let keys = KeySet::of([issuer.key.verifying_key().clone()]).unwrap();
+    let claims = |iss: &str| {
+        let mut claims = issuer.claims("same", AUDIENCE, now());
+        claims["iss"] = json!(iss);
+        let token = issuer.sign(&claims);
+        Unverified::parse(&token, Typ::Is("JWT"), FOREIGN_ALGORITHMS).unwrap().verify(&keys)
+    };
+    let config = config("ci", &issuer);
+    assert!(config.check(&claims(&issuer.url).unwrap(), now()).is_ok());
+    let refused = config.check(&claims("https://other.example").unwrap(), now()).unwrap_err();
+    assert_eq!(refused, OidcError::UnknownIssuer);
 }
 
 #[tokio::test]
