@@ -1,6 +1,8 @@
 //! The stores: one body of tests over each, and beside the model over random histories.
 
+mod deeds;
 mod embedded;
+mod history;
 mod model;
 
 use std::sync::Arc;
