@@ -1,5 +1,6 @@
 //! The stores: one body of tests over each, and beside the model over random histories.
 
+mod crash;
 mod deeds;
 mod embedded;
 mod history;
