@@ -1,12 +1,48 @@
 //! Keys that are made once, replaced in time, and never shown.
 
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+
+use super::sealed::Purpose;
 use super::*;
+use crate::domain::id::Partition;
 use crate::domain::secret::Secret;
 use crate::domain::time::Span;
-use crate::store::Store;
+use crate::store::{
+    Commit, Entries, Guard, Lane, Listing, Outcome, Query, Record, RecordKey, Snapshot, Store,
+    Write,
+};
 use crate::testing::clock::TestClock;
 use crate::testing::entropy::{NoEntropy, SeededEntropy};
-use crate::testing::keys::{KeyringStore, kek, settings};
+use crate::testing::keys::{kek, keys, settings};
+use crate::testing::model::ModelStore;
+use crate::testing::store_contract::constants;
+
+fn store() -> ModelStore {
+    ModelStore::new(Arc::new(TestClock::at(now())), constants())
+}
+
+/// The sealed keyring as it lies in the store.
+async fn held(store: &dyn Store) -> Option<(Vec<u8>, Stamp)> {
+    let query = Query {
+        partition: Partition::ZERO,
+        records: vec![RecordKey::Keyring],
+        entries: Entries::None,
+    };
+    match store.read(query).await.unwrap().records.remove(0) {
+        Some(Record::Keyring(sealed, version)) => Some((sealed, version)),
+        _ => None,
+    }
+}
+
+async fn overwrite(store: &dyn Store, sealed: Vec<u8>) {
+    let mut commit = Commit::new(Partition::ZERO, Lane::Ordinary);
+    let version = held(store).await.map(|(_, version)| version);
+    commit.guards = vec![Guard { key: RecordKey::Keyring, version }];
+    commit.writes = vec![Write::Keyring(sealed)];
+    assert!(matches!(store.commit(commit).await, Ok(Outcome::Done(_))));
+}
 
 fn now() -> Stamp {
     Stamp::from_seconds(1_790_000_000)
@@ -26,7 +62,7 @@ fn kids(keys: &Keys) -> Vec<&str> {
 
 #[tokio::test]
 async fn the_first_broker_makes_the_keys_and_every_other_reads_the_same() {
-    let store = KeyringStore::default();
+    let store = store();
     let first = load(&store, now()).await.unwrap();
     let second = load(&store, now().plus(days(1))).await.unwrap();
     assert_eq!(kids(&first), kids(&second));
@@ -42,48 +78,40 @@ async fn the_first_broker_makes_the_keys_and_every_other_reads_the_same() {
 }
 
 /// Another broker is faster between our read and our commit.
-struct Racing<'s>(&'s KeyringStore, std::sync::Mutex<Option<Vec<u8>>>);
+struct Racing<'s>(&'s ModelStore, Mutex<Option<Vec<u8>>>);
 
-#[async_trait::async_trait]
+#[async_trait]
 impl Store for Racing<'_> {
-    async fn commit(
-        &self,
-        commit: crate::store::Commit,
-    ) -> Result<crate::store::Outcome, crate::store::StoreError> {
-        if let Some(theirs) = self.1.lock().unwrap().take() {
-            self.0.overwrite(theirs);
+    async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        let theirs = self.1.lock().unwrap().take();
+        if let Some(theirs) = theirs {
+            overwrite(self.0, theirs).await;
         }
         self.0.commit(commit).await
     }
 
-    async fn read(
-        &self,
-        query: crate::store::Query,
-    ) -> Result<crate::store::Snapshot, crate::store::StoreError> {
+    async fn read(&self, query: Query) -> Result<Snapshot, StoreError> {
         self.0.read(query).await
     }
 
-    async fn list(
-        &self,
-        listing: crate::store::Listing,
-    ) -> Result<Vec<String>, crate::store::StoreError> {
+    async fn list(&self, listing: Listing) -> Result<Vec<String>, StoreError> {
         self.0.list(listing).await
     }
 }
 
 #[tokio::test]
 async fn the_loser_of_the_race_uses_the_winners_keys() {
-    let (theirs, store) = (KeyringStore::default(), KeyringStore::default());
+    let (theirs, ours) = (store(), store());
     let winner = load(&theirs, now()).await.unwrap();
-    let racing = Racing(&store, std::sync::Mutex::new(theirs.sealed()));
-    let loser = load(&racing, now()).await.unwrap();
+    let sealed = held(&theirs).await.map(|(sealed, _)| sealed);
+    let loser = load(&Racing(&ours, Mutex::new(sealed.clone())), now()).await.unwrap();
     assert_eq!(kids(&winner), kids(&loser));
-    assert_eq!(store.sealed(), theirs.sealed());
+    assert_eq!(held(&ours).await.map(|(sealed, _)| sealed), sealed);
 }
 
 #[tokio::test]
 async fn a_successor_is_published_an_hour_before_it_signs_and_the_old_key_until_it_expires() {
-    let store = KeyringStore::default();
+    let store = store();
     let old = load(&store, now()).await.unwrap();
     let old_kid = kids(&old)[0].to_owned();
     let before = load(&store, now().plus(days(60)).minus(Span::from_seconds(1))).await.unwrap();
@@ -106,7 +134,7 @@ async fn a_successor_is_published_an_hour_before_it_signs_and_the_old_key_until_
 
 #[tokio::test]
 async fn an_aged_intermediate_gets_a_successor_below_the_same_root() {
-    let store = KeyringStore::default();
+    let store = store();
     let old = load(&store, now()).await.unwrap();
     let later = load(&store, now().plus(days(244))).await.unwrap();
     assert_eq!(later.authorities().count(), 2);
@@ -126,29 +154,29 @@ async fn an_aged_intermediate_gets_a_successor_below_the_same_root() {
 
 #[tokio::test]
 async fn under_another_key_encryption_key_nothing_opens_and_nothing_is_overwritten() {
-    let store = KeyringStore::default();
+    let store = store();
     load(&store, now()).await.unwrap();
-    let sealed = store.sealed();
+    let sealed = held(&store).await;
     let other = KeyEncryptionKey::parse(&Secret::new((1..33).collect())).unwrap();
     let clock = TestClock::at(now());
     let refused = load_or_make(&store, &other, &settings(), &clock, &SeededEntropy::new(1)).await;
     assert!(matches!(refused, Err(KeysError::Sealed(SealedError::Closed))));
-    assert_eq!(store.sealed(), sealed);
-    store.overwrite(vec![1; 60]);
+    assert_eq!(held(&store).await, sealed);
+    overwrite(&store, vec![1; 60]).await;
     assert!(matches!(load(&store, now()).await, Err(KeysError::Sealed(SealedError::Closed))));
 }
 
 #[tokio::test]
 async fn without_entropy_there_are_no_keys() {
-    let (store, clock) = (KeyringStore::default(), TestClock::at(now()));
+    let (store, clock) = (store(), TestClock::at(now()));
     let refused = load_or_make(&store, &kek(), &settings(), &clock, &NoEntropy).await;
     assert!(matches!(refused, Err(KeysError::Entropy(_))));
-    assert_eq!(store.sealed(), None);
+    assert_eq!(held(&store).await, None);
 }
 
 #[tokio::test]
 async fn the_published_documents_hold_public_keys_only() {
-    let keys = crate::testing::keys::keys(now()).await;
+    let keys = keys(now()).await;
     let jwks = keys.verifying_keys().to_document();
     assert_eq!(jwks["keys"].as_array().unwrap().len(), 1);
     assert!(jwks["keys"][0].get("d").is_none());
@@ -163,7 +191,7 @@ async fn the_published_documents_hold_public_keys_only() {
 
 #[tokio::test]
 async fn authorities_that_we_made_keep_the_rules_of_spiffe() {
-    let keys = crate::testing::keys::keys(now()).await;
+    let keys = keys(now()).await;
     let root = &keys.bundle().authorities()[0];
     let intermediate = keys.authority(now()).unwrap().authority();
     assert_eq!(root.path_length(), Some(1));
@@ -183,27 +211,26 @@ async fn authorities_that_we_made_keep_the_rules_of_spiffe() {
 
 #[tokio::test]
 async fn class_17_debug_and_errors_show_nothing_of_a_key() {
-    let store = KeyringStore::default();
+    let store = store();
     let keys = load(&store, now()).await.unwrap();
     let text = format!("{keys:?}");
-    let plain = kek().open(sealed::Purpose::Keyring, &store.sealed().unwrap()).unwrap();
+    let plain = kek().open(Purpose::Keyring, &held(&store).await.unwrap().0).unwrap();
     let keyring: serde_json::Value = serde_json::from_slice(plain.expose()).unwrap();
     let key = keyring["access_tokens"][0]["pkcs8"].as_str().unwrap();
     assert!(key.len() > 100 && !text.contains(&key[..40]), "{text}");
     assert!(text.contains(keys.access_token_key(now()).unwrap().key().kid()));
 
     let broken = plain.expose_text().replace("\"pkcs8\":\"", "\"pkcs8\":\"?");
-    let sealed = kek()
-        .seal(sealed::Purpose::Keyring, &Secret::from(broken), &SeededEntropy::new(9))
-        .unwrap();
-    store.overwrite(sealed);
+    let sealed =
+        kek().seal(Purpose::Keyring, &Secret::from(broken), &SeededEntropy::new(9)).unwrap();
+    overwrite(&store, sealed).await;
     let error = load(&store, now()).await.unwrap_err();
     assert!(!format!("{error} {error:?}").contains(&key[..10]), "{error:?}");
 }
 
 #[tokio::test]
 async fn an_authority_made_for_another_trust_domain_is_refused() {
-    let store = KeyringStore::default();
+    let store = store();
     load(&store, now()).await.unwrap();
     let other =
         Settings { trust_domain: TrustDomain::parse("other.example").unwrap(), ..settings() };
