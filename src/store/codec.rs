@@ -446,3 +446,6 @@ pub(in crate::store) fn bytes<const N: usize>(slice: &[u8]) -> Result<[u8; N], S
 pub(in crate::store) fn corrupt(problem: impl ToString) -> StoreError {
     StoreError::Corrupt(problem.to_string())
 }
+
+#[cfg(test)]
+mod tests;

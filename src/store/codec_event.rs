@@ -12,7 +12,7 @@ use crate::store::codec::{
 };
 use crate::store::{Recorded, StoreError};
 
-const KINDS: [(EventKind, wire::EventKind); 13] = [
+pub(in crate::store) const KINDS: [(EventKind, wire::EventKind); 13] = [
     (EventKind::TaskBegun, wire::EventKind::TaskBegun),
     (EventKind::TaskDelegated, wire::EventKind::TaskDelegated),
     (EventKind::TaskAdvanced, wire::EventKind::TaskAdvanced),

@@ -107,7 +107,7 @@ fn write_until_killed(folder: &FilePath) {
             tokio::spawn(async move {
                 for round in 0.. {
                     let number = first + round * WRITERS + writer;
-                    live(&*store, clock.now(), number, round % 2 == 0).await;
+                    live(&store, clock.now(), number, round % 2 == 0).await;
                 }
             })
         });
