@@ -56,6 +56,17 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), LogError> {
     Ok(())
 }
 
+/// Reads a filter of the form of `RUST_LOG`.
+///
+/// # Errors
+/// [`LogError::Filter`] if it is not understood.
+pub fn directives(filter: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::builder()
+        .with_regex(false)
+        .parse(filter)
+        .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })
+}
+
 fn subscriber<W>(
     format: LogFormat,
     filter: &str,
@@ -65,10 +76,7 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let directives = EnvFilter::builder()
-        .with_regex(false)
-        .parse(filter)
-        .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
+    let directives = directives(filter)?;
     let lines = fmt::layer().with_writer(writer).with_ansi(colours && format == LogFormat::Human);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
         LogFormat::Human => lines.boxed(),

@@ -45,7 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("config", &["domain"]),
+    ("config", &["domain", "spiffe", "telemetry"]),
     // The program.
     ("app", EVERYTHING),
     ("cli", &["domain", "jose", "spiffe", "proto", "config", "telemetry", "app"]),

@@ -1,0 +1,70 @@
+//! `listen` and `tls`: where the broker answers, and as whom.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::section::Section;
+use super::store::CertificateFiles;
+use super::value;
+
+/// The broker's sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// gRPC, over TLS.
+    pub grpc: SocketAddr,
+    /// HTTP, over TLS.
+    pub http: SocketAddr,
+    /// Whether gRPC tells its contract to whoever asks; on loopback addresses only.
+    pub reflection: bool,
+}
+
+/// The broker's own certificate towards its callers, on both sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerIdentity {
+    /// From files.
+    Files(CertificateFiles),
+    /// Made at every start by the broker's own CA, for `localhost` and loopback addresses. For development.
+    DangerSelfIssued,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let on = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self { grpc: on(7700), http: on(7701), reflection: false }
+    }
+}
+
+pub(super) fn read(section: &mut Section<'_>) -> Option<Listen> {
+    let default = Listen::default();
+    let grpc = section.or("grpc", default.grpc, value::socket);
+    let http = section.or("http", default.http, value::socket);
+    let reflection = section.or("reflection", default.reflection, value::flag);
+    let listen = Listen { grpc: grpc?, http: http?, reflection: reflection? };
+    if listen.grpc == listen.http && listen.grpc.port() != 0 {
+        return section.refuse("", "has one address for `grpc` and `http`; give each its own port");
+    }
+    if listen.reflection && !listen.grpc.ip().is_loopback() {
+        let text =
+            "is on, and others than this machine reach `grpc`; listen on 127.0.0.1 or turn it off";
+        return section.refuse("reflection", text);
+    }
+    Some(listen)
+}
+
+pub(super) fn tls(section: &mut Section<'_>) -> Option<ServerIdentity> {
+    let self_issued = section.or("danger_self_issued", false, value::flag)?;
+    if self_issued {
+        if section.has("cert_file") || section.has("key_file") {
+            section.ignore_rest();
+            let text = "stands beside files of a certificate; keep one of them";
+            return section.refuse("danger_self_issued", text);
+        }
+        section.warn(
+            "danger_self_issued",
+            "makes the server's certificate at every start; for development only",
+        );
+        return Some(ServerIdentity::DangerSelfIssued);
+    }
+    let cert_file = section.required("cert_file", "cert_file = \"tls/broker.pem\"", value::file);
+    let key_file = section.required("key_file", "key_file = \"tls/broker.key\"", value::file);
+    Some(ServerIdentity::Files(CertificateFiles { cert_file: cert_file?, key_file: key_file? }))
+}

@@ -1,0 +1,134 @@
+//! Every mistake that a configuration can hold, and what is said about it.
+
+mod mistakes;
+
+use std::path::Path;
+
+use super::*;
+use crate::domain::time::Span;
+
+/// Sound, and as short as can be. Line numbers of the tests count from its first line.
+const SOUND: &str = r#"trust_domain = "own.example"
+base_url = "https://own.example"
+store = { kind = "embedded", path = "data" }
+tls = { cert_file = "Cargo.toml", key_file = "Cargo.toml" }
+keys = { encryption_key_env = "KEY" }
+[listen]
+grpc = "127.0.0.1:7700"
+[tiers.standard]
+ttl = "5m"
+ceiling = "1h"
+[[trust.spiffe]]
+trust_domain = "prod.example"
+bundle = { file = "Cargo.toml" }
+[[trust.oidc]]
+name = "k8s"
+issuer = "https://k8s.example"
+audience = "leasehold"
+[[roles]]
+role = "agent"
+class = "finance"
+owner = "payments"
+tiers = ["standard"]
+match = "spiffe://prod.example/agents/*"
+[[roles]]
+role = "operator"
+issuer = "k8s"
+subject = "admin"
+"#;
+
+fn check(text: &str) -> Result<Config, ConfigErrors> {
+    parse(Path::new("x.toml"), text)
+}
+
+/// What is said if `from`, which stands in the sound file once, were `to`.
+#[track_caller]
+fn errors(from: &str, to: &str) -> String {
+    assert_eq!(SOUND.matches(from).count(), 1, "`{from}` stands once in the sound file");
+    match check(&SOUND.replace(from, to)) {
+        Ok(_) => panic!("`{to}` was taken"),
+        Err(errors) => errors.to_string(),
+    }
+}
+
+#[track_caller]
+fn warnings(from: &str, to: &str) -> String {
+    assert_eq!(SOUND.matches(from).count(), 1, "`{from}` stands once in the sound file");
+    let config = check(&SOUND.replace(from, to)).unwrap_or_else(|errors| panic!("{errors}"));
+    let lines: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+#[test]
+fn a_sound_file_is_taken_without_a_word_and_with_the_defaults() {
+    let config = check(SOUND).unwrap();
+    assert_eq!(config.warnings, []);
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.listen, Listen::default());
+    assert_eq!(config.tiers[0].min_ttl_seconds, 10);
+    assert_eq!(config.tiers[0].freshness, Span::from_seconds(5));
+}
+
+#[test]
+fn the_annotated_example_is_complete_and_taken() {
+    let text = include_str!("../../config/leasehold.toml");
+    let file = Path::new("config/leasehold.toml");
+    let config = parse(file, text).unwrap_or_else(|errors| panic!("{errors}"));
+    for warning in &config.warnings {
+        assert!(warning.text.contains("which is not there"), "{warning}");
+    }
+    assert_eq!(config.limits, Limits::default(), "the example shows the defaults");
+    assert_eq!(config.log, Log::default());
+    assert_eq!(config.listen, Listen::default());
+    assert_eq!(config.roles.len(), 7);
+    let path = Path::new("config/data").to_owned();
+    assert_eq!(config.store, StoreConfig::Embedded { path }, "relative to the file");
+    let redis = text.lines().skip_while(|line| *line != "# [store]");
+    let redis: Vec<_> = redis.map_while(|line| line.strip_prefix("# ")).collect();
+    let in_line = "store = { kind = \"embedded\", path = \"data\" }";
+    let text = text.replace(in_line, "").replace("# [listen]", "[listen]");
+    let text = text.replace("[listen]", &format!("{}\n[listen]", redis.join("\n")));
+    let config = parse(file, &text).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(matches!(config.store, StoreConfig::Redis(_)));
+}
+
+#[test]
+fn all_mistakes_are_named_at_once_in_the_order_of_their_lines() {
+    let text = SOUND
+        .replace("own.example\"\nbase", "Own.example\"\nbase")
+        .replace("\"127.0.0.1:7700\"", "7700")
+        .replace("[\"standard\"]", "[\"standart\"]");
+    assert_eq!(
+        check(&text).unwrap_err().to_string(),
+        "x.toml:1: `trust_domain` is `Own.example`; a trust domain has 1 to 255 characters of `a-z`, `0-9`, `.`, \
+         `-` and `_`, without scheme or port\n\
+         x.toml:7: `listen.grpc` is an integer; write text in quotes\n\
+         x.toml:22: `roles[0].tiers[0]` is `standart`, which is no tier of this file; did you mean `standard`?"
+    );
+}
+
+#[test]
+fn a_mistake_in_a_tier_or_in_trust_makes_no_second_one_of_the_roles() {
+    assert_eq!(errors("\"5m\"", "\"5\"").lines().count(), 1);
+    assert_eq!(errors("https://k8s.example", "http://k8s.example").lines().count(), 1);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let errors = load(Path::new("/nowhere/x.toml")).unwrap_err().to_string();
+    assert!(errors.starts_with("/nowhere/x.toml: cannot be read: "), "{errors}");
+}
+
+#[test]
+fn each_mistake_is_named_by_file_line_field_and_remedy() {
+    for (from, to, expected) in mistakes::MISTAKES {
+        assert_eq!(errors(from, to), *expected, "`{to}`");
+    }
+}
+
+#[test]
+fn each_doubtful_thing_is_warned_of() {
+    for (from, to, expected) in mistakes::DOUBTS {
+        assert_eq!(warnings(from, to), *expected, "`{to}`");
+    }
+}

@@ -1,0 +1,370 @@
+//! Mistakes and doubtful things: what stands in the sound file, what stands there instead, what is said.
+
+/// Each is refused.
+#[rustfmt::skip]
+pub(super) const MISTAKES: &[(&str, &str, &str)] = &[
+    ("[listen]", "[listen",
+     "x.toml:6: is not TOML: unclosed table, expected `]`"),
+    ("[listen]", r#"[listen]
+grpc = "127.0.0.1:1""#,
+     "x.toml:8: is not TOML: duplicate key"),
+    (r#"trust_domain = "own.example"
+"#, "",
+     r#"x.toml:1: `trust_domain` is missing; write `trust_domain = "leasehold.example"`"#),
+    ("base_url", "base_ulr",
+     r#"x.toml:1: `base_url` is missing; write `base_url = "https://leasehold.example:7701"`
+x.toml:2: `base_ulr` is not a field; did you mean `base_url`?"#),
+    ("[listen]", "bogus = 1\n[listen]",
+     "x.toml:6: `bogus` is not a field; known here: `trust_domain`, `base_url`, `store`, `listen`, `tls`, `tiers`, `trust`, `roles`, `keys`, `limits`, `log`"),
+    (r#"ttl = "5m""#, r#"ttl = "5m"
+tll = "5m""#,
+     "x.toml:10: `tiers.standard.tll` is not a field; did you mean `ttl`?"),
+    (r#"ttl = "5m""#, r#"ttl = "5m"
+approval = "none""#,
+     "x.toml:10: `tiers.standard.approval` is not a field; known here: `ttl`, `ceiling`, `min_ttl`, `freshness`, `proof`, `on_silence`"),
+    (r#"trust_domain = "own.example""#, r#"trust_domain = """#,
+     "x.toml:1: `trust_domain` is empty; write something"),
+    (r#""https://own.example""#, r#""http://own.example""#,
+     "x.toml:2: `base_url` is `http://own.example`; write `https://` and a host, without user, query and fragment"),
+    (r#""https://own.example""#, r#""https://own.example/""#,
+     "x.toml:2: `base_url` is `https://own.example/`; write it without a path and without `/` at its end"),
+    (r#""https://own.example""#, r#""https://me@own.example""#,
+     "x.toml:2: `base_url` is `https://me@own.example`; write `https://` and a host, without user, query and fragment"),
+    (r#""https://own.example""#, r#""HTTPS://own.example""#,
+     "x.toml:2: `base_url` is `HTTPS://own.example`; write `https://` and a host, without user, query and fragment"),
+    (r#"store = { kind = "embedded", path = "data" }"#, r#"store = "embedded""#,
+     "x.toml:3: `store` is text; write a table"),
+    (r#"store = { kind = "embedded", path = "data" }"#, r#"store = { path = "data" }"#,
+     r#"x.toml:3: `store.kind` is missing; write `kind = "embedded"`"#),
+    (r#"store = { kind = "embedded", path = "data" }"#, r#"store = { kind = "postgres", url = "x" }"#,
+     "x.toml:3: `store.kind` is `postgres`; write one of `embedded`, `redis`"),
+    (r#"store = { kind = "embedded", path = "data" }"#, r#"store = { kind = "embedded" }"#,
+     r#"x.toml:3: `store.path` is missing; write `path = "data"`"#),
+    (r#"store = { kind = "embedded", path = "data" }"#, r#"store = { kind = "embedded", path = "data", url = "x" }"#,
+     "x.toml:3: `store.url` is not a field; known here: `kind`, `path`"),
+    (r#"store = { kind = "embedded", path = "data" }"#, r#"store = { kind = "redis", path = "data" }"#,
+     r#"x.toml:3: `store.url` is missing; write `url = "rediss://redis.example:6379"`
+x.toml:3: `store.path` is not a field; known here: `kind`, `url`, `copies`, `ca_file`, `cert_file`, `key_file`, `username`, `password_file`, `password_env`, `response_timeout`"#),
+    (r#"store = { kind = "embedded", path = "data" }"#, r#"store = { kind = "redis", url = "redis://r.example:6379" }"#,
+     "x.toml:3: `store.url` is without TLS to another machine; write `rediss://`"),
+    (r#"store = { kind = "embedded", path = "data" }"#, r#"store = { kind = "redis", url = "rediss://:hunter2@r.example" }"#,
+     "x.toml:3: `store.url` holds a user or password; use `username`, and `password_file` or `password_env`"),
+    (r#"store = { kind = "embedded", path = "data" }"#, r#"store = { kind = "redis", url = "https://r.example" }"#,
+     "x.toml:3: `store.url` is no address of a Redis server; write `rediss://` and a host"),
+    (r#"store = { kind = "embedded", path = "data" }"#, r#"store = { kind = "redis", url = "redis://127.0.0.1", ca_file = "Cargo.toml" }"#,
+     "x.toml:3: `store.url` is without TLS, and certificates are given; write `rediss://`"),
+    (r#"store = { kind = "embedded", path = "data" }"#, r#"store = { kind = "redis", url = "rediss://r.example", copies = 3 }"#,
+     "x.toml:3: `store.copies` is 3; this version writes to one server and waits for no replica, so write 1"),
+    (r#"store = { kind = "embedded", path = "data" }"#, r#"store = { kind = "redis", url = "rediss://r.example", username = "leasehold" }"#,
+     "x.toml:3: `store.username` has no password; add `password_file` or `password_env`"),
+    (r#"store = { kind = "embedded", path = "data" }"#, r#"store = { kind = "redis", url = "rediss://r.example", password_file = "Cargo.toml", password_env = "P" }"#,
+     "x.toml:3: `store.password_env` stands beside `password_file`; keep one of them"),
+    (r#"store = { kind = "embedded", path = "data" }"#, r#"store = { kind = "redis", url = "rediss://r.example", cert_file = "Cargo.toml" }"#,
+     "x.toml:3: `store.cert_file` is without its `key_file`; give both"),
+    (r#"store = { kind = "embedded", path = "data" }"#, r#"store = { kind = "redis", url = "rediss://r.example", response_timeout = "1ms" }"#,
+     "x.toml:3: `store.response_timeout` is `1ms`; give `50ms` to `30s`"),
+    (r#"store = { kind = "embedded", path = "data" }"#, r#"store = { kind = "redis", url = "redis://localhost", key_file = "Cargo.toml" }"#,
+     "x.toml:3: `store.key_file` is without its `cert_file`; give both"),
+    (r#"grpc = "127.0.0.1:7700""#, r#"grpc = "localhost:7700""#,
+     "x.toml:7: `listen.grpc` is `localhost:7700`; write an IP address and a port, like `127.0.0.1:7700` or `[::]:7700`"),
+    (r#"grpc = "127.0.0.1:7700""#, "grpc = 7700",
+     "x.toml:7: `listen.grpc` is an integer; write text in quotes"),
+    (r#"grpc = "127.0.0.1:7700""#, r#"grpc = "127.0.0.1:7701""#,
+     "x.toml:6: `listen` has one address for `grpc` and `http`; give each its own port"),
+    (r#"grpc = "127.0.0.1:7700""#, r#"grpc = "0.0.0.0:7700"
+reflection = true"#,
+     "x.toml:8: `listen.reflection` is on, and others than this machine reach `grpc`; listen on 127.0.0.1 or turn it off"),
+    (r#"grpc = "127.0.0.1:7700""#, r#"grpc = "127.0.0.1:7700"
+reflection = "no""#,
+     "x.toml:8: `listen.reflection` is text; write `true` or `false`"),
+    (r#"tls = { cert_file = "Cargo.toml", key_file = "Cargo.toml" }
+"#, "",
+     r#"x.toml:1: `tls` is missing; write `tls = { cert_file = "tls/broker.pem", key_file = "tls/broker.key" }`"#),
+    (r#"tls = { cert_file = "Cargo.toml", key_file = "Cargo.toml" }"#, r#"tls = { cert_file = "Cargo.toml" }"#,
+     r#"x.toml:4: `tls.key_file` is missing; write `key_file = "tls/broker.key"`"#),
+    (r#"tls = { cert_file = "Cargo.toml", key_file = "Cargo.toml" }"#, r#"tls = { danger_self_issued = true, cert_file = "Cargo.toml" }"#,
+     "x.toml:4: `tls.danger_self_issued` stands beside files of a certificate; keep one of them"),
+    (r#"keys = { encryption_key_env = "KEY" }"#, "keys = {}",
+     r#"x.toml:5: `keys` has no key to seal the keyring with; write `encryption_key_file = "keyring.key"` or `encryption_key_env = "LEASEHOLD_KEY"`"#),
+    (r#"keys = { encryption_key_env = "KEY" }"#, r#"keys = { encryption_key_env = "KEY", encryption_key_file = "Cargo.toml" }"#,
+     "x.toml:5: `keys.encryption_key_env` stands beside `encryption_key_file`; keep one of them"),
+    (r#"keys = { encryption_key_env = "KEY" }"#, r#"keys = { encryption_key_env = "KEY", ca = { root_cert_file = "Cargo.toml" } }"#,
+     r#"x.toml:5: `keys.ca.intermediate_cert_file` is missing; write `intermediate_cert_file = "ca/intermediate.pem"`
+x.toml:5: `keys.ca.intermediate_key_file` is missing; write `intermediate_key_file = "ca/intermediate.key"`"#),
+    (r#"keys = { encryption_key_env = "KEY" }"#, r#"keys = { encryption_key_env = "KEY", certificate_extension_oid = "1.3.06" }"#,
+     "x.toml:5: `keys.certificate_extension_oid` is `1.3.06`; write dotted numbers, like `1.3.6.1.4.1.32473.1`"),
+    (r#"keys = { encryption_key_env = "KEY" }"#, r#"keys = { encryption_key_env = "KEY", certificate_extension_oid = "3.1.1" }"#,
+     "x.toml:5: `keys.certificate_extension_oid` is `3.1.1`; write dotted numbers, like `1.3.6.1.4.1.32473.1`"),
+    (r#"[tiers.standard]
+ttl = "5m"
+ceiling = "1h"
+"#, "[tiers]\n",
+     r#"x.toml:8: `tiers` has no tier; add one, like `standard = { ttl = "5m", ceiling = "1h" }`"#),
+    ("[tiers.standard]", "[tiers.Standard]",
+     "x.toml:8: `tiers.Standard` is `Standard`; a name has 1 to 63 characters of `a-z`, `0-9` and `-`"),
+    ("[tiers.standard]", "[tiers.all]",
+     "x.toml:8: `tiers.all` is `all`, which is reserved; choose another name"),
+    (r#"ttl = "5m"
+"#, "",
+     r#"x.toml:8: `tiers.standard.ttl` is missing; write `ttl = "5m"`"#),
+    (r#"ttl = "5m""#, r#"ttl = "0s""#,
+     "x.toml:9: `tiers.standard.ttl` is `0s`; give `1s` to `1d`"),
+    (r#"ttl = "5m""#, r#"ttl = "2d""#,
+     "x.toml:9: `tiers.standard.ttl` is `2d`; give `1s` to `1d`"),
+    (r#"ttl = "5m""#, r#"ttl = "-5m""#,
+     "x.toml:9: `tiers.standard.ttl` is `-5m`; write a whole number and one of `ms`, `s`, `m`, `h`, `d`, like `500ms` or `5m`"),
+    (r#"ttl = "5m""#, r#"ttl = "1500ms""#,
+     "x.toml:9: `tiers.standard.ttl` is `1500ms`; give whole seconds"),
+    (r#"ttl = "5m""#, r#"ttl = "2h""#,
+     "x.toml:9: `tiers.standard.ttl` is `2h`, more than the tier's `ceiling` of `1h`; lower it"),
+    (r#"ttl = "5m""#, r#"ttl = "5m"
+min_ttl = "6m""#,
+     "x.toml:9: `tiers.standard.ttl` is less than the tier's `min_ttl` of `6m`; raise it from `5m`"),
+    (r#"ceiling = "1h""#, r#"ceiling = "31d""#,
+     "x.toml:10: `tiers.standard.ceiling` is `31d`; give `1s` to `30d`"),
+    (r#"ceiling = "1h""#, r#"ceiling = "1h"
+freshness = "499ms""#,
+     "x.toml:11: `tiers.standard.freshness` is `499ms`; give `500ms` to `5m`"),
+    (r#"ceiling = "1h""#, r#"ceiling = "1h"
+freshness = "301s""#,
+     "x.toml:11: `tiers.standard.freshness` is `301s`; give `500ms` to `5m`"),
+    (r#"ceiling = "1h""#, r#"ceiling = "1h"
+proof = "Required""#,
+     "x.toml:11: `tiers.standard.proof` is `Required`; write one of `required`, `optional`"),
+    (r#"ceiling = "1h""#, r#"ceiling = "1h"
+on_silence = "ignore""#,
+     "x.toml:11: `tiers.standard.on_silence` is `ignore`; write one of `suspend`, `fail`"),
+    (r#"ceiling = "1h""#, r#"ceiling = "1h"
+on_silence = true"#,
+     "x.toml:11: `tiers.standard.on_silence` is true or false; write text in quotes"),
+    (r#"trust_domain = "prod.example""#, r#"trust_domain = "own.example""#,
+     "x.toml:12: `trust.spiffe[0].trust_domain` is the broker's own; what it mints must not come back as an identity"),
+    (r#"trust_domain = "prod.example""#, r#"trust_domain = "spiffe://prod.example""#,
+     "x.toml:12: `trust.spiffe[0].trust_domain` is `spiffe://prod.example`; a trust domain has 1 to 255 characters of `a-z`, `0-9`, `.`, `-` and `_`, without scheme or port"),
+    (r#"trust_domain = "prod.example"
+bundle = { file = "Cargo.toml" }"#, r#"trust_domain = "prod.example""#,
+     r#"x.toml:11: `trust.spiffe[0].bundle` is missing; write `bundle = { file = "prod.example.bundle.json" }`"#),
+    (r#"bundle = { file = "Cargo.toml" }"#, r#"bundle = "Cargo.toml""#,
+     "x.toml:13: `trust.spiffe[0].bundle` is text; write a table"),
+    (r#"bundle = { file = "Cargo.toml" }"#, r#"bundle = { endpoint = "https://x" }"#,
+     r#"x.toml:13: `trust.spiffe[0].bundle.file` is missing; write `file = "prod.example.bundle.json"`
+x.toml:13: `trust.spiffe[0].bundle.endpoint` is not a field; known here: `file`"#),
+    ("[[trust.oidc]]", r#"[[trust.spiffe]]
+trust_domain = "prod.example"
+bundle = { file = "Cargo.toml" }
+[[trust.oidc]]"#,
+     "x.toml:14: `trust.spiffe[1]` has the `trust_domain` of `trust.spiffe[0]`, `prod.example`; keep one of them"),
+    (r#"name = "k8s""#, r#"name = "K8s""#,
+     "x.toml:15: `trust.oidc[0].name` is `K8s`; a name has 1 to 63 characters of `a-z`, `0-9` and `-`"),
+    (r#"name = "k8s""#, r#"name = "spiffe""#,
+     "x.toml:15: `trust.oidc[0].name` is `spiffe`, which is reserved; choose another name"),
+    (r#""https://k8s.example""#, r#""http://k8s.example""#,
+     "x.toml:16: `trust.oidc[0].issuer` is `http://k8s.example`; write `https://` and a host, without user, query and fragment"),
+    (r#""https://k8s.example""#, r#""https://k8s.example/?a""#,
+     "x.toml:16: `trust.oidc[0].issuer` is `https://k8s.example/?a`; write `https://` and a host, without user, query and fragment"),
+    (r#"audience = "leasehold"
+"#, "",
+     r#"x.toml:14: `trust.oidc[0].audience` is missing; write `audience = "leasehold"`"#),
+    (r#"audience = "leasehold""#, r#"audience = ["leasehold"]"#,
+     "x.toml:17: `trust.oidc[0].audience` is a list; write text in quotes"),
+    (r#"audience = "leasehold""#, r#"audience = "leasehold"
+max_lifetime = "365d""#,
+     "x.toml:18: `trust.oidc[0].max_lifetime` is `365d`; give `1m` to `1d`"),
+    (r#"audience = "leasehold""#, r#"audience = "leasehold"
+preset = "kubernetes""#,
+     "x.toml:18: `trust.oidc[0].preset` is not a field; known here: `name`, `issuer`, `audience`, `jwks`, `ca_file`, `in_cluster`, `max_lifetime`"),
+    (r#"audience = "leasehold""#, r#"audience = "leasehold"
+jwks = { file = "Cargo.toml" }
+in_cluster = true"#,
+     "x.toml:18: `trust.oidc[0].jwks` is a file, so nothing is fetched; remove `ca_file` and `in_cluster`"),
+    ("[[trust.oidc]]", r#"[[trust.oidc]]
+name = "other"
+issuer = "https://k8s.example"
+audience = "a"
+[[trust.oidc]]"#,
+     "x.toml:18: `trust.oidc[1]` has the `issuer` of `trust.oidc[0]`, `https://k8s.example`; keep one of them"),
+    (r#"role = "agent""#, r#"role = "admin""#,
+     "x.toml:19: `roles[0].role` is `admin`; write one of `agent`, `orchestrator`, `operator`, `approver`, `verifier`"),
+    (r#"role = "agent"
+"#, "",
+     r#"x.toml:18: `roles[0].role` is missing; write `role = "agent"`"#),
+    (r#"role = "operator""#, r#"role = "operator"
+name = "root""#,
+     "x.toml:26: `roles[1].name` is not a field; known here: `match`, `issuer`, `subject`, `claims`, `role`"),
+    (r#"role = "operator""#, r#"role = "orchestrator""#,
+     r#"x.toml:24: `roles[1].name` is missing; write `name = "ci"`"#),
+    (r#"role = "operator""#, r#"role = "verifier""#,
+     r#"x.toml:24: `roles[1].audiences` is missing; write `audiences = ["https://ledger.example"]`"#),
+    (r#"role = "operator""#, r#"role = "verifier"
+audiences = []"#,
+     "x.toml:26: `roles[1].audiences` is empty; name at least one"),
+    (r#"class = "finance""#, r#"class = "finance_""#,
+     "x.toml:20: `roles[0].class` is `finance_`; a name has 1 to 63 characters of `a-z`, `0-9` and `-`"),
+    (r#"owner = "payments"
+"#, "",
+     r#"x.toml:18: `roles[0].owner` is missing; write `owner = "payments"`"#),
+    (r#"["standard"]"#, r#"["critical"]"#,
+     "x.toml:22: `roles[0].tiers[0]` is `critical`, which is no tier of this file; there are `standard`"),
+    (r#"["standard"]"#, r#""standard""#,
+     "x.toml:22: `roles[0].tiers` is text; write a list in `[` and `]`"),
+    (r#"["standard"]"#, "[]",
+     "x.toml:22: `roles[0].tiers` is empty; name at least one"),
+    (r#"match = "spiffe://prod.example/agents/*""#, r#"match = "spiffe://prod.example/*/a""#,
+     "x.toml:23: `roles[0].match` is `spiffe://prod.example/*/a`; write a SPIFFE ID, or one whose last segment is `*` for all that lie below"),
+    (r#"match = "spiffe://prod.example/agents/*""#, r#"match = "spiffe://prod.example/agents/**""#,
+     "x.toml:23: `roles[0].match` is `spiffe://prod.example/agents/**`; write a SPIFFE ID, or one whose last segment is `*` for all that lie below"),
+    (r#"match = "spiffe://prod.example/agents/*""#, r#"match = "spiffe://prod.exampel/agents/*""#,
+     "x.toml:23: `roles[0].match` lies in `prod.exampel`, which no `[[trust.spiffe]]` names; did you mean `prod.example`?"),
+    (r#"match = "spiffe://prod.example/agents/*""#, r#"match = "spiffe://own.example/task/*""#,
+     "x.toml:23: `roles[0].match` lies in `own.example`, which no `[[trust.spiffe]]` names; did you mean `prod.example`?"),
+    (r#"match = "spiffe://prod.example/agents/*""#, r#"match = "spiffe://prod.example/agents/*"
+subject = "x""#,
+     "x.toml:23: `roles[0].match` stands beside `issuer`, `subject` or `claims`; make two entries of it"),
+    (r#"match = "spiffe://prod.example/agents/*"
+"#, "",
+     r#"x.toml:18: `roles[0]` matches nobody; add `match = "spiffe://…"`, or `issuer` and `subject` or `claims`"#),
+    (r#"issuer = "k8s""#, r#"issuer = "k3s""#,
+     "x.toml:26: `roles[1].issuer` is `k3s`, which is no issuer of this file; did you mean `k8s`?"),
+    (r#"issuer = "k8s"
+"#, "",
+     "x.toml:24: `roles[1]` has no `issuer`; say whose tokens are meant"),
+    (r#"subject = "admin"
+"#, "",
+     "x.toml:26: `roles[1].issuer` alone would match everyone of the issuer; add `subject` or `claims`"),
+    (r#"subject = "admin""#, "claims = {}",
+     "x.toml:27: `roles[1].claims` is empty, and would match everyone of the issuer; name a claim"),
+    (r#"subject = "admin""#, "claims = { ref = 7 }",
+     "x.toml:27: `roles[1].claims.ref` is an integer; write text in quotes"),
+    (r#"subject = "admin""#, r#"subject = "admin"
+[[roles]]
+role = "agent"
+class = "finance"
+owner = "others"
+tiers = ["standard"]
+match = "spiffe://prod.example/x""#,
+     "x.toml:28: `roles[2]` gives the class `finance` another owner or other tiers than `roles[0]`; make them the same, or two classes"),
+    ("[listen]", "[limits]\ndepth = 17\n[listen]",
+     "x.toml:7: `limits.depth` is 17; give 1 to 16"),
+    ("[listen]", "[limits]\nfan_out = -1\n[listen]",
+     "x.toml:7: `limits.fan_out` is -1; give 1 to 4096"),
+    ("[listen]", "[limits]\ninstances = 0\n[listen]",
+     "x.toml:7: `limits.instances` is 0; give 1 to 1024"),
+    ("[listen]", r#"[limits]
+ended_task_retention = "1m"
+[listen]"#,
+     "x.toml:7: `limits.ended_task_retention` is `1m`; give `1h` to `30d`"),
+    ("[listen]", "[limits]\nrequests_in_flight = 1.5\n[listen]",
+     "x.toml:7: `limits.requests_in_flight` is a fraction; write a whole number"),
+    ("[listen]", r#"[log]
+format = "JSON"
+[listen]"#,
+     "x.toml:7: `log.format` is `JSON`; write one of `human`, `json`"),
+    ("[listen]", r#"[log]
+filter = "leasehold=loud"
+[listen]"#,
+     "x.toml:7: `log.filter` is `leasehold=loud`; write it like `info` or `warn,leasehold=debug`"),
+];
+
+/// Each is taken, with these warnings, if any.
+#[rustfmt::skip]
+pub(super) const DOUBTS: &[(&str, &str, &str)] = &[
+    (r#"keys = { encryption_key_env = "KEY" }"#, r#"keys = { encryption_key_file = "none" }"#,
+     "x.toml:5: `keys.encryption_key_file` names `none`, which is not there; make it before `serve`"),
+    (r#"tls = { cert_file = "Cargo.toml", key_file = "Cargo.toml" }"#, "tls = { danger_self_issued = true }",
+     "x.toml:4: `tls.danger_self_issued` makes the server's certificate at every start; for development only"),
+    (r#"ttl = "5m""#, r#"ttl = "5m"
+proof = "optional""#,
+     "x.toml:10: `tiers.standard.proof` is `optional`: whoever gets hold of a bearer token of this tier can use it"),
+    (r#"ttl = "5m""#, r#"ttl = "5m"
+freshness = "31s""#,
+     "x.toml:10: `tiers.standard.freshness` is more than `30s`, the `delta_max` of a store that was made without saying another"),
+    (r#"ttl = "5m""#, r#"ttl = "16m""#,
+     "x.toml:9: `tiers.standard.ttl` is more than `15m`, past which certificates are refused; tokens are not"),
+    (r#"role = "operator""#, r#"role = "approver""#,
+     "x.toml:18: `roles` has no operator; nobody could quarantine or revoke"),
+    (r#"subject = "admin""#, r#"subject = "admin"
+[[roles]]
+role = "agent"
+class = "b"
+owner = "o"
+tiers = ["standard"]
+match = "spiffe://prod.example/agents/a/b""#,
+     "x.toml:28: `roles[2]` can match principals that `roles[0]` matches too, of class `finance`; their calls are refused, so narrow one pattern"),
+    (r#"subject = "admin""#, r#"subject = "admin"
+[[roles]]
+role = "agent"
+class = "b"
+owner = "o"
+tiers = ["standard"]
+match = "spiffe://prod.example/agents/a/*""#,
+     "x.toml:28: `roles[2]` can match principals that `roles[0]` matches too, of class `finance`; their calls are refused, so narrow one pattern"),
+    (r#"subject = "admin""#, r#"subject = "admin"
+[[roles]]
+role = "agent"
+class = "b"
+owner = "o"
+tiers = ["standard"]
+match = "spiffe://prod.example/agent/*""#,
+     ""),
+    (r#"subject = "admin""#, r#"subject = "admin"
+[[roles]]
+role = "agent"
+class = "b"
+owner = "o"
+tiers = ["standard"]
+issuer = "k8s"
+claims = { a = "1" }
+[[roles]]
+role = "agent"
+class = "c"
+owner = "o"
+tiers = ["standard"]
+issuer = "k8s"
+claims = { b = "1" }"#,
+     "x.toml:35: `roles[3]` can match principals that `roles[2]` matches too, of class `b`; their calls are refused, so narrow one pattern"),
+    (r#"subject = "admin""#, r#"subject = "admin"
+[[roles]]
+role = "agent"
+class = "b"
+owner = "o"
+tiers = ["standard"]
+issuer = "k8s"
+claims = { a = "1" }
+[[roles]]
+role = "agent"
+class = "c"
+owner = "o"
+tiers = ["standard"]
+issuer = "k8s"
+claims = { a = "2" }"#,
+     ""),
+    (r#"subject = "admin""#, r#"subject = "admin"
+[[roles]]
+role = "agent"
+class = "b"
+owner = "o"
+tiers = ["standard"]
+issuer = "k8s"
+subject = "a"
+[[roles]]
+role = "agent"
+class = "c"
+owner = "o"
+tiers = ["standard"]
+issuer = "k8s"
+subject = "b"
+claims = { a = "2" }"#,
+     ""),
+    (r#"subject = "admin""#, r#"subject = "admin"
+[[roles]]
+role = "orchestrator"
+name = "ci"
+issuer = "k8s"
+subject = "a"
+[[roles]]
+role = "orchestrator"
+name = "ci"
+issuer = "k8s"
+subject = "b""#,
+     "x.toml:33: `roles[3]` has the `name` of `roles[2]`; whoever matches one drives the tasks of the other"),
+];
