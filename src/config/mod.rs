@@ -114,8 +114,9 @@ fn config(document: &Document<'_>, table: &DeTable<'_>) -> Option<Config> {
     let tls = root.required("tls", example, value::table(listen::tls));
     let example = "tiers = { standard = { ttl = \"5m\", ceiling = \"1h\" } }";
     let tiers = root.required("tiers", example, tiers::read);
-    let own = trust_domain.as_ref();
-    let trust = root.required("trust", "[[trust.spiffe]]", value::table(|s| trust::read(s, own)));
+    let (own, own_url) = (trust_domain.as_ref(), base_url.as_deref());
+    let trust =
+        root.required("trust", "[[trust.spiffe]]", value::table(|s| trust::read(s, own, own_url)));
     let roles = roles(&mut root, tiers.as_deref(), trust.as_ref());
     let example = "keys = { encryption_key_file = \"keyring.key\" }";
     let keys = root.required("keys", example, value::table(keys::read));

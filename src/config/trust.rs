@@ -40,6 +40,8 @@ pub struct TrustedIssuer {
     pub keys: IssuerKeys,
     /// The longest `exp − iat` that is accepted; 1 min to 24 h.
     pub max_lifetime: Span,
+    /// What its claims mean beyond the registered ones; `None`: nothing.
+    pub preset: Option<Preset>,
 }
 
 /// Where an issuer's keys come from.
@@ -53,12 +55,28 @@ pub enum IssuerKeys {
         ca_file: Option<PathBuf>,
         /// It may lie at an address that is not of the public internet.
         in_cluster: bool,
+        /// It lies on this machine, also without TLS. For development.
+        danger_loopback: bool,
     },
 }
 
-pub(super) fn read(section: &mut Section<'_>, own: Option<&TrustDomain>) -> Option<Trust> {
+/// A platform whose claims say which running copy of a workload calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// Kubernetes service account tokens: the pod.
+    Kubernetes,
+    /// GitHub Actions: run and attempt.
+    Github,
+}
+
+/// Neither the broker's own trust domain nor its own URL is to be trusted for who somebody is.
+pub(super) fn read(
+    section: &mut Section<'_>,
+    own: Option<&TrustDomain>,
+    own_url: Option<&str>,
+) -> Option<Trust> {
     let spiffe = section.or("spiffe", Vec::new(), value::list(value::table(|s| domain(s, own))));
-    let oidc = section.or("oidc", Vec::new(), value::list(value::table(issuer)));
+    let oidc = section.or("oidc", Vec::new(), value::list(value::table(|s| issuer(s, own_url))));
     let trust = Trust { spiffe: spiffe?, oidc: oidc? };
     if trust == Trust::default() {
         return section.refuse("", "is empty; add `[[trust.spiffe]]` or `[[trust.oidc]]`");
@@ -93,34 +111,64 @@ fn domain(section: &mut Section<'_>, own: Option<&TrustDomain>) -> Option<Truste
     Some(TrustedDomain { trust_domain: trust_domain?, bundle_file: bundle_file? })
 }
 
-fn issuer(section: &mut Section<'_>) -> Option<TrustedIssuer> {
+fn issuer(section: &mut Section<'_>, own: Option<&str>) -> Option<TrustedIssuer> {
+    let danger_loopback = section.or("danger_loopback", false, value::flag);
+    if danger_loopback == Some(true) {
+        section.warn(
+            "danger_loopback",
+            "takes keys from this machine without TLS; for development only",
+        );
+    }
     let name = section.required("name", "name = \"k8s\"", value::name);
-    let issuer =
-        section.required("issuer", "issuer = \"https://kubernetes.default.svc\"", value::https_url);
+    let example = "issuer = \"https://kubernetes.default.svc\"";
+    let issuer = section
+        .required("issuer", example, |field| url(field, own, danger_loopback.unwrap_or(false)));
     let audience = section.required("audience", "audience = \"leasehold\"", value::owned);
+    let presets = [("kubernetes", Preset::Kubernetes), ("github", Preset::Github)];
+    let preset = section.optional("preset", value::choice(&presets));
+    let bounds = Span::from_seconds(60)..=Span::from_seconds(86_400);
+    let max_lifetime =
+        section.or("max_lifetime", Span::from_seconds(3_600), value::duration(bounds));
+    let keys = keys(section, danger_loopback);
+    Some(TrustedIssuer {
+        name: name?,
+        issuer: issuer?,
+        audience: audience?,
+        keys: keys?,
+        max_lifetime: max_lifetime?,
+        preset: preset?,
+    })
+}
+
+fn keys(section: &mut Section<'_>, danger_loopback: Option<bool>) -> Option<IssuerKeys> {
     let file =
         |section: &mut Section<'_>| section.required("file", "file = \"jwks.json\"", value::file);
     let jwks = section.optional("jwks", value::table(file));
     let ca_file = section.optional("ca_file", value::file);
     let in_cluster = section.or("in_cluster", false, value::flag);
-    let bounds = Span::from_seconds(60)..=Span::from_seconds(86_400);
-    let max_lifetime =
-        section.or("max_lifetime", Span::from_seconds(3_600), value::duration(bounds));
-    let keys = match (jwks?, ca_file?, in_cluster?) {
-        (None, ca_file, in_cluster) => IssuerKeys::Discovery { ca_file, in_cluster },
-        (Some(path), None, false) => IssuerKeys::File(path),
-        (Some(_), _, _) => {
-            let text = "is a file, so nothing is fetched; remove `ca_file` and `in_cluster`";
-            return section.refuse("jwks", text);
+    match (jwks?, ca_file?, in_cluster?, danger_loopback?) {
+        (None, ca_file, in_cluster, danger_loopback) => {
+            Some(IssuerKeys::Discovery { ca_file, in_cluster, danger_loopback })
         }
-    };
-    Some(TrustedIssuer {
-        name: name?,
-        issuer: issuer?,
-        audience: audience?,
-        keys,
-        max_lifetime: max_lifetime?,
-    })
+        (Some(path), None, false, false) => Some(IssuerKeys::File(path)),
+        (Some(_), _, _, _) => {
+            let text = "is a file, so nothing is fetched; remove `ca_file`, `in_cluster` and `danger_loopback`";
+            section.refuse("jwks", text)
+        }
+    }
+}
+
+fn url(field: &Field<'_>, own: Option<&str>, danger_loopback: bool) -> Option<String> {
+    let text = value::text(field)?;
+    let below_own = own.and_then(|own| text.strip_prefix(own));
+    if below_own.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+        return field.refuse("is the broker's own; its tokens must not come back as identities");
+    }
+    let on_this_machine = ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"];
+    if danger_loopback && on_this_machine.iter().any(|start| text.starts_with(start)) {
+        return Some(text.to_owned());
+    }
+    value::https_url(field)
 }
 
 /// Two entries for one thing would make it a guess which of them counts (THREATS.md class 12).

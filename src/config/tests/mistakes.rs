@@ -171,12 +171,12 @@ bundle = { file = "Cargo.toml" }
 max_lifetime = "365d""#,
      "x.toml:18: `trust.oidc[0].max_lifetime` is `365d`; give `1m` to `1d`"),
     (r#"audience = "leasehold""#, r#"audience = "leasehold"
-preset = "kubernetes""#,
-     "x.toml:18: `trust.oidc[0].preset` is not a field; known here: `name`, `issuer`, `audience`, `jwks`, `ca_file`, `in_cluster`, `max_lifetime`"),
+preset = "gitlab""#,
+     "x.toml:18: `trust.oidc[0].preset` is `gitlab`; write one of `kubernetes`, `github`"),
     (r#"audience = "leasehold""#, r#"audience = "leasehold"
 jwks = { file = "Cargo.toml" }
 in_cluster = true"#,
-     "x.toml:18: `trust.oidc[0].jwks` is a file, so nothing is fetched; remove `ca_file` and `in_cluster`"),
+     "x.toml:18: `trust.oidc[0].jwks` is a file, so nothing is fetched; remove `ca_file`, `in_cluster` and `danger_loopback`"),
     ("[[trust.oidc]]", r#"[[trust.oidc]]
 name = "other"
 issuer = "https://k8s.example"
@@ -263,6 +263,17 @@ format = "JSON"
 filter = "leasehold=loud"
 [listen]"#,
      "x.toml:7: `log.filter` is `leasehold=loud`; write it like `info` or `warn,leasehold=debug`"),
+    (r#""https://k8s.example""#, r#""https://own.example""#,
+     "x.toml:16: `trust.oidc[0].issuer` is the broker's own; its tokens must not come back as identities"),
+    (r#""https://k8s.example""#, r#""https://own.example/spiffe""#,
+     "x.toml:16: `trust.oidc[0].issuer` is the broker's own; its tokens must not come back as identities"),
+    (r#"issuer = "https://k8s.example""#, r#"danger_loopback = true
+issuer = "http://k8s.example""#,
+     "x.toml:17: `trust.oidc[0].issuer` is `http://k8s.example`; write `https://` and a host, without user, query and fragment"),
+    (r#"issuer = "https://k8s.example""#, r#"danger_loopback = true
+jwks = { file = "Cargo.toml" }
+issuer = "https://k8s.example""#,
+     "x.toml:17: `trust.oidc[0].jwks` is a file, so nothing is fetched; remove `ca_file`, `in_cluster` and `danger_loopback`"),
 ];
 
 /// Each is taken, with these warnings, if any.
@@ -367,4 +378,10 @@ name = "ci"
 issuer = "k8s"
 subject = "b""#,
      "x.toml:33: `roles[3]` has the `name` of `roles[2]`; whoever matches one drives the tasks of the other"),
+    (r#"issuer = "https://k8s.example""#, r#"danger_loopback = true
+issuer = "http://127.0.0.1:8080""#,
+     "x.toml:16: `trust.oidc[0].danger_loopback` takes keys from this machine without TLS; for development only"),
+    (r#"issuer = "https://k8s.example""#, r#"preset = "github"
+issuer = "https://k8s.example""#,
+     ""),
 ];
