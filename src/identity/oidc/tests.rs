@@ -277,7 +277,8 @@ async fn issuers_that_must_not_be_trusted_are_refused_at_start() {
     assert!(matches!(refusal(vec![with(OWN)]), OidcConfigError::Own(_)));
     let twice = refusal(vec![base.clone(), with("http://127.0.0.1:9")]);
     assert!(matches!(twice, OidcConfigError::Twice(_)), "{twice}");
-    assert!(matches!(refusal(vec![base.clone(), base.clone()]), OidcConfigError::Twice(_)));
+    let renamed = OidcIssuer { name: Name::parse("ci2").unwrap(), ..base.clone() };
+    assert!(matches!(refusal(vec![base.clone(), renamed]), OidcConfigError::Twice(_)));
     let query = refusal(vec![with("http://127.0.0.1:9?a=b")]);
     assert!(matches!(query, OidcConfigError::Issuer(..)), "{query}");
     for url in ["http://issuer.example", "https://127.0.0.1", "https://10.0.0.1", "issuer", ""] {
