@@ -128,7 +128,8 @@ mod tests {
     #[test]
     fn another_length_a_placeholder_or_no_key_at_all_is_refused() {
         let short = STANDARD.encode([7; 31]);
-        for wrong in ["", "password", &HEX[1..], &HEX.replace('0', "g"), &short] {
+        let odd = HEX.strip_prefix('0').unwrap();
+        for wrong in ["", "password", odd, &HEX.replace('0', "g"), &short] {
             assert_eq!(parse(wrong.as_bytes()), Err(KekError::Form), "{wrong}");
         }
         assert_eq!(parse(&[7; 33]), Err(KekError::Form));

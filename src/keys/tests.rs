@@ -217,7 +217,8 @@ async fn class_17_debug_and_errors_show_nothing_of_a_key() {
     let plain = kek().open(Purpose::Keyring, &held(&store).await.unwrap().0).unwrap();
     let keyring: serde_json::Value = serde_json::from_slice(plain.expose()).unwrap();
     let key = keyring["access_tokens"][0]["pkcs8"].as_str().unwrap();
-    assert!(key.len() > 100 && !text.contains(&key[..40]), "{text}");
+    let (start, _) = key.split_at(20);
+    assert!(!text.contains(start), "{text}");
     assert!(text.contains(keys.access_token_key(now()).unwrap().key().kid()));
 
     let broken = plain.expose_text().replace("\"pkcs8\":\"", "\"pkcs8\":\"?");
@@ -225,7 +226,7 @@ async fn class_17_debug_and_errors_show_nothing_of_a_key() {
         kek().seal(Purpose::Keyring, &Secret::from(broken), &SeededEntropy::new(9)).unwrap();
     overwrite(&store, sealed).await;
     let error = load(&store, now()).await.unwrap_err();
-    assert!(!format!("{error} {error:?}").contains(&key[..10]), "{error:?}");
+    assert!(!format!("{error} {error:?}").contains(start), "{error:?}");
 }
 
 #[tokio::test]

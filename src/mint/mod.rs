@@ -3,14 +3,14 @@
 //! [`VerifiedCaller`] comes from identity, [`Permit`] from policy, [`ActiveLease`] from the store's commit. Without one of
 //! them a credential does not compile, and nobody else can make one:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0061
 //! use leasehold::{identity::VerifiedCaller, keys::Keys, mint::{self, ActiveLease}};
 //! fn without_a_permit(keys: &Keys, caller: &VerifiedCaller, lease: &ActiveLease) {
 //!     let _ = mint::access_token(keys, caller, lease);
 //! }
 //! ```
 //!
-//! ```compile_fail
+//! ```compile_fail,E0423
 //! use leasehold::{domain::lease::Lease, mint::ActiveLease};
 //! fn without_a_commit(lease: Lease) -> ActiveLease {
 //!     ActiveLease(lease)

@@ -26,11 +26,8 @@ fn execution() -> Execution {
 }
 
 fn golden() -> Vec<u8> {
-    let digits: String = GOLDEN.split_whitespace().collect();
-    (0..digits.len())
-        .step_by(2)
-        .map(|n| u8::from_str_radix(&digits[n..n + 2], 16).unwrap())
-        .collect()
+    let digits: Vec<u32> = GOLDEN.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
 }
 
 #[test]
@@ -107,7 +104,7 @@ fn class_10_members_of_another_type_or_out_of_bounds_are_refused() {
         (0, element(OCTET_STRING, &[1]), Malformed),
         (0, vec![2, 2, 0, 1], Malformed),
         (1, element(SEQUENCE, &[]), error("path")),
-        (1, hop(&[task.clone()]), Malformed),
+        (1, hop(std::slice::from_ref(&task)), Malformed),
         (1, hop(&[task.clone(), integer(0)]), error("path")),
         (1, hop(&[task.clone(), integer(1 << 53)]), error("path")),
         (1, hop(&[task.clone(), integer(1), integer(1)]), Malformed),
