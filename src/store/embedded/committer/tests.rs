@@ -8,29 +8,45 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::domain::id::{Partition, PartitionCount};
 use crate::domain::time::Stamp;
-use crate::store::embedded::{incarnation, state};
-use crate::store::{Commit, Constants, Lane};
+use crate::store::embedded::{incarnation, keys, state, write};
+use crate::store::{Commit, Constants, LEASE_KEPT, Lane, RecordKey};
 use crate::testing::clock::TestClock;
+use crate::testing::store_contract::samples::{at, draft, issue, lease_id};
 
-struct Fixture {
+const DELTA_MAX: Span = Span::from_seconds(30);
+
+struct Disk {
     _folder: tempfile::TempDir,
-    queue: Arc<Queue>,
-    committer: Option<Committer>,
+    database: Database,
+    tree: Keyspace,
 }
 
-fn fixture(sync: Sync) -> Fixture {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::builder(folder.path()).open().unwrap();
-    let tree = database.keyspace("leasehold", KeyspaceCreateOptions::default).unwrap();
-    let delta_max = Span::from_seconds(30);
-    let constants = Constants { partitions: PartitionCount::new(1).unwrap(), delta_max };
-    super::super::write(&database, &tree, state::new_store(constants)).unwrap();
-    let rows = incarnation::begin_all(&tree, constants, TestClock::default().now()).unwrap();
-    super::super::write(&database, &tree, rows).unwrap();
-    let queue = Arc::new(Queue::default());
-    let clock = Arc::new(TestClock::default());
-    let committer = Committer { queue: Arc::clone(&queue), tree, clock, delta_max, sync };
-    Fixture { _folder: folder, queue, committer: Some(committer) }
+impl Disk {
+    /// A store of one partition in its first incarnation.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::builder(folder.path()).open().unwrap();
+        let tree = database.keyspace("leasehold", KeyspaceCreateOptions::default).unwrap();
+        let constants =
+            Constants { partitions: PartitionCount::new(1).unwrap(), delta_max: DELTA_MAX };
+        write(&database, &tree, state::new_store(constants)).unwrap();
+        let rows = incarnation::begin_all(&tree, constants, TestClock::default().now()).unwrap();
+        write(&database, &tree, rows).unwrap();
+        Self { _folder: folder, database, tree }
+    }
+
+    fn sync(&self) -> Sync {
+        let (database, tree) = (self.database.clone(), self.tree.clone());
+        Box::new(move |rows| write(&database, &tree, rows))
+    }
+
+    /// Does what waits as one group.
+    fn run(&self, queue: &Arc<Queue>, sync: Sync) {
+        let clock = Arc::new(TestClock::default());
+        queue.close("enough");
+        let (queue, tree) = (Arc::clone(queue), self.tree.clone());
+        Committer { queue, tree, clock, delta_max: DELTA_MAX, sync }.run();
+    }
 }
 
 fn push(queue: &Queue) -> oneshot::Receiver<Result<Outcome, StoreError>> {
@@ -43,15 +59,56 @@ fn push(queue: &Queue) -> oneshot::Receiver<Result<Outcome, StoreError>> {
 #[test]
 fn class_07_a_write_that_fails_is_an_error_to_all_of_its_group_and_stops_the_store() {
     let refuse = || Err(StoreError::Unavailable("no space left on device".to_owned()));
-    let mut fixture = fixture(Box::new(move |_| refuse()));
-    let mut answers = [push(&fixture.queue), push(&fixture.queue)];
-    fixture.committer.take().unwrap().run();
+    let queue = Arc::default();
+    let mut answers = [push(&queue), push(&queue)];
+    Disk::new().run(&queue, Box::new(move |_| refuse()));
     for answer in &mut answers {
         assert!(matches!(answer.try_recv().unwrap(), Err(StoreError::Unavailable(_))));
     }
+}
+
+#[test]
+fn class_07_after_a_write_that_failed_nothing_is_taken_nor_written() {
+    let queue = Arc::new(Queue::default());
+    let mut more: Vec<_> = (0..1_000).map(|_| push(&queue)).collect();
+    let writes = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&writes);
+    let disk = Disk::new();
+    let clock = Arc::new(TestClock::default());
+    let sync: Sync = Box::new(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Err(StoreError::Unavailable("no space left on device".to_owned()))
+    });
+    let (waiting, tree) = (Arc::clone(&queue), disk.tree.clone());
+    Committer { queue: waiting, tree, clock, delta_max: DELTA_MAX, sync }.run();
+    assert_eq!(writes.load(Ordering::Relaxed), 1, "the groups behind it are not tried");
+    let unanswered = |answer: &mut oneshot::Receiver<_>| !matches!(answer.try_recv(), Ok(Ok(_)));
+    assert!(more.iter_mut().all(unanswered));
     let (reply, _answer) = oneshot::channel();
     let prune = Job::Prune(Partition::ZERO, Stamp::ZERO, reply);
-    assert!(matches!(fixture.queue.push(Lane::Ending, prune), Err(StoreError::Unavailable(_))));
+    assert!(matches!(queue.push(Lane::Ending, prune), Err(StoreError::Unavailable(_))));
+}
+
+#[test]
+fn a_row_whose_time_moves_on_in_the_group_of_its_pruning_stays() {
+    let disk = Disk::new();
+    let issue = |queue: &Queue, seconds| {
+        let issue = issue(at(seconds), &draft(1, 1), 60);
+        let commit = Commit { partition: Partition::ZERO, ..issue };
+        let job = Job::Commit(Box::new(commit), oneshot::channel().0);
+        queue.push(Lane::Ordinary, job).unwrap();
+    };
+    let queue = Arc::default();
+    issue(&queue, 0);
+    disk.run(&queue, disk.sync());
+    let queue = Arc::default();
+    issue(&queue, 3_000);
+    let old = at(60).plus(LEASE_KEPT);
+    let prune = Job::Prune(Partition::ZERO, old, oneshot::channel().0);
+    queue.push(Lane::Ordinary, prune).unwrap();
+    disk.run(&queue, disk.sync());
+    let key = keys::record(Partition::ZERO, &RecordKey::Lease(lease_id(1)));
+    assert!(disk.tree.get(key).unwrap().is_some());
 }
 
 #[test]
@@ -60,15 +117,15 @@ fn what_waits_together_is_synced_once_and_answered_after_that() {
     let counter = Arc::clone(&syncs);
     let waiting: Arc<parking_lot::Mutex<Vec<_>>> = Arc::default();
     let unanswered = Arc::clone(&waiting);
-    let mut fixture = fixture(Box::new(move |_| {
+    let sync: Sync = Box::new(move |_| {
         counter.fetch_add(1, Ordering::Relaxed);
         let mut waiting: parking_lot::MutexGuard<'_, Vec<oneshot::Receiver<_>>> = unanswered.lock();
         assert!(waiting.iter_mut().all(|answer| answer.try_recv().is_err()), "answered too early");
         Ok(())
-    }));
-    waiting.lock().extend((0..100).map(|_| push(&fixture.queue)));
-    fixture.queue.close("enough");
-    fixture.committer.take().unwrap().run();
+    });
+    let queue = Arc::default();
+    waiting.lock().extend((0..100).map(|_| push(&queue)));
+    Disk::new().run(&queue, sync);
     assert_eq!(syncs.load(Ordering::Relaxed), 1);
     let mut stamps = Vec::new();
     for answer in waiting.lock().iter_mut() {
