@@ -167,22 +167,20 @@ impl<'a, 'b> Writing<'a, 'b> {
 
     /// Merges an entry upward.
     // INVARIANT (lattice monotone): what is stored only ever kills more.
-    // INVARIANT (kept until): an entry is kept at least until the largest expiry committed when it was made.
+    // INVARIANT (kept until): an entry is kept until the largest expiry committed when it was made, or made again.
     pub(super) fn merge(&mut self, new: &Entry) -> Result<(), StoreError> {
         let key = keys::entry(self.partition, new);
         let new = match new {
             Entry::Watermark(scope, _) => Entry::Watermark(scope.clone(), self.origin()),
             other => other.clone(),
         };
-        let known = self.rows.get(&key)?.map(|known| Ok::<_, StoreError>(timed(&known)?.0));
-        let known = known.transpose()?.filter(|until| *until < INFINITY).unwrap_or_default();
         let merged = match entry(self.rows, &key)? {
             Some(before) => higher(before, new),
             None => new,
         };
         let until = match &merged {
             Entry::Block(..) | Entry::End(_, INFINITY) => INFINITY,
-            _ => self.state.max_expiry.max(known),
+            _ => self.state.max_expiry,
         };
         self.put(key, until, &self.header(), &codec::entry_body(&merged))
     }
