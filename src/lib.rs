@@ -40,6 +40,8 @@ pub mod listen;
 #[cfg(feature = "server")]
 pub mod mint;
 #[cfg(feature = "server")]
+pub mod playground;
+#[cfg(feature = "server")]
 pub mod policy;
 #[cfg(feature = "server")]
 pub mod store;

@@ -25,6 +25,11 @@ impl PeerSvid {
         Self { chain, verified: ArcSwapOption::empty() }
     }
 
+    /// The leaf in DER: for whoever asks a third party about it.
+    pub fn leaf(&self) -> Option<&[u8]> {
+        self.chain.first().map(AsRef::as_ref)
+    }
+
     /// Who is calling, now. Builds the chain only the first time, and when the bundle has changed since.
     ///
     /// # Errors

@@ -48,6 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["domain", "spiffe", "telemetry"]),
     // The program.
     ("app", EVERYTHING),
+    ("playground", &["domain", "jose", "broker::seams"]),
     ("cli", &["domain", "jose", "spiffe", "proto", "config", "telemetry", "app"]),
     ("main", &["cli", "telemetry"]),
     ("testing", EVERYTHING),
