@@ -1,3 +1,95 @@
 //! The broker's verbs, one a file: check, decide, commit, mint.
+//!
+//! ```text
+//!  request → access (may it be asked?) → tasks (the line, cached) → domain::decide → commit (one round trip)
+//!                                              ▲                                        │ stale: fresh records
+//!                                              └────────────────────────────────────────┘
+//! ```
 
+pub mod access;
+pub mod error;
+pub mod request;
 pub mod seams;
+
+mod advance;
+mod begin;
+mod commit;
+mod end;
+mod heartbeat;
+mod introspect;
+mod issue;
+mod leases;
+mod limits;
+mod now;
+mod quarantine;
+mod release;
+mod renew;
+mod revoke;
+mod status;
+mod suspend;
+mod sweep;
+mod tasks;
+
+pub use begin::BeginTask;
+pub use introspect::{Introspected, Presented};
+pub use issue::Issued;
+pub use leases::{LeasePage, LeaseState, LeaseView};
+pub use limits::Limits;
+pub use status::Status;
+pub use sweep::Swept;
+pub use tasks::{TaskPage, TaskView};
+
+use std::sync::Arc;
+
+use crate::domain::id::{LeaseId, TaskId};
+use crate::domain::principal::Name;
+use crate::domain::role::RoleEntry;
+use crate::domain::tier::Tier;
+use crate::domain::time::{Span, Stamp};
+use crate::keys::Keys;
+use crate::policy::Policy;
+use crate::store::{Store, Upkeep};
+
+/// What the broker is made of: one plain struct of implementations.
+#[derive(Clone)]
+pub struct Parts {
+    /// Records and revocations.
+    pub store: Arc<dyn Store>,
+    /// The store's upkeep.
+    pub upkeep: Arc<dyn Upkeep>,
+    /// May it.
+    pub policy: Arc<dyn Policy>,
+    /// Our own keys.
+    pub keys: Arc<Keys>,
+    /// What time it is.
+    pub clock: Arc<dyn seams::Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn seams::Entropy>,
+}
+
+/// What configuration says to the broker.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `iss` of access tokens: the base URL.
+    pub issuer: String,
+    /// Our trust domain.
+    pub trust_domain: String,
+    /// `embedded` or `redis`, for status.
+    pub store_kind: &'static str,
+    /// The tiers.
+    pub tiers: Vec<Tier>,
+    /// Who is what.
+    pub roles: Vec<RoleEntry>,
+    /// Numbers on everything that can grow.
+    pub limits: Limits,
+}
+
+/// The broker.
+pub struct Broker {
+    parts: Parts,
+    settings: Settings,
+    tasks: tasks::Cache,
+    now: now::Now,
+    rates: limits::Rates,
+    started: Stamp,
+}

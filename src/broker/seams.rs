@@ -13,6 +13,9 @@ use crate::domain::time::{Span, Stamp};
 pub trait Clock: Send + Sync {
     /// The present, never earlier than an answer given before in this run of the process (DESIGN.md 4).
     fn now(&self) -> Stamp;
+
+    /// Time since some fixed instant, counted also while the machine sleeps, whatever happens to the wall clock.
+    fn elapsed(&self) -> Span;
 }
 
 /// Where unpredictable bytes come from.
@@ -41,6 +44,12 @@ impl Clock for SystemClock {
         // A clock set before 1970 reads as 1970, when no certificate and no token is valid.
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         self.no_earlier_than_before(wall.unwrap_or(Duration::ZERO).into())
+    }
+
+    fn elapsed(&self) -> Span {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let [seconds, nanos] = [time.tv_sec, time.tv_nsec].map(|n| u64::try_from(n).unwrap_or(0));
+        Span::from_micros(Span::from_seconds(seconds).micros().saturating_add(nanos / 1_000))
     }
 }
 

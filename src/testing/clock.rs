@@ -9,25 +9,27 @@ use crate::domain::time::{Span, Stamp};
 #[derive(Debug)]
 pub struct TestClock {
     micros: AtomicU64,
+    elapsed: AtomicU64,
 }
 
 impl TestClock {
     /// A clock that shows `now`.
     pub fn at(now: Stamp) -> Self {
-        Self { micros: AtomicU64::new(now.micros()) }
+        Self { micros: AtomicU64::new(now.micros()), elapsed: AtomicU64::new(0) }
     }
 
-    /// Shows `now` from here on.
+    /// Sets the wall to `now`; no time passes.
     pub fn set(&self, now: Stamp) {
         self.micros.store(now.micros(), Ordering::Release);
     }
 
-    /// Steps forward.
+    /// Lets time pass, on the wall and since the start.
     pub fn forward(&self, span: Span) {
+        self.elapsed.fetch_add(span.micros(), Ordering::AcqRel);
         self.set(self.now().plus(span));
     }
 
-    /// Steps back, at most to the Unix epoch.
+    /// Steps the wall back, at most to the Unix epoch.
     pub fn back(&self, span: Span) {
         self.set(self.now().minus(span));
     }
@@ -43,6 +45,10 @@ impl Default for TestClock {
 impl Clock for TestClock {
     fn now(&self) -> Stamp {
         Stamp::saturating_from_micros(self.micros.load(Ordering::Acquire))
+    }
+
+    fn elapsed(&self) -> Span {
+        Span::from_micros(self.elapsed.load(Ordering::Acquire))
     }
 }
 

@@ -1,0 +1,206 @@
+//! Who may call what: one table, RPC × role × ownership (DESIGN.md section 8).
+//!
+//! The table is an exhaustive `match`: an RPC without a row does not compile. Ownership failures answer NotFound, so that ids
+//! of others cannot be told from ids that never were.
+
+use std::collections::BTreeMap;
+
+use crate::domain::lease::Lease;
+use crate::domain::line::Line;
+use crate::domain::refusal::Refusal;
+use crate::domain::role::{self, RoleEntry, Roles};
+use crate::identity::{Proof, VerifiedCaller};
+
+/// Every call of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "named as in the contract")]
+pub enum Rpc {
+    BeginTask,
+    DelegateTask,
+    AdvanceTask,
+    SuspendTask,
+    ResumeTask,
+    CompleteTask,
+    FailTask,
+    CancelTask,
+    Heartbeat,
+    GetTask,
+    ListTasks,
+    IssueCredential,
+    RenewCredential,
+    ReleaseCredential,
+    GetLease,
+    ListLeases,
+    IntrospectCredential,
+    GetTrustBundle,
+    RevokeLease,
+    RevokeTask,
+    Quarantine,
+    LiftQuarantine,
+    ListTiers,
+    GetStatus,
+}
+
+/// What a caller is to the thing that it asks about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// An orchestrator, of no particular task.
+    Orchestrator,
+    /// Of the role entry that began the task's tree.
+    TaskOrchestrator,
+    /// The agent that the task is for.
+    TaskAgent,
+    /// The agent that delegated the task.
+    DelegatingAgent,
+    /// The holder of the lease.
+    Holder,
+    /// A verifier; whether the credential's audience names it is judged where the audience is known.
+    Verifier,
+    /// An operator, whatever the thing.
+    Operator,
+    /// Anybody, even without an identity.
+    Everyone,
+}
+
+/// The table. The first relation that holds is the one in which the caller acts.
+pub fn relations(rpc: Rpc) -> &'static [Relation] {
+    use Relation::{
+        DelegatingAgent, Everyone, Holder, Operator, Orchestrator, TaskAgent, TaskOrchestrator,
+        Verifier,
+    };
+    match rpc {
+        Rpc::BeginTask => &[Orchestrator],
+        Rpc::DelegateTask => &[TaskOrchestrator, TaskAgent],
+        Rpc::AdvanceTask | Rpc::Heartbeat => &[TaskOrchestrator],
+        Rpc::SuspendTask | Rpc::ResumeTask => &[TaskOrchestrator, Operator],
+        Rpc::CompleteTask | Rpc::FailTask => &[TaskOrchestrator, DelegatingAgent],
+        Rpc::CancelTask => &[TaskOrchestrator, DelegatingAgent, Operator],
+        Rpc::GetTask | Rpc::ListTasks => {
+            &[TaskOrchestrator, TaskAgent, DelegatingAgent, Operator]
+        }
+        Rpc::IssueCredential => &[TaskAgent],
+        Rpc::RenewCredential | Rpc::ReleaseCredential => &[Holder],
+        Rpc::GetLease | Rpc::ListLeases => &[Holder, TaskOrchestrator, Operator],
+        Rpc::IntrospectCredential => &[Verifier, Operator],
+        Rpc::GetTrustBundle => &[Everyone],
+        Rpc::RevokeLease
+        | Rpc::RevokeTask
+        | Rpc::Quarantine
+        | Rpc::LiftQuarantine
+        | Rpc::ListTiers
+        | Rpc::GetStatus => &[Operator],
+    }
+}
+
+/// A caller whose identity was checked and whose roles are known.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    identity: VerifiedCaller,
+    roles: Roles,
+}
+
+impl Caller {
+    /// Looks up a verified caller's roles.
+    ///
+    /// # Errors
+    /// [`Refusal::PolicyDenied`] if it matches two agent classes.
+    pub fn new(identity: VerifiedCaller, entries: &[RoleEntry]) -> Result<Self, Refusal> {
+        let none = BTreeMap::new();
+        let claims = match identity.proof() {
+            Proof::Certificate { .. } => &none,
+            Proof::Oidc { claims, .. } => claims,
+        };
+        let roles = role::roles(entries, identity.principal(), claims)?;
+        Ok(Self { identity, roles })
+    }
+
+    /// Who it is, as it was proved.
+    pub fn identity(&self) -> &VerifiedCaller {
+        &self.identity
+    }
+
+    /// What it may be.
+    pub fn roles(&self) -> &Roles {
+        &self.roles
+    }
+
+    /// Whether the caller has a role that the RPC needs at all; asked before anything is looked up.
+    ///
+    /// # Errors
+    /// [`Refusal::RoleMissing`] names the role.
+    pub fn admit(&self, rpc: Rpc) -> Result<(), Refusal> {
+        let relations = relations(rpc);
+        if relations.iter().any(|relation| self.could_be(*relation)) {
+            return Ok(());
+        }
+        Err(Refusal::RoleMissing(relations.first().map_or("operator", |r| role_name(*r))))
+    }
+
+    fn could_be(&self, relation: Relation) -> bool {
+        match relation {
+            Relation::Orchestrator | Relation::TaskOrchestrator => {
+                !self.roles.orchestrator.is_empty()
+            }
+            Relation::TaskAgent | Relation::DelegatingAgent | Relation::Holder => {
+                self.roles.agent.is_some()
+            }
+            Relation::Verifier => self.roles.verifier,
+            Relation::Operator => self.roles.operator,
+            Relation::Everyone => true,
+        }
+    }
+
+    /// In which relation the caller may act on a task.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] if in none.
+    pub fn on_task(&self, rpc: Rpc, line: &Line) -> Result<Relation, Refusal> {
+        let holds = |relation: &&Relation| self.is(**relation, line);
+        relations(rpc).iter().find(holds).copied().ok_or(Refusal::NotFound("task"))
+    }
+
+    /// In which relation the caller may act on a lease of a task.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] if in none.
+    pub fn on_lease(&self, rpc: Rpc, lease: &Lease, line: &Line) -> Result<Relation, Refusal> {
+        let holds = |relation: &&Relation| match relation {
+            Relation::Holder => self.holds(lease),
+            other => self.is(*other, line),
+        };
+        relations(rpc).iter().find(holds).copied().ok_or(Refusal::NotFound("lease"))
+    }
+
+    /// Whether the lease is the caller's own.
+    pub fn holds(&self, lease: &Lease) -> bool {
+        self.roles.agent.is_some() && lease.draft.holder == *self.identity.principal()
+    }
+
+    fn is(&self, relation: Relation, line: &Line) -> bool {
+        let task = line.own();
+        if !self.could_be(relation) {
+            return false;
+        }
+        match relation {
+            Relation::TaskOrchestrator => self.roles.orchestrator.contains(&task.orchestrator),
+            Relation::TaskAgent => self.roles.agent.as_ref().is_some_and(|class| {
+                class.name == task.class
+                    && task.agent.covers(self.identity.principal(), &class.name)
+            }),
+            Relation::DelegatingAgent => {
+                task.delegated_by.as_ref() == Some(self.identity.principal())
+            }
+            Relation::Operator | Relation::Everyone => true,
+            Relation::Orchestrator | Relation::Holder | Relation::Verifier => false,
+        }
+    }
+}
+
+fn role_name(relation: Relation) -> &'static str {
+    match relation {
+        Relation::Orchestrator | Relation::TaskOrchestrator => "`orchestrator`",
+        Relation::TaskAgent | Relation::DelegatingAgent | Relation::Holder => "`agent`",
+        Relation::Verifier => "`verifier`",
+        Relation::Operator | Relation::Everyone => "`operator`",
+    }
+}

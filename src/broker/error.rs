@@ -1,0 +1,33 @@
+//! Why a verb failed, by whose fault: the caller's request, the rules, or what the broker depends on.
+
+use crate::broker::seams::EntropyError;
+use crate::domain::refusal::Refusal;
+use crate::store::StoreError;
+
+/// A verb's failure. `grpc::status` and `http::oauth` have one table each that makes an answer of it.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// The rules say no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store did not answer, or is closed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// More requests than the limit allows.
+    #[error("more requests than {limit} a second from this principal; slow down")]
+    RateLimited {
+        /// Requests a second.
+        limit: u32,
+        /// Milliseconds after which it is worth trying again.
+        retry_after_millis: u64,
+    },
+    /// Too many brokers or orchestrators changed the same records at once.
+    #[error("the task kept changing while this was decided; try again")]
+    Contended,
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// The credential could not be made.
+    #[error("the credential could not be made: {0}")]
+    Mint(String),
+}
