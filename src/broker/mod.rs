@@ -24,13 +24,12 @@ mod now;
 mod quarantine;
 mod release;
 mod renew;
-mod revoke;
 mod status;
 mod suspend;
 mod sweep;
 mod tasks;
 
-pub use begin::BeginTask;
+pub use advance::AdvanceRequest;
 pub use introspect::{Introspected, Presented};
 pub use issue::Issued;
 pub use leases::{LeasePage, LeaseState, LeaseView};
@@ -41,11 +40,10 @@ pub use tasks::{TaskPage, TaskView};
 
 use std::sync::Arc;
 
-use crate::domain::id::{LeaseId, TaskId};
-use crate::domain::principal::Name;
 use crate::domain::role::RoleEntry;
 use crate::domain::tier::Tier;
-use crate::domain::time::{Span, Stamp};
+use crate::domain::time::Stamp;
+use crate::identity::VerifiedCaller;
 use crate::keys::Keys;
 use crate::policy::Policy;
 use crate::store::{Store, Upkeep};
@@ -92,4 +90,38 @@ pub struct Broker {
     now: now::Now,
     rates: limits::Rates,
     started: Stamp,
+}
+
+impl Broker {
+    /// A broker of these parts. It does nothing by itself; its owner calls [`Broker::sweep`].
+    pub fn new(parts: Parts, settings: Settings) -> Self {
+        let now = now::Now::default();
+        let started = now.read(&*parts.clock);
+        let rates = limits::Rates::new(settings.limits.requests_per_second);
+        Self { parts, settings, tasks: tasks::Cache::new(), now, rates, started }
+    }
+
+    /// The present, never earlier than an answer given before.
+    pub fn now(&self) -> Stamp {
+        self.now.read(&*self.parts.clock)
+    }
+
+    /// What configuration says.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Our own keys.
+    pub fn keys(&self) -> &Keys {
+        &self.parts.keys
+    }
+
+    /// Looks up the roles of a verified caller, and counts the call.
+    ///
+    /// # Errors
+    /// [`error::BrokerError::RateLimited`]; or a refusal if the caller matches two agent classes.
+    pub fn caller(&self, identity: VerifiedCaller) -> Result<access::Caller, error::BrokerError> {
+        self.rates.count(identity.principal())?;
+        Ok(access::Caller::new(identity, &self.settings.roles)?)
+    }
 }

@@ -129,18 +129,18 @@ impl Line {
         self.own.path(&self.ancestors)
     }
 
-    /// Who acts, from the root's agent to `caller`: equal neighbours once. An ancestor whose agent is a pattern counts by
-    /// the instance that it was first pinned to, and not at all before that.
-    pub fn actors(&self, caller: &Principal) -> Vec<Principal> {
+    /// Who acts, from the root's agent to `caller`, where there is one: equal neighbours once. An ancestor whose agent is a
+    /// pattern counts by the instance that it was first pinned to, and not at all before that.
+    pub fn actors(&self, caller: Option<&Principal>) -> Vec<Principal> {
         let mut actors: Vec<Principal> = self.ancestors.iter().filter_map(agent_of).collect();
-        actors.push(caller.clone());
+        actors.extend(caller.cloned());
         actors.dedup();
         actors
     }
 
-    /// The scopes that reach a credential of `caller` for this task: agents, classes, issuers, trust domains, the
+    /// The scopes that reach a credential of `caller` for this task, or reach the task itself: agents, classes, issuers, trust domains, the
     /// orchestrator entry. Tier, key and `all` follow from the credential itself.
-    pub fn reach(&self, caller: &Principal) -> Vec<Reach> {
+    pub fn reach(&self, caller: Option<&Principal>) -> Vec<Reach> {
         let mut scopes: Vec<Scope> = vec![Scope::Orchestrator(self.own.orchestrator.clone())];
         scopes.extend(self.tasks().map(|task| Scope::Class(task.class.clone())));
         scopes.extend(self.actors(caller).iter().flat_map(scopes_of));

@@ -1,0 +1,308 @@
+//! The loop around every commit: decide on what is known, commit, and decide again where that was behind.
+
+use crate::broker::access::Caller;
+use crate::broker::error::BrokerError;
+use crate::broker::request::{Idempotency, hash};
+use crate::broker::Broker;
+use crate::domain::clamp::too_short;
+use crate::domain::decide::{Change, Command, Decision, decide};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::id::{Partition, TaskId};
+use crate::domain::line::Line;
+use crate::domain::refusal::Refusal;
+use crate::domain::task::Task;
+use crate::domain::time::{Span, Stamp};
+use crate::store::{
+    Answer, AnswerKey, Commit, Denial, Entries, Guard, Lane, Outcome, Query, Receipt, Record,
+    RecordKey, Replay, Subject, Write, codec,
+};
+
+/// How often a decision is made anew before the caller is told to try again.
+const ATTEMPTS: usize = 16;
+/// How long answers are kept that no task keeps (FORMATS.md).
+const ANSWERS_KEPT: Span = Span::from_seconds(24 * 3_600);
+
+/// What became of a commit that was not refused.
+pub(super) enum Committed {
+    /// It is written.
+    Done(Receipt),
+    /// It was answered before.
+    Replayed(Box<Answer>),
+}
+
+/// What an attempt asks for next.
+pub(super) enum Attempt {
+    /// Done, one way or the other.
+    Settled(Committed),
+    /// What was known was behind: read again and decide again.
+    Again,
+    /// A task of the line was due.
+    Overdue,
+}
+
+impl Broker {
+    /// Where the answer to a caller's request lies.
+    pub(super) fn answer_key(&self, caller: &Caller, id: &Idempotency) -> AnswerKey {
+        let principal = caller.identity().principal().as_str();
+        hash(&[principal.as_bytes(), id.request_id().as_bytes()])
+    }
+
+    /// How a request of a caller is kept from acting twice.
+    pub(super) fn replay(
+        &self,
+        caller: &Caller,
+        id: &Idempotency,
+        subject: Subject<crate::domain::lease::Draft>,
+    ) -> Replay {
+        Replay {
+            key: self.answer_key(caller, id),
+            request_hash: id.request_hash(),
+            subject,
+            keep_until: Some(self.now().plus(ANSWERS_KEPT)),
+            checked: false,
+        }
+    }
+
+    /// The answer that a request got before.
+    ///
+    /// # Errors
+    /// [`Refusal::RequestIdReused`] if the id came with another request.
+    pub(super) async fn answered(
+        &self,
+        partition: Partition,
+        caller: &Caller,
+        id: &Idempotency,
+    ) -> Result<Option<Answer>, BrokerError> {
+        let key = RecordKey::Answer(self.answer_key(caller, id));
+        let query = Query { partition, records: vec![key], entries: Entries::None };
+        let found = self.read(query).await?.records.into_iter().flatten().next();
+        let Some(Record::Answer(answer)) = found else { return Ok(None) };
+        if answer.request_hash != id.request_hash() {
+            return Err(Refusal::RequestIdReused.into());
+        }
+        Ok(Some(*answer))
+    }
+
+    /// Draws random bytes.
+    pub(super) fn random<const N: usize>(&self) -> Result<[u8; N], BrokerError> {
+        let mut bytes = [0; N];
+        self.parts.entropy.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// An event of the caller's, or of the broker's own.
+    pub(super) fn event(
+        &self,
+        kind: EventKind,
+        by: Option<(&Caller, &Idempotency)>,
+        cause: &str,
+    ) -> Result<Event, BrokerError> {
+        let actor = by.map(|(caller, _)| caller.identity().principal().to_string());
+        Ok(Event {
+            tag: u64::from_be_bytes(self.random()?),
+            operation: by.map(|(_, id)| hash(&[id.request_id().as_bytes()])),
+            kind,
+            entries: Vec::new(),
+            actor: actor.unwrap_or_else(|| "broker".to_owned()),
+            cause: cause.to_owned(),
+            task: None,
+            state: None,
+            lease: None,
+            jti: None,
+            key_thumbprint: None,
+        })
+    }
+
+    /// Sends a commit, keeps the cache current, and turns denials into refusals.
+    pub(super) async fn attempt(&self, commit: Commit) -> Result<Attempt, BrokerError> {
+        let written: Vec<Write> = commit.writes.clone();
+        let minimum = commit.times.as_ref().map_or(0, |times| times.limits.minimum_seconds);
+        match self.parts.store.commit(commit).await? {
+            Outcome::Done(receipt) => {
+                self.now.hear(&*self.parts.clock, receipt.origin.stamp);
+                for write in written {
+                    self.remember(write, receipt.origin.stamp);
+                }
+                Ok(Attempt::Settled(Committed::Done(receipt)))
+            }
+            Outcome::Replayed(answer) => Ok(Attempt::Settled(Committed::Replayed(answer))),
+            Outcome::Stale(records) => {
+                for (key, record) in records {
+                    match (key, record) {
+                        (_, Some(Record::Task(task))) => self.tasks.put(*task),
+                        (RecordKey::Task(task), None) => self.tasks.forget(task),
+                        _ => {}
+                    }
+                }
+                Ok(Attempt::Again)
+            }
+            Outcome::Denied(denial) => match denial {
+                Denial::Overdue => Ok(Attempt::Overdue),
+                Denial::RequestIdReused => Err(Refusal::RequestIdReused.into()),
+                Denial::Quarantined => Err(Refusal::Quarantined.into()),
+                Denial::LeaseOver => Err(Refusal::LeaseRevoked.into()),
+                Denial::KeyClaimed => Err(Refusal::ProofInvalid(
+                    "the key was used for another task of this tree; make a key for each task".into(),
+                )
+                .into()),
+                Denial::TooShort { clamp, seconds } => {
+                    Err(too_short(clamp, seconds, minimum).into())
+                }
+            },
+        }
+    }
+
+    fn remember(&self, write: Write, stamp: Stamp) {
+        match write {
+            Write::Task { task, .. } => self.tasks.put(codec::stamped(*task, stamp)),
+            Write::DropTask { task, .. } => self.tasks.forget(task),
+            Write::Lease(_) | Write::Keyring(_) | Write::ProvedKey { .. } => {}
+        }
+    }
+
+    /// Decides a command on a task for a caller, commits it, and answers the task as it then is. The same request again
+    /// gets the first answer.
+    pub(super) async fn command(
+        &self,
+        by: (&Caller, &Idempotency),
+        line: Line,
+        command: Command,
+    ) -> Result<(Task, Line), BrokerError> {
+        let task = line.own().id;
+        let mut line = line;
+        for _ in 0..ATTEMPTS {
+            let decided = decide(&line, command.clone(), self.floor(task.partition()), self.now());
+            let change = match decided {
+                Ok(Decision::Change(change)) => *change,
+                Ok(Decision::Already) => {
+                    // What is known may be behind, and the caller is owed what is so.
+                    let fresh = self.fresh_line(task).await?;
+                    if fresh == line {
+                        return Ok((line.own().clone(), line));
+                    }
+                    line = fresh;
+                    continue;
+                }
+                Err(refusal) => {
+                    if let Some(Answer { subject: Subject::Task(task), .. }) =
+                        self.answered(task.partition(), by.0, by.1).await?
+                    {
+                        return Ok((*task, line));
+                    }
+                    let fresh = self.fresh_line(task).await?;
+                    if fresh == line {
+                        return Err(refusal.into());
+                    }
+                    line = fresh;
+                    continue;
+                }
+            };
+            let commit = self.command_commit(by, &line, &change)?;
+            match self.attempt(commit).await? {
+                Attempt::Settled(Committed::Done(receipt)) => {
+                    return Ok((codec::stamped(change.task, receipt.origin.stamp), line));
+                }
+                Attempt::Settled(Committed::Replayed(answer)) => match answer.subject {
+                    Subject::Task(task) => return Ok((*task, line)),
+                    Subject::Lease(_) | Subject::Scope(_) => {
+                        return Err(Refusal::RequestIdReused.into());
+                    }
+                },
+                Attempt::Again => line = self.fresh_line(task).await?,
+                Attempt::Overdue => line = self.settle(task).await?,
+            }
+        }
+        Err(BrokerError::Contended)
+    }
+
+    fn command_commit(
+        &self,
+        by: (&Caller, &Idempotency),
+        line: &Line,
+        change: &Change,
+    ) -> Result<Commit, BrokerError> {
+        let mut commit = self.change_commit(line, change, Some(by))?;
+        // An ending is never too late: the sweeper would only end the task in another way.
+        commit.before = if change.task.state.is_ended() { None } else { line.due_at() };
+        commit.replay = Some(self.replay(by.0, by.1, Subject::Task(Box::new(change.task.clone()))));
+        Ok(commit)
+    }
+
+    /// The commit of a change, with what it rests on.
+    pub(super) fn change_commit(
+        &self,
+        line: &Line,
+        change: &Change,
+        by: Option<(&Caller, &Idempotency)>,
+    ) -> Result<Commit, BrokerError> {
+        let lane = if change.entries.is_empty() { Lane::Ordinary } else { Lane::Ending };
+        let mut commit = Commit::new(change.task.id.partition(), lane);
+        commit.guards = line.tasks().map(guard).collect();
+        commit.writes.push(self.write(change.task.clone()));
+        commit.writes.extend(change.parent.clone().map(|parent| self.write(parent)));
+        commit.entries.clone_from(&change.entries);
+        if let Some(kind) = change.kind {
+            let event = self.event(kind, by, &change.task.reason)?;
+            commit.event = Some(Event {
+                entries: change.entries.clone(),
+                task: Some(change.task.id),
+                state: Some(change.task.state),
+                ..event
+            });
+        }
+        Ok(commit)
+    }
+
+    /// A task's write, due when the sweeper must look at it or, once ended, when it may be dropped.
+    pub(super) fn write(&self, task: Task) -> Write {
+        let dropped = || self.now().plus(self.settings.limits.ended_task_retention);
+        let due = task.due_at().unwrap_or_else(dropped);
+        Write::Task { task: Box::new(task), due }
+    }
+
+    /// Does for a line what the sweeper would do now, and reads it again.
+    pub(super) async fn settle(&self, task: TaskId) -> Result<Line, BrokerError> {
+        let line = self.fresh_line(task).await?;
+        let now = self.now();
+        if let Some(overdue) = line.overdue(now).map(|task| task.id) {
+            self.sweep_task(overdue, now).await?;
+            return self.fresh_line(task).await;
+        }
+        Ok(line)
+    }
+
+    /// Runs `build` and its commit on a current line until it is settled.
+    pub(super) async fn commit_on<T>(
+        &self,
+        task: TaskId,
+        mut build: impl AsyncFnMut(&Line) -> Result<(Commit, T), BrokerError>,
+    ) -> Result<(Committed, T, Line), BrokerError> {
+        let mut line = self.line(task).await?;
+        let mut fresh = false;
+        for _ in 0..ATTEMPTS {
+            let (commit, product) = match build(&line).await {
+                Ok(built) => built,
+                // A refusal on what was cached may be out of date; on what was just read it stands.
+                Err(error) if fresh => return Err(error),
+                Err(_) => {
+                    line = self.settle(task).await?;
+                    fresh = true;
+                    continue;
+                }
+            };
+            match self.attempt(commit).await? {
+                Attempt::Settled(committed) => return Ok((committed, product, line)),
+                Attempt::Again => line = self.line(task).await?,
+                Attempt::Overdue => line = self.settle(task).await?,
+            }
+            fresh = true;
+        }
+        Err(BrokerError::Contended)
+    }
+}
+
+/// That a task still stands in the version it was decided on.
+pub(super) fn guard(task: &Task) -> Guard {
+    Guard { key: RecordKey::Task(task.id), version: Some(task.version) }
+}
+

@@ -1,0 +1,48 @@
+//! complete, fail, cancel and revoke: the task is over, and everything below it.
+
+use crate::broker::access::{Caller, Rpc};
+use crate::broker::error::BrokerError;
+use crate::broker::request::{Idempotency, check_reason};
+use crate::broker::{Broker, TaskView};
+use crate::domain::decide::Command;
+use crate::domain::id::TaskId;
+use crate::domain::refusal::Refusal;
+use crate::domain::task::State;
+
+impl Broker {
+    /// Ends a task in the way of `rpc`. When this answers, nothing is issued for it or below it any more. Ending it again in
+    /// the same way answers the first result.
+    ///
+    /// # Errors
+    /// The task is not the caller's, or has ended in another way.
+    pub async fn end(
+        &self,
+        caller: &Caller,
+        id: &Idempotency,
+        rpc: Rpc,
+        task: TaskId,
+        reason: String,
+    ) -> Result<TaskView, BrokerError> {
+        let Some(state) = end_state(rpc) else {
+            return Err(Refusal::invalid("task_id", "this call does not end a task").into());
+        };
+        caller.admit(rpc)?;
+        let line = self.line(task).await?;
+        caller.on_task(rpc, &line)?;
+        check_reason(&reason)?;
+        let command = Command::End { state, reason };
+        let (task, line) = self.command((caller, id), line, command).await?;
+        Ok(self.view_of(task, &line))
+    }
+}
+
+fn end_state(rpc: Rpc) -> Option<State> {
+    [
+        (Rpc::CompleteTask, State::Completed),
+        (Rpc::FailTask, State::Failed),
+        (Rpc::CancelTask, State::Cancelled),
+        (Rpc::RevokeTask, State::Revoked),
+    ]
+    .into_iter()
+    .find_map(|(ending, state)| (ending == rpc).then_some(state))
+}

@@ -1,0 +1,359 @@
+//! issue: three facts — who calls, what policy permits, what the store committed — and a credential made of them.
+
+use crate::broker::access::{Caller, Rpc};
+use crate::broker::begin::pin_of;
+use crate::broker::commit::{Committed, guard};
+use crate::broker::error::BrokerError;
+use crate::broker::request::{CredentialRequest, Idempotency, IssueRequest, TokenProof, hash};
+use crate::broker::{Broker, LeaseState, LeaseView};
+use crate::domain::clamp::{Clamp, Limit, Limits};
+use crate::domain::decide;
+use crate::domain::event::{Event, EventKind};
+use crate::domain::grant::Grant;
+use crate::domain::id::LeaseId;
+use crate::domain::lease::{Draft, Kind, full_reach};
+use crate::domain::line::Line;
+use crate::domain::principal::Principal;
+use crate::domain::refusal::Refusal;
+use crate::domain::task::Task;
+use crate::domain::tier::{ProofRequirement, Tier};
+use crate::domain::time::Span;
+use crate::mint::csr::ProvedKey;
+use crate::mint::{self, ActiveLease, Minted};
+use crate::policy::{self, Action, Permit, Question};
+use crate::store::{Commit, IssueTimes, Lane, Replay, Subject, Write};
+
+/// Certificates live no longer than this until there are CRLs (STANDARDS.md section 4).
+pub(super) const MAX_CERTIFICATE_SECONDS: u64 = 15 * 60;
+/// How long a ceiling's record is kept beyond the ceiling.
+const CEILING_KEPT: Span = Span::from_seconds(3_600);
+
+/// An issued credential, and what the agent needs to go on.
+#[derive(Debug)]
+pub struct Issued {
+    /// The lease.
+    pub lease: LeaseView,
+    /// The credential itself; shown once.
+    pub credential: Minted,
+    /// The task's checkpoint.
+    pub checkpoint: Vec<u8>,
+    /// The task's step.
+    pub step: String,
+}
+
+/// What a credential is bound to, once proved.
+#[derive(Clone)]
+pub(super) enum Binding {
+    /// The caller's certificate.
+    Caller([u8; 32]),
+    /// A key that a CSR proved.
+    Proved(ProvedKey),
+    /// Nothing.
+    Bearer,
+}
+
+/// What is decided before the commit.
+pub(super) struct Decided {
+    pub(super) permit: Permit,
+    pub(super) draft: Draft,
+    pub(super) task: Task,
+}
+
+impl Broker {
+    /// Issues a credential for the caller's task.
+    ///
+    /// # Errors
+    /// The task is not the caller's, not active, in another epoch or held by another instance; the grant does not allow it;
+    /// policy says no; the proof does not hold; too little time is left; or a quarantine blocks it.
+    pub async fn issue(
+        &self,
+        caller: &Caller,
+        id: &Idempotency,
+        request: IssueRequest,
+    ) -> Result<Issued, BrokerError> {
+        caller.admit(Rpc::IssueCredential)?;
+        let (kind, binding) = self.bind(caller, &request.credential)?;
+        if request.audience.is_empty() && kind == Kind::AccessToken {
+            return Err(Refusal::invalid("audience", "a token is for exactly one audience").into());
+        }
+        let built = self.commit_on(request.task, async |line| {
+            caller.on_task(Rpc::IssueCredential, line)?;
+            let tier = self.tier_of(caller, line.own())?;
+            if let Some(expected) = request.expected_epoch
+                && expected != line.own().epoch.get()
+            {
+                let current = line.own().epoch.get();
+                return Err(Refusal::EpochStale { expected, current }.into());
+            }
+            line.must_be_active(self.floor(request.task.partition()), self.now())?;
+            must_be_bound(tier, &binding)?;
+            let pinned = decide::pin(line.own(), pin_of(caller))?;
+            let asked = asked(&line.own().grant, &request)?;
+            let permit = self.permit(caller, line, Action::Issue, &request.audience, &asked).await?;
+            let draft = self.draft(caller, line, tier, kind, &binding, &permit)?;
+            let limits = self.limits(caller, line, tier, request.ttl_seconds, &draft)?;
+            let mut commit = self.credential_commit(line, &draft, limits, (caller, id))?;
+            commit.writes.extend(pinned.map(|task| self.write(task)));
+            let event = self.event(EventKind::CredentialIssued, Some((caller, id)), "")?;
+            commit.event = Some(credential_event(event, &draft));
+            Ok((commit, Decided { permit, draft, task: line.own().clone() }))
+        });
+        let (committed, decided, _) = built.await?;
+        self.minted(caller, &binding, committed, decided).await
+    }
+
+    /// Makes the credential of what was committed, or of what was committed when the same was first asked.
+    pub(super) async fn minted(
+        &self,
+        caller: &Caller,
+        binding: &Binding,
+        committed: Committed,
+        decided: Decided,
+    ) -> Result<Issued, BrokerError> {
+        let lease = match committed {
+            Committed::Done(receipt) => ActiveLease::from_receipt(decided.draft, &receipt)
+                .ok_or_else(|| BrokerError::Mint("the commit set no times".into()))?,
+            Committed::Replayed(answer) => match answer.subject {
+                Subject::Lease(lease) => {
+                    // The first answer's credential may have died since; then it is not made again.
+                    self.must_live(&lease).await?;
+                    ActiveLease::from_answer(*lease)
+                }
+                Subject::Task(_) | Subject::Scope(_) => {
+                    return Err(Refusal::RequestIdReused.into());
+                }
+            },
+        };
+        let proved = match binding {
+            Binding::Proved(key) => Some(key),
+            Binding::Caller(_) | Binding::Bearer => None,
+        };
+        let identity = caller.identity();
+        let credential = mint::mint(&self.parts.keys, identity, &decided.permit, &lease, proved)
+            .map_err(|error| BrokerError::Mint(error.to_string()))?;
+        let lease = LeaseView { lease: lease.into_lease(), state: LeaseState::Active };
+        let Task { checkpoint, step, .. } = decided.task;
+        Ok(Issued { lease, credential, checkpoint, step })
+    }
+
+    fn bind(
+        &self,
+        caller: &Caller,
+        credential: &CredentialRequest,
+    ) -> Result<(Kind, Binding), Refusal> {
+        Ok(match credential {
+            CredentialRequest::X509Svid(csr) => (Kind::X509Svid, proved(csr)?),
+            CredentialRequest::AccessToken(TokenProof::Csr(csr)) => {
+                (Kind::AccessToken, proved(csr)?)
+            }
+            CredentialRequest::AccessToken(TokenProof::Bearer) => {
+                (Kind::AccessToken, Binding::Bearer)
+            }
+            CredentialRequest::AccessToken(TokenProof::CallerCertificate) => {
+                (Kind::AccessToken, caller_binding(caller)?)
+            }
+        })
+    }
+
+    /// The tier of a task, if the caller's class may still use it.
+    pub(super) fn tier_of(&self, caller: &Caller, task: &Task) -> Result<&Tier, Refusal> {
+        let class = caller.roles().agent.as_ref().ok_or(Refusal::RoleMissing("`agent`"))?;
+        self.tier_for(class, &task.tier)
+    }
+
+    pub(super) async fn permit(
+        &self,
+        caller: &Caller,
+        line: &Line,
+        action: Action,
+        audience: &str,
+        asked: &Grant,
+    ) -> Result<Permit, BrokerError> {
+        let question = Question {
+            action,
+            principal: caller.identity().principal(),
+            instance: caller.identity().instance(),
+            task: line.own(),
+            audience,
+            asked,
+            now: self.now(),
+        };
+        Ok(policy::decide(&*self.parts.policy, &question).await?)
+    }
+
+    pub(super) fn draft(
+        &self,
+        caller: &Caller,
+        line: &Line,
+        tier: &Tier,
+        kind: Kind,
+        binding: &Binding,
+        permit: &Permit,
+    ) -> Result<Draft, BrokerError> {
+        let task = line.own();
+        let principal = caller.identity().principal();
+        let mut actors = line.actors(Some(principal));
+        let subject = actors.first().cloned().unwrap_or_else(|| principal.clone());
+        actors.reverse();
+        Ok(Draft {
+            id: LeaseId::new(task.id.partition(), u128::from_be_bytes(self.random()?)),
+            kind,
+            holder: principal.clone(),
+            instance: caller.identity().instance().to_owned(),
+            key_thumbprint: match binding {
+                Binding::Caller(thumbprint) => Some(*thumbprint),
+                Binding::Proved(_) | Binding::Bearer => None,
+            },
+            public_key: match binding {
+                Binding::Proved(key) => Some(key.spki_der().to_vec()),
+                Binding::Caller(_) | Binding::Bearer => None,
+            },
+            audience: permit.audience().to_owned(),
+            grant: permit.grant().clone(),
+            tier: tier.name.clone(),
+            freshness: task.freshness,
+            path: line.path(),
+            reach: line.reach(Some(principal)),
+            jti: self.random()?,
+            renewals: 0,
+            ceiling_seconds: tier.ceiling_seconds,
+            signing_key: match kind {
+                Kind::AccessToken => self.parts.keys.access_token_kid().to_owned(),
+                Kind::X509Svid => self.parts.keys.ca_ski_hex().to_owned(),
+            },
+            step: task.step.clone(),
+            subject,
+            actors,
+        })
+    }
+
+    /// Every limit on the credential's life, in the order in which ties are broken.
+    pub(super) fn limits(
+        &self,
+        caller: &Caller,
+        line: &Line,
+        tier: &Tier,
+        ttl_seconds: Option<u64>,
+        draft: &Draft,
+    ) -> Result<Limits, Refusal> {
+        if ttl_seconds == Some(0) {
+            return Err(Refusal::invalid("ttl", "at least 1 s; leave it out for the tier's"));
+        }
+        let has_certificate = draft.public_key.is_some();
+        let wanted = ttl_seconds.unwrap_or(tier.ttl_seconds).min(tier.ttl_seconds);
+        if has_certificate && wanted > MAX_CERTIFICATE_SECONDS {
+            return Err(Refusal::invalid(
+                "ttl",
+                format!(
+                    "tier `{}` gives {} s, and certificates live at most {MAX_CERTIFICATE_SECONDS} s; ask for a shorter `ttl`",
+                    tier.name, tier.ttl_seconds
+                ),
+            ));
+        }
+        let keys = &self.parts.keys;
+        let mut key_expires = keys.access_token_expires();
+        if has_certificate {
+            key_expires = match draft.kind {
+                Kind::X509Svid => keys.ca_expires(),
+                Kind::AccessToken => key_expires.min(keys.ca_expires()),
+            };
+        }
+        let mut limits = Vec::with_capacity(7);
+        limits.extend(ttl_seconds.map(|ttl| (Clamp::Requested, Limit::After(ttl))));
+        limits.push((Clamp::Tier, Limit::After(tier.ttl_seconds)));
+        limits.extend(draft.grant.max_ttl_seconds().map(|ttl| (Clamp::Grant, Limit::After(ttl))));
+        limits.push((Clamp::TaskDeadline, Limit::At(line.deadline().seconds())));
+        limits.push((Clamp::CallerCredential, Limit::At(caller.identity().expires().seconds())));
+        limits.push((Clamp::LeaseCeiling, Limit::AfterFirstIssue(tier.ceiling_seconds)));
+        limits.push((Clamp::SigningKey, Limit::At(key_expires.seconds())));
+        Ok(Limits { limits, minimum_seconds: tier.min_ttl_seconds })
+    }
+
+    /// The commit of a credential, but for what is special to issue and renew.
+    pub(super) fn credential_commit(
+        &self,
+        line: &Line,
+        draft: &Draft,
+        limits: Limits,
+        by: (&Caller, &Idempotency),
+    ) -> Result<Commit, BrokerError> {
+        let task = line.own();
+        let (caller, id) = by;
+        let mut commit = Commit::new(task.id.partition(), Lane::Ordinary);
+        commit.guards = line.tasks().map(guard).collect();
+        commit.before = line.due_at();
+        commit.unblocked = full_reach(&draft.reach, &draft.tier, &draft.signing_key);
+        let ceiling = Span::from_seconds(draft.ceiling_seconds);
+        commit.times = Some(IssueTimes {
+            limits,
+            ceiling_key: ceiling_key(task, &draft.holder, &draft.audience),
+            ceiling_keep_until: line.deadline().min(self.now().plus(ceiling)).plus(CEILING_KEPT),
+            lease_origin: None,
+        });
+        if let Some(public_key) = &draft.public_key {
+            commit.writes.push(Write::ProvedKey {
+                key: hash(&[task.root().to_string().as_bytes(), public_key]),
+                task: task.id,
+                keep_until: line.ancestors().first().map_or(task.deadline, |root| root.deadline),
+            });
+        }
+        commit.writes.push(Write::Lease(Box::new(draft.clone())));
+        let subject = Subject::Lease(Box::new(draft.clone()));
+        commit.replay = Some(Replay { checked: true, ..self.replay(caller, id, subject) });
+        Ok(commit)
+    }
+}
+
+/// The event of a credential that is committed.
+pub(super) fn credential_event(event: Event, draft: &Draft) -> Event {
+    Event {
+        task: Some(draft.path.own().task),
+        lease: Some(draft.id),
+        jti: Some(draft.jti),
+        ..event
+    }
+}
+
+/// The proved key of a CSR.
+pub(super) fn proved(csr: &[u8]) -> Result<Binding, Refusal> {
+    let key = mint::csr::prove(csr).map_err(|error| Refusal::ProofInvalid(error.to_string()))?;
+    Ok(Binding::Proved(key))
+}
+
+/// The caller's own certificate.
+pub(super) fn caller_binding(caller: &Caller) -> Result<Binding, Refusal> {
+    caller.identity().certificate_thumbprint().map(Binding::Caller).ok_or_else(|| {
+        Refusal::ProofInvalid(
+            "you showed no client certificate to bind the token to; send a CSR in `csr_der`, or call with your X.509-SVID".into(),
+        )
+    })
+}
+
+/// That a credential which the tier wants bound is bound.
+pub(super) fn must_be_bound(tier: &Tier, binding: &Binding) -> Result<(), Refusal> {
+    match (tier.proof, binding) {
+        (ProofRequirement::Required, Binding::Bearer) => Err(Refusal::ProofInvalid(format!(
+            "tier `{}` binds every token to a key; leave `bearer` out and send a CSR or call with your X.509-SVID",
+            tier.name
+        ))),
+        (ProofRequirement::Required, Binding::Caller(_) | Binding::Proved(_))
+        | (ProofRequirement::Optional, _) => Ok(()),
+    }
+}
+
+/// What the request asks for, or all that the grant says of the audience.
+fn asked(grant: &Grant, request: &IssueRequest) -> Result<Grant, Refusal> {
+    if let Some(asked) = &request.asked {
+        return Ok(asked.clone());
+    }
+    match request.audience.as_str() {
+        "" => Ok(grant.clone()),
+        audience => grant
+            .for_audience(audience)
+            .ok_or_else(|| Refusal::TargetNotAllowed(audience.to_owned())),
+    }
+}
+
+fn ceiling_key(task: &Task, holder: &Principal, audience: &str) -> [u8; 32] {
+    hash(&[task.id.to_string().as_bytes(), holder.as_str().as_bytes(), audience.as_bytes()])
+}

@@ -1,0 +1,185 @@
+//! Leases as they are read: whether they live, and who may see them.
+
+use crate::broker::access::{Caller, Rpc};
+use crate::broker::error::BrokerError;
+use crate::broker::tasks::{bad_token, page_limit};
+use crate::broker::Broker;
+use crate::domain::id::{LeaseId, TaskId};
+use crate::domain::lattice::Dead;
+use crate::domain::lease::Lease;
+use crate::domain::refusal::Refusal;
+use crate::domain::task::State;
+use crate::store::{Entries, Index, Listing, Query, Record, RecordKey, Snapshot};
+
+/// Where a lease stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseState {
+    /// Its latest credential is alive.
+    Active,
+    /// Its latest credential's time is over.
+    Expired,
+    /// It was released or revoked, or a quarantine hit it.
+    Revoked,
+    /// Its task or an ancestor changed, was suspended or ended.
+    TaskChanged,
+}
+
+/// A lease, and where it stands.
+#[derive(Clone, Debug)]
+pub struct LeaseView {
+    /// The lease.
+    pub lease: Lease,
+    /// Where it stands.
+    pub state: LeaseState,
+}
+
+/// Some leases.
+#[derive(Clone, Debug)]
+pub struct LeasePage {
+    /// Those of this page.
+    pub leases: Vec<LeaseView>,
+    /// Where the next page begins; empty on the last one.
+    pub next_page_token: String,
+}
+
+impl Broker {
+    /// One lease.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] if there is none that the caller may see.
+    pub async fn get_lease(
+        &self,
+        caller: &Caller,
+        lease: LeaseId,
+    ) -> Result<LeaseView, BrokerError> {
+        caller.admit(Rpc::GetLease)?;
+        let view = self.lease_view(lease).await?;
+        self.must_see(caller, Rpc::GetLease, &view.lease).await?;
+        Ok(view)
+    }
+
+    /// The leases of a task that the caller may see.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] if the caller may see neither the task nor a lease of it; [`Refusal::RequestInvalid`] for a page
+    /// size or token that is not one.
+    pub async fn list_leases(
+        &self,
+        caller: &Caller,
+        task: TaskId,
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<LeasePage, BrokerError> {
+        caller.admit(Rpc::ListLeases)?;
+        let limit = page_limit(page_size)?;
+        if !page_token.is_empty() {
+            LeaseId::parse(page_token).map_err(|_| bad_token())?;
+        }
+        let line = self.fresh_line(task).await?;
+        let whole = caller.on_task(Rpc::ListLeases, &line).is_ok();
+        if !whole && caller.on_task(Rpc::GetTask, &line).is_err() {
+            return Err(Refusal::NotFound("task").into());
+        }
+        let index = Index::Leases(task);
+        let after = page_token.to_owned();
+        let listing = Listing { partition: task.partition(), index, after, limit };
+        let names = self.parts.store.list(listing).await?;
+        let full = names.len() >= limit;
+        let next_page_token = names.last().filter(|_| full).cloned().unwrap_or_default();
+        let mut leases = Vec::new();
+        for lease in names.iter().filter_map(|name| LeaseId::parse(name).ok()) {
+            match self.lease_view(lease).await {
+                Ok(view) if whole || caller.holds(&view.lease) => leases.push(view),
+                // Somebody else's, or its record's time is over.
+                Ok(_) | Err(BrokerError::Refused(Refusal::NotFound(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(LeasePage { leases, next_page_token })
+    }
+
+    /// That the caller may do `rpc` on a lease.
+    pub(super) async fn must_see(
+        &self,
+        caller: &Caller,
+        rpc: Rpc,
+        lease: &Lease,
+    ) -> Result<(), BrokerError> {
+        if caller.holds(lease) {
+            return Ok(());
+        }
+        let line = match self.line(lease.draft.path.own().task).await {
+            Err(BrokerError::Refused(_)) => return Err(Refusal::NotFound("lease").into()),
+            line => line?,
+        };
+        caller.on_lease(rpc, lease, &line)?;
+        Ok(())
+    }
+
+    /// A lease's record.
+    pub(super) async fn find_lease(&self, lease: LeaseId) -> Result<Lease, BrokerError> {
+        let records = vec![RecordKey::Lease(lease)];
+        let query = Query { partition: lease.partition(), records, entries: Entries::None };
+        match self.read(query).await?.records.into_iter().flatten().next() {
+            Some(Record::Lease(lease)) => Ok(*lease),
+            _ => Err(Refusal::NotFound("lease").into()),
+        }
+    }
+
+    /// A lease, and where it stands now.
+    pub(super) async fn lease_view(&self, lease: LeaseId) -> Result<LeaseView, BrokerError> {
+        let lease = self.find_lease(lease).await?;
+        let state = self.lease_state(&lease).await?;
+        Ok(LeaseView { lease, state })
+    }
+
+    /// That the credential of a lease is alive.
+    ///
+    /// # Errors
+    /// [`Refusal::LeaseRevoked`]
+    pub(super) async fn must_live(&self, lease: &Lease) -> Result<(), BrokerError> {
+        match self.lease_state(lease).await? {
+            LeaseState::Active => Ok(()),
+            LeaseState::Expired | LeaseState::Revoked | LeaseState::TaskChanged => {
+                Err(Refusal::LeaseRevoked.into())
+            }
+        }
+    }
+
+    async fn lease_state(&self, lease: &Lease) -> Result<LeaseState, BrokerError> {
+        let reach = lease.full_reach();
+        let facts = lease.facts(&reach);
+        let tasks: Vec<TaskId> = facts.path.hops().map(|hop| hop.task).collect();
+        let entries = Entries::Hitting { tasks: tasks.clone(), reach: reach.clone(), lease: Some(facts.lease) };
+        let records = tasks.into_iter().map(RecordKey::Task).collect();
+        let query = Query { partition: facts.lease.partition(), records, entries };
+        let snapshot = self.read(query).await?;
+        Ok(match snapshot.lattice.judge(&facts) {
+            Err(Dead::Fenced) => LeaseState::TaskChanged,
+            Err(Dead::LeaseOver | Dead::Quarantined | Dead::Lost | Dead::IncarnationUnknown) => {
+                LeaseState::Revoked
+            }
+            Ok(()) if lease.is_expired(self.now()) => LeaseState::Expired,
+            Ok(()) if self.is_active(&snapshot) => LeaseState::Active,
+            Ok(()) => LeaseState::TaskChanged,
+        })
+    }
+
+    /// Whether the line of tasks that a snapshot holds, root first, is effectively active.
+    pub(super) fn is_active(&self, snapshot: &Snapshot) -> bool {
+        let tasks: Option<Vec<_>> = snapshot
+            .records
+            .iter()
+            .map(|record| match record {
+                Some(Record::Task(task)) => Some((**task).clone()),
+                _ => None,
+            })
+            .collect();
+        let Some(mut tasks) = tasks else { return false };
+        let Some(own) = tasks.pop() else { return false };
+        let line = crate::domain::line::Line::new(tasks, own);
+        line.is_some_and(|line| {
+            line.standing(snapshot.meta.floor, self.now()).state == State::Active
+        })
+    }
+}

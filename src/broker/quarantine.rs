@@ -1,0 +1,109 @@
+//! quarantine and lift: the kill switch for a whole scope, written partition by partition.
+
+use futures_util::future::try_join_all;
+
+use crate::broker::access::{Caller, Rpc};
+use crate::broker::commit::{Attempt, Committed};
+use crate::broker::error::BrokerError;
+use crate::broker::request::{Idempotency, check_reason};
+use crate::broker::Broker;
+use crate::domain::event::{Event, EventKind};
+use crate::domain::id::Partition;
+use crate::domain::lattice::Entry;
+use crate::domain::path::Origin;
+use crate::domain::scope::Scope;
+use crate::domain::time::Stamp;
+use crate::store::{Commit, Entries, Lane, Query, Subject};
+
+impl Broker {
+    /// Kills every credential that the scope reaches, and blocks issuing for it. When this answers, both hold in every
+    /// partition; the answer is when the last one was written. If it fails half way, trying again with the same request id
+    /// writes the rest.
+    ///
+    /// # Errors
+    /// The caller is no operator, or the store did not answer for some partition.
+    pub async fn quarantine(
+        &self,
+        caller: &Caller,
+        id: &Idempotency,
+        scope: Scope,
+        reason: String,
+    ) -> Result<Stamp, BrokerError> {
+        caller.admit(Rpc::Quarantine)?;
+        self.switch((caller, id), scope, reason, EventKind::Quarantined).await
+    }
+
+    /// Lets issuing for a scope go on. What was killed stays dead.
+    ///
+    /// # Errors
+    /// The caller is no operator, or the store did not answer for some partition.
+    pub async fn lift_quarantine(
+        &self,
+        caller: &Caller,
+        id: &Idempotency,
+        scope: Scope,
+        reason: String,
+    ) -> Result<Stamp, BrokerError> {
+        caller.admit(Rpc::LiftQuarantine)?;
+        self.switch((caller, id), scope, reason, EventKind::QuarantineLifted).await
+    }
+
+    async fn switch(
+        &self,
+        by: (&Caller, &Idempotency),
+        scope: Scope,
+        reason: String,
+        kind: EventKind,
+    ) -> Result<Stamp, BrokerError> {
+        check_reason(&reason)?;
+        if let Some(answer) = self.answered(Partition::ZERO, by.0, by.1).await? {
+            return Ok(answer.origin.stamp);
+        }
+        let partitions = self.parts.upkeep.constants().partitions;
+        let counts = try_join_all(partitions.all().map(|p| self.block_count(p, &scope))).await?;
+        let count = counts.into_iter().max().unwrap_or(0);
+        let blocks = kind == EventKind::Quarantined;
+        // Odd blocks. A block that stands, or does not, keeps its count.
+        let count = if (count % 2 == 1) == blocks { count } else { count.saturating_add(1) };
+        let write = |partition| self.switch_one(by, partition, &scope, count, &reason, kind);
+        // Partition 0 last: the stored answer says that all of them are written.
+        let others = partitions.all().filter(|partition| *partition != Partition::ZERO);
+        let written = try_join_all(others.map(write)).await?;
+        let last = write(Partition::ZERO).await?;
+        Ok(written.into_iter().fold(last, Stamp::max))
+    }
+
+    async fn switch_one(
+        &self,
+        by: (&Caller, &Idempotency),
+        partition: Partition,
+        scope: &Scope,
+        count: u64,
+        reason: &str,
+        kind: EventKind,
+    ) -> Result<Stamp, BrokerError> {
+        let mut commit = Commit::new(partition, Lane::Ending);
+        commit.entries = vec![Entry::Block(scope.clone(), count)];
+        if kind == EventKind::Quarantined {
+            commit.entries.push(Entry::Watermark(scope.clone(), Origin::default()));
+        }
+        let entries = commit.entries.clone();
+        commit.event = Some(Event { entries, ..self.event(kind, Some(by), reason)? });
+        if partition == Partition::ZERO {
+            let subject = Subject::Scope(scope.to_string());
+            commit.replay = Some(self.replay(by.0, by.1, subject));
+        }
+        match self.attempt(commit).await? {
+            Attempt::Settled(Committed::Done(receipt)) => Ok(receipt.origin.stamp),
+            Attempt::Settled(Committed::Replayed(answer)) => Ok(answer.origin.stamp),
+            Attempt::Again | Attempt::Overdue => Err(BrokerError::Contended),
+        }
+    }
+
+    async fn block_count(&self, partition: Partition, scope: &Scope) -> Result<u64, BrokerError> {
+        let entries =
+            Entries::Hitting { tasks: vec![], reach: vec![scope.reach()], lease: None };
+        let query = Query { partition, records: vec![], entries };
+        Ok(self.read(query).await?.lattice.block_count(scope))
+    }
+}

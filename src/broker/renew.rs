@@ -1,0 +1,106 @@
+//! renew: not an extension but a new credential under the same lease, after fresh proof and fresh policy.
+
+use crate::broker::access::{Caller, Rpc};
+use crate::broker::error::BrokerError;
+use crate::broker::issue::{
+    Binding, Decided, Issued, caller_binding, credential_event, must_be_bound, proved,
+};
+use crate::broker::request::Idempotency;
+use crate::broker::Broker;
+use crate::domain::event::{Event, EventKind};
+use crate::domain::id::LeaseId;
+use crate::domain::lease::{Draft, Lease};
+use crate::domain::line::Line;
+use crate::domain::refusal::Refusal;
+use crate::domain::time::Stamp;
+use crate::policy::Action;
+use crate::store::{Guard, RecordKey};
+
+impl Broker {
+    /// Renews a lease.
+    ///
+    /// # Errors
+    /// The lease is not the caller's, is over, or is held by another instance; its task moved on; policy says no; or too
+    /// little is left until a limit, the ceiling among them.
+    pub async fn renew(
+        &self,
+        caller: &Caller,
+        id: &Idempotency,
+        lease: LeaseId,
+        ttl_seconds: Option<u64>,
+        csr: Option<Vec<u8>>,
+    ) -> Result<Issued, BrokerError> {
+        caller.admit(Rpc::RenewCredential)?;
+        let held = self.find_lease(lease).await?;
+        if !caller.holds(&held) {
+            return Err(Refusal::NotFound("lease").into());
+        }
+        let binding = rebind(caller, &held, csr)?;
+        let task = held.draft.path.own().task;
+        let mut held = Some(held);
+        let built = self.commit_on(task, async |line| {
+            // Another broker may have renewed it in between.
+            let held = match held.take() {
+                Some(held) => held,
+                None => self.find_lease(lease).await?,
+            };
+            let floor = self.floor(task.partition());
+            line.must_be_active(floor, self.now())?;
+            must_be_current(&held, line, self.now())?;
+            if held.draft.instance != caller.identity().instance() {
+                return Err(Refusal::InstanceMismatch.into());
+            }
+            let tier = self.tier_of(caller, line.own())?;
+            must_be_bound(tier, &binding)?;
+            let audience = &held.draft.audience;
+            let permit =
+                self.permit(caller, line, Action::Renew, audience, &held.draft.grant).await?;
+            let fresh = self.draft(caller, line, tier, held.draft.kind, &binding, &permit)?;
+            let renewals = held.draft.renewals.saturating_add(1);
+            let draft = Draft { id: lease, renewals, ..fresh };
+            let limits = self.limits(caller, line, tier, ttl_seconds, &draft)?;
+            let mut commit = self.credential_commit(line, &draft, limits, (caller, id))?;
+            let version = Some(held.origin.stamp);
+            commit.guards.push(Guard { key: RecordKey::Lease(lease), version });
+            commit.unmarked = Some((commit.unblocked.clone(), held.first_origin));
+            commit.unrevoked = Some(lease);
+            let expires = Stamp::from_seconds(held.expires_seconds);
+            commit.before = Some(commit.before.map_or(expires, |before| before.min(expires)));
+            if let Some(times) = &mut commit.times {
+                times.lease_origin = Some(held.first_origin);
+            }
+            let event = self.event(EventKind::CredentialRenewed, Some((caller, id)), "")?;
+            let changed = draft.key_thumbprint != held.draft.key_thumbprint;
+            commit.event = Some(Event {
+                key_thumbprint: draft.key_thumbprint.filter(|_| changed),
+                ..credential_event(event, &draft)
+            });
+            Ok((commit, Decided { permit, draft, task: line.own().clone() }))
+        });
+        let (committed, decided, _) = built.await?;
+        self.minted(caller, &binding, committed, decided).await
+    }
+}
+
+/// The same kind of binding as before: to the caller's present certificate, to a key that a new CSR proves, or none.
+fn rebind(caller: &Caller, held: &Lease, csr: Option<Vec<u8>>) -> Result<Binding, Refusal> {
+    match (&held.draft.public_key, &held.draft.key_thumbprint, csr) {
+        (Some(_), _, Some(csr)) => proved(&csr),
+        (Some(_), _, None) => {
+            Err(Refusal::invalid("csr_der", "the lease holds a certificate; send a CSR for the next one"))
+        }
+        (None, _, Some(_)) => {
+            Err(Refusal::invalid("csr_der", "the lease holds no certificate; leave it out"))
+        }
+        (None, Some(_), None) => caller_binding(caller),
+        (None, None, None) => Ok(Binding::Bearer),
+    }
+}
+
+/// That the lease's latest credential is alive as far as time and task go.
+fn must_be_current(held: &Lease, line: &Line, now: Stamp) -> Result<(), Refusal> {
+    if held.is_expired(now) || held.draft.path != line.path() {
+        return Err(Refusal::LeaseRevoked);
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! The sweeper: deadlines, silence, and records whose time is over. Any broker does it; doing it twice changes nothing.
+
+use crate::broker::error::BrokerError;
+use crate::broker::commit::{Attempt, guard};
+use crate::broker::Broker;
+use crate::domain::decide::{Command, Decision, decide};
+use crate::domain::id::{Partition, TaskId};
+use crate::domain::refusal::Refusal;
+use crate::domain::task::Task;
+use crate::domain::time::Stamp;
+use crate::store::{Commit, Index, Lane, Listing, Write};
+
+/// How many due tasks of a partition one pass looks at.
+const BATCH: usize = 256;
+
+/// What one pass did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Tasks that a deadline or silence acted on.
+    pub acted: usize,
+    /// Records of ended tasks that were dropped.
+    pub dropped: usize,
+}
+
+impl Broker {
+    /// One pass over every partition.
+    ///
+    /// # Errors
+    /// The store's, after every partition was tried.
+    pub async fn sweep(&self) -> Result<Swept, BrokerError> {
+        let mut swept = Swept::default();
+        let mut failed = None;
+        for partition in self.parts.upkeep.constants().partitions.all() {
+            match self.sweep_partition(partition).await {
+                Ok(part) => {
+                    swept.acted = swept.acted.saturating_add(part.acted);
+                    swept.dropped = swept.dropped.saturating_add(part.dropped);
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        self.rates.prune();
+        failed.map_or(Ok(swept), Err)
+    }
+
+    async fn sweep_partition(&self, partition: Partition) -> Result<Swept, BrokerError> {
+        let now = self.now();
+        let listing =
+            Listing { partition, index: Index::Due(now), after: String::new(), limit: BATCH };
+        let mut swept = Swept::default();
+        for name in self.parts.store.list(listing).await? {
+            let Ok(task) = TaskId::parse(&name) else { continue };
+            match self.sweep_task(task, now).await? {
+                Some(Did::Acted) => swept.acted = swept.acted.saturating_add(1),
+                Some(Did::Dropped) => swept.dropped = swept.dropped.saturating_add(1),
+                None => {}
+            }
+        }
+        self.parts.upkeep.prune(partition, now).await?;
+        Ok(swept)
+    }
+
+    /// Does for one task what is due at `now`.
+    pub(super) async fn sweep_task(
+        &self,
+        task: TaskId,
+        now: Stamp,
+    ) -> Result<Option<Did>, BrokerError> {
+        let line = match self.fresh_line(task).await {
+            Ok(line) => line,
+            // Its ancestors' records are gone, so it ended long ago.
+            Err(BrokerError::Refused(Refusal::NotFound(_))) => {
+                let orphan = self.find_tasks(task.partition(), vec![task]).await?.pop();
+                return match orphan {
+                    Some(orphan) => self.drop_task(&orphan, now).await,
+                    None => Ok(None),
+                };
+            }
+            Err(error) => return Err(error),
+        };
+        if line.own().state.is_ended() {
+            return self.drop_task(line.own(), now).await;
+        }
+        let floor = self.floor(task.partition());
+        let Decision::Change(change) = decide(&line, Command::Sweep, floor, now)? else {
+            return Ok(None);
+        };
+        let mut commit = self.change_commit(&line, &change, None)?;
+        commit.at_least = now;
+        match self.attempt(commit).await? {
+            Attempt::Settled(_) => Ok(Some(Did::Acted)),
+            // Somebody else was there; the next pass looks again.
+            Attempt::Again | Attempt::Overdue => Ok(None),
+        }
+    }
+
+    async fn drop_task(&self, task: &Task, now: Stamp) -> Result<Option<Did>, BrokerError> {
+        let mut commit = Commit::new(task.id.partition(), Lane::Ordinary);
+        commit.guards = vec![guard(task)];
+        commit.at_least = now;
+        commit.writes = vec![Write::DropTask { task: task.id, answer_key: task.answer_key }];
+        match self.attempt(commit).await? {
+            Attempt::Settled(_) => Ok(Some(Did::Dropped)),
+            Attempt::Again | Attempt::Overdue => Ok(None),
+        }
+    }
+}
+
+/// What a task's turn came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Did {
+    /// A deadline or silence acted.
+    Acted,
+    /// Its record is gone.
+    Dropped,
+}

@@ -1,0 +1,247 @@
+//! Tasks as they are read: the line of a task below its ancestors, cached; and the views that callers get.
+
+use std::sync::Arc;
+
+use moka::sync::Cache as Bounded;
+
+use crate::broker::access::{Caller, Rpc};
+use crate::broker::error::BrokerError;
+use crate::broker::Broker;
+use crate::domain::id::{Partition, TaskId};
+use crate::domain::line::{Line, Standing};
+use crate::domain::refusal::Refusal;
+use crate::domain::task::{State, Task};
+use crate::domain::time::Stamp;
+use crate::store::{Entries, Index, Listing, Query, Record, RecordKey, Snapshot};
+
+const CACHED_TASKS: u64 = 100_000;
+const DEFAULT_PAGE: usize = 100;
+const MAX_PAGE: usize = 1_000;
+/// How many names one call of a filtered list looks at, at most.
+const MAX_LOOKED_AT: usize = 4_000;
+
+/// Tasks that were read, and the floor of each partition as it was last heard. A cached task may be behind; the commit finds out.
+pub(super) struct Cache {
+    tasks: Bounded<TaskId, Arc<Task>>,
+    floors: Bounded<Partition, Stamp>,
+}
+
+impl Cache {
+    pub(super) fn new() -> Self {
+        Self { tasks: Bounded::new(CACHED_TASKS), floors: Bounded::new(256) }
+    }
+
+    /// Takes over a task unless a later version is known.
+    pub(super) fn put(&self, task: Task) {
+        if self.tasks.get(&task.id).is_none_or(|known| known.version < task.version) {
+            self.tasks.insert(task.id, Arc::new(task));
+        }
+    }
+
+    pub(super) fn forget(&self, task: TaskId) {
+        self.tasks.invalidate(&task);
+    }
+
+    fn line(&self, task: TaskId) -> Option<Line> {
+        let own = self.tasks.get(&task)?;
+        let ancestors = own.lineage.iter().map(|hop| self.tasks.get(&hop.task));
+        let ancestors: Option<Vec<Task>> = ancestors.map(|t| t.map(|t| (*t).clone())).collect();
+        Line::new(ancestors?, (*own).clone())
+    }
+
+    pub(super) fn floor(&self, partition: Partition) -> Option<Stamp> {
+        self.floors.get(&partition)
+    }
+
+    fn hear(&self, partition: Partition, snapshot: &Snapshot) {
+        let known = self.floors.get(&partition).unwrap_or_default();
+        self.floors.insert(partition, known.max(snapshot.meta.floor));
+        for record in snapshot.records.iter().flatten() {
+            if let Record::Task(task) = record {
+                self.put((**task).clone());
+            }
+        }
+    }
+}
+
+/// A task with the state that counts.
+#[derive(Clone, Debug)]
+pub struct TaskView {
+    /// The task's record.
+    pub task: Task,
+    /// Its effective state.
+    pub standing: Standing,
+}
+
+/// Some tasks.
+#[derive(Clone, Debug)]
+pub struct TaskPage {
+    /// Those of this page.
+    pub tasks: Vec<TaskView>,
+    /// Where the next page begins; empty on the last one.
+    pub next_page_token: String,
+}
+
+impl Broker {
+    /// Reads a partition, and takes note of its clock, its floor and its tasks.
+    pub(super) async fn read(&self, query: Query) -> Result<Snapshot, BrokerError> {
+        let partition = query.partition;
+        if !self.parts.upkeep.constants().partitions.contains(partition) {
+            return Err(Refusal::NotFound("task or lease").into());
+        }
+        let snapshot = self.parts.store.read(query).await?;
+        self.now.hear(&*self.parts.clock, snapshot.meta.now);
+        self.tasks.hear(partition, &snapshot);
+        Ok(snapshot)
+    }
+
+    /// A task below its ancestors; from the cache if it is there.
+    pub(super) async fn line(&self, task: TaskId) -> Result<Line, BrokerError> {
+        if self.tasks.floor(task.partition()).is_some()
+            && let Some(line) = self.tasks.line(task)
+        {
+            return Ok(line);
+        }
+        self.fresh_line(task).await
+    }
+
+    /// A task below its ancestors, from the store.
+    pub(super) async fn fresh_line(&self, task: TaskId) -> Result<Line, BrokerError> {
+        match self.find_line(task).await? {
+            Some(line) => Ok(line),
+            None => Err(Refusal::NotFound("task").into()),
+        }
+    }
+
+    async fn find_line(&self, task: TaskId) -> Result<Option<Line>, BrokerError> {
+        let Some(own) = self.find_tasks(task.partition(), vec![task]).await?.pop() else {
+            return Ok(None);
+        };
+        let ancestors: Vec<TaskId> = own.lineage.iter().map(|hop| hop.task).collect();
+        if ancestors.is_empty() {
+            return Ok(Line::new(vec![], own));
+        }
+        // Together with its ancestors at one instant, unless it went away in between.
+        let names = ancestors.into_iter().chain([task]).collect();
+        let mut tasks = self.find_tasks(task.partition(), names).await?;
+        Ok(tasks.pop().and_then(|own| Line::new(tasks, own)))
+    }
+
+    /// The tasks of these names that exist, in this order.
+    pub(super) async fn find_tasks(
+        &self,
+        partition: Partition,
+        names: Vec<TaskId>,
+    ) -> Result<Vec<Task>, BrokerError> {
+        let records = names.into_iter().map(RecordKey::Task).collect();
+        let query = Query { partition, records, entries: Entries::None };
+        let snapshot = self.read(query).await?;
+        Ok(snapshot.records.into_iter().flatten().filter_map(into_task).collect())
+    }
+
+    /// The floor of a partition, as last heard.
+    pub(super) fn floor(&self, partition: Partition) -> Stamp {
+        self.tasks.floor(partition).unwrap_or_default()
+    }
+
+    /// A task with its effective state.
+    pub(super) fn view(&self, line: &Line) -> TaskView {
+        let floor = self.floor(line.own().id.partition());
+        TaskView { task: line.own().clone(), standing: line.standing(floor, self.now()) }
+    }
+
+    /// The view of a task that was just written, below the ancestors that it was decided with.
+    pub(super) fn view_of(&self, task: Task, line: &Line) -> TaskView {
+        let line = Line::new(line.ancestors().to_vec(), task.clone());
+        let standing = Standing { state: task.state, cause: None };
+        line.map_or(TaskView { task, standing }, |line| self.view(&line))
+    }
+
+    /// One task.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] if there is none that the caller may see.
+    pub async fn get_task(&self, caller: &Caller, task: TaskId) -> Result<TaskView, BrokerError> {
+        caller.admit(Rpc::GetTask)?;
+        let line = self.fresh_line(task).await?;
+        caller.on_task(Rpc::GetTask, &line)?;
+        Ok(self.view(&line))
+    }
+
+    /// The tasks that the caller may see, partition by partition. A page may be short, even empty, and have a next one.
+    ///
+    /// # Errors
+    /// [`Refusal::RequestInvalid`] for a page size or token that is not one.
+    pub async fn list_tasks(
+        &self,
+        caller: &Caller,
+        page_size: i32,
+        page_token: &str,
+        state: Option<State>,
+    ) -> Result<TaskPage, BrokerError> {
+        caller.admit(Rpc::ListTasks)?;
+        let size = page_limit(page_size)?;
+        let count = self.parts.upkeep.constants().partitions;
+        let (mut partition, mut after) = match page_token {
+            "" => (Partition::ZERO, String::new()),
+            token => {
+                let last = TaskId::parse(token).map_err(|_| bad_token())?;
+                (last.partition(), token.to_owned())
+            }
+        };
+        let mut page = TaskPage { tasks: Vec::new(), next_page_token: String::new() };
+        let mut looked_at = 0usize;
+        loop {
+            let limit = size.min(MAX_PAGE);
+            let listing = Listing { partition, index: Index::Tasks, after: after.clone(), limit };
+            let names = self.parts.store.list(listing).await?;
+            let full = names.len() >= limit;
+            for name in names {
+                looked_at = looked_at.saturating_add(1);
+                after.clone_from(&name);
+                let Ok(task) = TaskId::parse(&name) else { continue };
+                if let Some(line) = self.find_line(task).await?
+                    && caller.on_task(Rpc::ListTasks, &line).is_ok()
+                {
+                    let view = self.view(&line);
+                    if state.is_none_or(|wanted| wanted == view.standing.state) {
+                        page.tasks.push(view);
+                    }
+                }
+                if page.tasks.len() >= size || looked_at >= MAX_LOOKED_AT {
+                    page.next_page_token = after;
+                    return Ok(page);
+                }
+            }
+            if full {
+                continue;
+            }
+            let next = partition.0.checked_add(1).map(Partition).filter(|p| count.contains(*p));
+            match next {
+                Some(next) => (partition, after) = (next, String::new()),
+                None => return Ok(page),
+            }
+        }
+    }
+}
+
+fn into_task(record: Record) -> Option<Task> {
+    match record {
+        Record::Task(task) => Some(*task),
+        Record::Lease(_) | Record::Keyring(..) | Record::Answer(_) => None,
+    }
+}
+
+/// How many a page holds.
+pub(super) fn page_limit(page_size: i32) -> Result<usize, Refusal> {
+    match usize::try_from(page_size) {
+        Ok(0) => Ok(DEFAULT_PAGE),
+        Ok(size) if size <= MAX_PAGE => Ok(size),
+        _ => Err(Refusal::invalid("page_size", format!("0 to {MAX_PAGE}"))),
+    }
+}
+
+/// A page token that this broker never gave.
+pub(super) fn bad_token() -> Refusal {
+    Refusal::invalid("page_token", "not a token of an earlier answer; begin with an empty one")
+}
