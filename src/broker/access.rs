@@ -75,9 +75,7 @@ pub fn relations(rpc: Rpc) -> &'static [Relation] {
         Rpc::SuspendTask | Rpc::ResumeTask => &[TaskOrchestrator, Operator],
         Rpc::CompleteTask | Rpc::FailTask => &[TaskOrchestrator, DelegatingAgent],
         Rpc::CancelTask => &[TaskOrchestrator, DelegatingAgent, Operator],
-        Rpc::GetTask | Rpc::ListTasks => {
-            &[TaskOrchestrator, TaskAgent, DelegatingAgent, Operator]
-        }
+        Rpc::GetTask | Rpc::ListTasks => &[TaskOrchestrator, TaskAgent, DelegatingAgent, Operator],
         Rpc::IssueCredential => &[TaskAgent],
         Rpc::RenewCredential | Rpc::ReleaseCredential => &[Holder],
         Rpc::GetLease | Rpc::ListLeases => &[Holder, TaskOrchestrator, Operator],
@@ -166,7 +164,7 @@ impl Caller {
     pub fn on_lease(&self, rpc: Rpc, lease: &Lease, line: &Line) -> Result<Relation, Refusal> {
         let holds = |relation: &&Relation| match relation {
             Relation::Holder => self.holds(lease),
-            other => self.is(*other, line),
+            other => self.is(**other, line),
         };
         relations(rpc).iter().find(holds).copied().ok_or(Refusal::NotFound("lease"))
     }

@@ -33,7 +33,8 @@ impl Broker {
         spec: TaskSpec,
     ) -> Result<TaskView, BrokerError> {
         caller.admit(Rpc::BeginTask)?;
-        let entry = caller.roles().orchestrator.first().ok_or(Refusal::RoleMissing("orchestrator"))?;
+        let entry =
+            caller.roles().orchestrator.first().ok_or(Refusal::RoleMissing("orchestrator"))?;
         let principal = caller.identity().principal().as_str();
         let count = self.parts.upkeep.constants().partitions;
         let partition = Partition::of_root(principal, &id.request_id(), count);
@@ -100,7 +101,8 @@ impl Broker {
             }
             self.ask_about(caller, &change.task, Action::Delegate).await?;
             let ancestors: Vec<Task> = line.tasks().cloned().collect();
-            let below = Line::new(ancestors, change.task.clone()).ok_or(Refusal::NotFound("task"))?;
+            let below =
+                Line::new(ancestors, change.task.clone()).ok_or(Refusal::NotFound("task"))?;
             let mut commit = self.change_commit(line, &change, Some((caller, id)))?;
             commit.guards.push(Guard { key: RecordKey::Task(change.task.id), version: None });
             commit.before = line.due_at();

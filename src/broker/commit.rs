@@ -1,9 +1,9 @@
 //! The loop around every commit: decide on what is known, commit, and decide again where that was behind.
 
+use crate::broker::Broker;
 use crate::broker::access::Caller;
 use crate::broker::error::BrokerError;
 use crate::broker::request::{Idempotency, hash};
-use crate::broker::Broker;
 use crate::domain::clamp::too_short;
 use crate::domain::decide::{Change, Command, Decision, decide};
 use crate::domain::event::{Event, EventKind};
@@ -115,7 +115,10 @@ impl Broker {
 
     /// Sends a commit, keeps the cache current, and turns denials into refusals.
     pub(super) async fn attempt(&self, commit: Commit) -> Result<Attempt, BrokerError> {
-        let written: Vec<Write> = commit.writes.clone();
+        let partition = commit.partition;
+        let guards = commit.guards.clone();
+        let tasks = |write: &&Write| matches!(write, Write::Task { .. } | Write::DropTask { .. });
+        let written: Vec<Write> = commit.writes.iter().filter(tasks).cloned().collect();
         let minimum = commit.times.as_ref().map_or(0, |times| times.limits.minimum_seconds);
         match self.parts.store.commit(commit).await? {
             Outcome::Done(receipt) => {
@@ -127,6 +130,13 @@ impl Broker {
             }
             Outcome::Replayed(answer) => Ok(Attempt::Settled(Committed::Replayed(answer))),
             Outcome::Stale(records) => {
+                let moved = |((_, record), guard): (&(_, Option<Record>), &Guard)| {
+                    record.as_ref().map(Record::version) != guard.version
+                };
+                if !records.iter().zip(&guards).any(moved) {
+                    // It is the floor that moved; it is read again with the line.
+                    self.tasks.forget_floor(partition);
+                }
                 for (key, record) in records {
                     match (key, record) {
                         (_, Some(Record::Task(task))) => self.tasks.put(*task),
@@ -142,7 +152,8 @@ impl Broker {
                 Denial::Quarantined => Err(Refusal::Quarantined.into()),
                 Denial::LeaseOver => Err(Refusal::LeaseRevoked.into()),
                 Denial::KeyClaimed => Err(Refusal::ProofInvalid(
-                    "the key was used for another task of this tree; make a key for each task".into(),
+                    "the key was used for another task of this tree; make a key for each task"
+                        .into(),
                 )
                 .into()),
                 Denial::TooShort { clamp, seconds } => {
@@ -238,6 +249,7 @@ impl Broker {
         let lane = if change.entries.is_empty() { Lane::Ordinary } else { Lane::Ending };
         let mut commit = Commit::new(change.task.id.partition(), lane);
         commit.guards = line.tasks().map(guard).collect();
+        commit.floor = Some(self.floor(commit.partition));
         commit.writes.push(self.write(change.task.clone()));
         commit.writes.extend(change.parent.clone().map(|parent| self.write(parent)));
         commit.entries.clone_from(&change.entries);
@@ -305,4 +317,3 @@ impl Broker {
 pub(super) fn guard(task: &Task) -> Guard {
     Guard { key: RecordKey::Task(task.id), version: Some(task.version) }
 }
-

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::broker::Broker;
 use crate::broker::access::{Caller, Rpc};
 use crate::broker::error::BrokerError;
-use crate::broker::Broker;
 use crate::domain::execution::Execution;
 use crate::domain::id::{LeaseId, TaskId};
 use crate::domain::lease::Lease;
@@ -70,14 +70,14 @@ impl Broker {
         let (keys, now) = (&self.parts.keys, self.now());
         match presented {
             Presented::Token(token) => {
-                access_token::verify(token, keys.access_token_set(), &self.settings.issuer, now)
+                access_token::verify(token, keys.verifying_keys(), &self.settings.issuer, now)
                     .ok()
                     .map(|token| Verified::Token(Box::new(token)))
             }
             Presented::Certificate(der) => TaskCertificate::verify(
                 der,
                 keys.authorities(),
-                (keys.trust_domain(), keys.extension_oid()),
+                (&keys.settings().trust_domain, &keys.settings().task_extension),
                 now,
             )
             .ok()

@@ -15,16 +15,16 @@ use crate::domain::lease::{Draft, Kind, full_reach};
 use crate::domain::line::Line;
 use crate::domain::principal::Principal;
 use crate::domain::refusal::Refusal;
+use crate::domain::scope::Scope;
 use crate::domain::task::Task;
 use crate::domain::tier::{ProofRequirement, Tier};
-use crate::domain::time::Span;
+use crate::domain::time::{Span, Stamp};
 use crate::mint::csr::ProvedKey;
-use crate::mint::{self, ActiveLease, Minted};
+use crate::mint::{self, ActiveLease, MintError, MintedToken};
+use crate::mint::{MAX_LIFE_SECONDS, MintedCertificate};
 use crate::policy::{self, Action, Permit, Question};
 use crate::store::{Commit, IssueTimes, Lane, Replay, Subject, Write};
 
-/// Certificates live no longer than this until there are CRLs (STANDARDS.md section 4).
-pub(super) const MAX_CERTIFICATE_SECONDS: u64 = 15 * 60;
 /// How long a ceiling's record is kept beyond the ceiling.
 const CEILING_KEPT: Span = Span::from_seconds(3_600);
 
@@ -39,6 +39,15 @@ pub struct Issued {
     pub checkpoint: Vec<u8>,
     /// The task's step.
     pub step: String,
+}
+
+/// A credential.
+#[derive(Debug)]
+pub enum Minted {
+    /// An access token, and the certificate that it is bound to where one was minted with it.
+    AccessToken(MintedToken),
+    /// An X.509-SVID.
+    X509Svid(MintedCertificate),
 }
 
 /// What a credential is bound to, once proved.
@@ -89,8 +98,10 @@ impl Broker {
             must_be_bound(tier, &binding)?;
             let pinned = decide::pin(line.own(), pin_of(caller))?;
             let asked = asked(&line.own().grant, &request)?;
-            let permit = self.permit(caller, line, Action::Issue, &request.audience, &asked).await?;
+            let permit =
+                self.permit(caller, line, Action::Issue, &request.audience, &asked).await?;
             let draft = self.draft(caller, line, tier, kind, &binding, &permit)?;
+            mint::must_fit(&self.parts.keys, &draft).map_err(not_minted)?;
             let limits = self.limits(caller, line, tier, request.ttl_seconds, &draft)?;
             let mut commit = self.credential_commit(line, &draft, limits, (caller, id))?;
             commit.writes.extend(pinned.map(|task| self.write(task)));
@@ -99,39 +110,37 @@ impl Broker {
             Ok((commit, Decided { permit, draft, task: line.own().clone() }))
         });
         let (committed, decided, _) = built.await?;
-        self.minted(caller, &binding, committed, decided).await
+        self.minted(caller, committed, decided).await
     }
 
     /// Makes the credential of what was committed, or of what was committed when the same was first asked.
     pub(super) async fn minted(
         &self,
         caller: &Caller,
-        binding: &Binding,
         committed: Committed,
         decided: Decided,
     ) -> Result<Issued, BrokerError> {
-        let lease = match committed {
-            Committed::Done(receipt) => ActiveLease::from_receipt(decided.draft, &receipt)
-                .ok_or_else(|| BrokerError::Mint("the commit set no times".into()))?,
-            Committed::Replayed(answer) => match answer.subject {
-                Subject::Lease(lease) => {
-                    // The first answer's credential may have died since; then it is not made again.
-                    self.must_live(&lease).await?;
-                    ActiveLease::from_answer(*lease)
+        let active = match committed {
+            Committed::Done(receipt) => ActiveLease::from_receipt(decided.draft, &receipt),
+            Committed::Replayed(answer) => {
+                // The first answer's credential may have died since; then it is not made again.
+                if let Subject::Lease(lease) = &answer.subject {
+                    self.must_live(lease).await?;
                 }
-                Subject::Task(_) | Subject::Scope(_) => {
-                    return Err(Refusal::RequestIdReused.into());
-                }
-            },
+                ActiveLease::from_answer(&answer)
+            }
         };
-        let proved = match binding {
-            Binding::Proved(key) => Some(key),
-            Binding::Caller(_) | Binding::Bearer => None,
+        let active = active.ok_or(Refusal::RequestIdReused)?;
+        let (keys, identity) = (&self.parts.keys, caller.identity());
+        let credential = match active.lease().draft.kind {
+            Kind::AccessToken => mint::access_token(keys, identity, &decided.permit, &active)
+                .map(Minted::AccessToken),
+            Kind::X509Svid => {
+                mint::x509_svid(keys, identity, &decided.permit, &active).map(Minted::X509Svid)
+            }
         };
-        let identity = caller.identity();
-        let credential = mint::mint(&self.parts.keys, identity, &decided.permit, &lease, proved)
-            .map_err(|error| BrokerError::Mint(error.to_string()))?;
-        let lease = LeaseView { lease: lease.into_lease(), state: LeaseState::Active };
+        let credential = credential.map_err(not_minted)?;
+        let lease = LeaseView { lease: active.lease().clone(), state: LeaseState::Active };
         let Task { checkpoint, step, .. } = decided.task;
         Ok(Issued { lease, credential, checkpoint, step })
     }
@@ -217,14 +226,25 @@ impl Broker {
             jti: self.random()?,
             renewals: 0,
             ceiling_seconds: tier.ceiling_seconds,
-            signing_key: match kind {
-                Kind::AccessToken => self.parts.keys.access_token_kid().to_owned(),
-                Kind::X509Svid => self.parts.keys.ca_ski_hex().to_owned(),
-            },
+            signing_key: self.signer(kind)?.0,
             step: task.step.clone(),
             subject,
             actors,
         })
+    }
+
+    /// Name and end of the key that signs credentials of a kind now.
+    fn signer(&self, kind: Kind) -> Result<(String, Stamp), BrokerError> {
+        let (keys, now) = (&self.parts.keys, self.now());
+        let signer = match kind {
+            Kind::AccessToken => keys
+                .access_token_key(now)
+                .map(|key| (key.key().kid().to_owned(), key.life().expires())),
+            Kind::X509Svid => {
+                keys.authority(now).map(|ca| (ca.key_id().to_owned(), ca.life().expires()))
+            }
+        };
+        signer.ok_or_else(|| BrokerError::Mint("every signing key has expired".into()))
     }
 
     /// Every limit on the credential's life, in the order in which ties are broken.
@@ -235,28 +255,25 @@ impl Broker {
         tier: &Tier,
         ttl_seconds: Option<u64>,
         draft: &Draft,
-    ) -> Result<Limits, Refusal> {
+    ) -> Result<Limits, BrokerError> {
         if ttl_seconds == Some(0) {
-            return Err(Refusal::invalid("ttl", "at least 1 s; leave it out for the tier's"));
+            return Err(Refusal::invalid("ttl", "at least 1 s; leave it out for the tier's").into());
         }
         let has_certificate = draft.public_key.is_some();
         let wanted = ttl_seconds.unwrap_or(tier.ttl_seconds).min(tier.ttl_seconds);
-        if has_certificate && wanted > MAX_CERTIFICATE_SECONDS {
+        if has_certificate && wanted > MAX_LIFE_SECONDS {
             return Err(Refusal::invalid(
                 "ttl",
                 format!(
-                    "tier `{}` gives {} s, and certificates live at most {MAX_CERTIFICATE_SECONDS} s; ask for a shorter `ttl`",
+                    "tier `{}` gives {} s, and certificates live at most {MAX_LIFE_SECONDS} s; ask for a shorter `ttl`",
                     tier.name, tier.ttl_seconds
                 ),
-            ));
+            )
+            .into());
         }
-        let keys = &self.parts.keys;
-        let mut key_expires = keys.access_token_expires();
+        let mut key_expires = self.signer(draft.kind)?.1;
         if has_certificate {
-            key_expires = match draft.kind {
-                Kind::X509Svid => keys.ca_expires(),
-                Kind::AccessToken => key_expires.min(keys.ca_expires()),
-            };
+            key_expires = key_expires.min(self.signer(Kind::X509Svid)?.1);
         }
         let mut limits = Vec::with_capacity(7);
         limits.extend(ttl_seconds.map(|ttl| (Clamp::Requested, Limit::After(ttl))));
@@ -281,8 +298,13 @@ impl Broker {
         let (caller, id) = by;
         let mut commit = Commit::new(task.id.partition(), Lane::Ordinary);
         commit.guards = line.tasks().map(guard).collect();
+        commit.floor = Some(self.floor(commit.partition));
         commit.before = line.due_at();
         commit.unblocked = full_reach(&draft.reach, &draft.tier, &draft.signing_key);
+        if draft.public_key.is_some() {
+            // A token that is minted with a certificate has two signing keys.
+            commit.unblocked.push(Scope::Key(self.signer(Kind::X509Svid)?.0).reach());
+        }
         let ceiling = Span::from_seconds(draft.ceiling_seconds);
         commit.times = Some(IssueTimes {
             limits,
@@ -304,6 +326,14 @@ impl Broker {
     }
 }
 
+/// What to say of a credential that could not be made.
+pub(super) fn not_minted(error: MintError) -> BrokerError {
+    match error.refusal() {
+        Some(refusal) => refusal.into(),
+        None => BrokerError::Mint(error.to_string()),
+    }
+}
+
 /// The event of a credential that is committed.
 pub(super) fn credential_event(event: Event, draft: &Draft) -> Event {
     Event {
@@ -316,8 +346,7 @@ pub(super) fn credential_event(event: Event, draft: &Draft) -> Event {
 
 /// The proved key of a CSR.
 pub(super) fn proved(csr: &[u8]) -> Result<Binding, Refusal> {
-    let key = mint::csr::prove(csr).map_err(|error| Refusal::ProofInvalid(error.to_string()))?;
-    Ok(Binding::Proved(key))
+    Ok(Binding::Proved(mint::csr::prove(csr)?))
 }
 
 /// The caller's own certificate.

@@ -1,9 +1,9 @@
 //! Leases as they are read: whether they live, and who may see them.
 
+use crate::broker::Broker;
 use crate::broker::access::{Caller, Rpc};
 use crate::broker::error::BrokerError;
 use crate::broker::tasks::{bad_token, page_limit};
-use crate::broker::Broker;
 use crate::domain::id::{LeaseId, TaskId};
 use crate::domain::lattice::Dead;
 use crate::domain::lease::Lease;
@@ -150,7 +150,11 @@ impl Broker {
         let reach = lease.full_reach();
         let facts = lease.facts(&reach);
         let tasks: Vec<TaskId> = facts.path.hops().map(|hop| hop.task).collect();
-        let entries = Entries::Hitting { tasks: tasks.clone(), reach: reach.clone(), lease: Some(facts.lease) };
+        let entries = Entries::Hitting {
+            tasks: tasks.clone(),
+            reach: reach.clone(),
+            lease: Some(facts.lease),
+        };
         let records = tasks.into_iter().map(RecordKey::Task).collect();
         let query = Query { partition: facts.lease.partition(), records, entries };
         let snapshot = self.read(query).await?;

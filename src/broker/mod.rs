@@ -31,7 +31,7 @@ mod tasks;
 
 pub use advance::AdvanceRequest;
 pub use introspect::{Introspected, Presented};
-pub use issue::Issued;
+pub use issue::{Issued, Minted};
 pub use leases::{LeasePage, LeaseState, LeaseView};
 pub use limits::Limits;
 pub use status::Status;

@@ -2,11 +2,11 @@
 
 use futures_util::future::try_join_all;
 
+use crate::broker::Broker;
 use crate::broker::access::{Caller, Rpc};
 use crate::broker::commit::{Attempt, Committed};
 use crate::broker::error::BrokerError;
 use crate::broker::request::{Idempotency, check_reason};
-use crate::broker::Broker;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::Partition;
 use crate::domain::lattice::Entry;
@@ -101,8 +101,7 @@ impl Broker {
     }
 
     async fn block_count(&self, partition: Partition, scope: &Scope) -> Result<u64, BrokerError> {
-        let entries =
-            Entries::Hitting { tasks: vec![], reach: vec![scope.reach()], lease: None };
+        let entries = Entries::Hitting { tasks: vec![], reach: vec![scope.reach()], lease: None };
         let query = Query { partition, records: vec![], entries };
         Ok(self.read(query).await?.lattice.block_count(scope))
     }

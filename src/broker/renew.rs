@@ -1,12 +1,12 @@
 //! renew: not an extension but a new credential under the same lease, after fresh proof and fresh policy.
 
+use crate::broker::Broker;
 use crate::broker::access::{Caller, Rpc};
 use crate::broker::error::BrokerError;
 use crate::broker::issue::{
     Binding, Decided, Issued, caller_binding, credential_event, must_be_bound, proved,
 };
 use crate::broker::request::Idempotency;
-use crate::broker::Broker;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::LeaseId;
 use crate::domain::lease::{Draft, Lease};
@@ -78,7 +78,7 @@ impl Broker {
             Ok((commit, Decided { permit, draft, task: line.own().clone() }))
         });
         let (committed, decided, _) = built.await?;
-        self.minted(caller, &binding, committed, decided).await
+        self.minted(caller, committed, decided).await
     }
 }
 
@@ -86,9 +86,10 @@ impl Broker {
 fn rebind(caller: &Caller, held: &Lease, csr: Option<Vec<u8>>) -> Result<Binding, Refusal> {
     match (&held.draft.public_key, &held.draft.key_thumbprint, csr) {
         (Some(_), _, Some(csr)) => proved(&csr),
-        (Some(_), _, None) => {
-            Err(Refusal::invalid("csr_der", "the lease holds a certificate; send a CSR for the next one"))
-        }
+        (Some(_), _, None) => Err(Refusal::invalid(
+            "csr_der",
+            "the lease holds a certificate; send a CSR for the next one",
+        )),
         (None, _, Some(_)) => {
             Err(Refusal::invalid("csr_der", "the lease holds no certificate; leave it out"))
         }

@@ -2,9 +2,9 @@
 
 use futures_util::future::try_join_all;
 
+use crate::broker::Broker;
 use crate::broker::access::{Caller, Rpc};
 use crate::broker::error::BrokerError;
-use crate::broker::Broker;
 use crate::domain::id::Partition;
 use crate::domain::tier::Tier;
 use crate::domain::time::Stamp;

@@ -1,8 +1,8 @@
 //! The sweeper: deadlines, silence, and records whose time is over. Any broker does it; doing it twice changes nothing.
 
-use crate::broker::error::BrokerError;
-use crate::broker::commit::{Attempt, guard};
 use crate::broker::Broker;
+use crate::broker::commit::{Attempt, guard};
+use crate::broker::error::BrokerError;
 use crate::domain::decide::{Command, Decision, decide};
 use crate::domain::id::{Partition, TaskId};
 use crate::domain::refusal::Refusal;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use moka::sync::Cache as Bounded;
 
+use crate::broker::Broker;
 use crate::broker::access::{Caller, Rpc};
 use crate::broker::error::BrokerError;
-use crate::broker::Broker;
 use crate::domain::id::{Partition, TaskId};
 use crate::domain::line::{Line, Standing};
 use crate::domain::refusal::Refusal;
@@ -40,6 +40,10 @@ impl Cache {
 
     pub(super) fn forget(&self, task: TaskId) {
         self.tasks.invalidate(&task);
+    }
+
+    pub(super) fn forget_floor(&self, partition: Partition) {
+        self.floors.invalidate(&partition);
     }
 
     fn line(&self, task: TaskId) -> Option<Line> {

@@ -169,6 +169,11 @@ impl AccessToken {
         Ok(compact)
     }
 
+    /// The claims as the token carries them.
+    pub fn claims(&self) -> serde_json::Value {
+        serde_json::to_value(self.body()).unwrap_or_default()
+    }
+
     fn body(&self) -> Body<'_> {
         let spelled = self.execution.spelled();
         Body {

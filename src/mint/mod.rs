@@ -49,7 +49,6 @@ use crate::store::{Answer, Receipt, Subject};
 #[derive(Clone, Debug)]
 pub struct ActiveLease(Lease);
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the broker's issue and renew call these"))]
 impl ActiveLease {
     /// The lease of a draft that was committed with this receipt; `None` if the commit set no times for a credential.
     pub(crate) fn from_receipt(draft: Draft, receipt: &Receipt) -> Option<Self> {

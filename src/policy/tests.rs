@@ -37,10 +37,12 @@ async fn ask(policy: &dyn Policy, audience: &str, asked: &str) -> Result<Permit,
     decide(policy, &question).await
 }
 
-const READ: &str = r#"[{"type":"resource_access","audience":"https://ledger.example","actions":["read"]}]"#;
+const READ: &str =
+    r#"[{"type":"resource_access","audience":"https://ledger.example","actions":["read"]}]"#;
 const DELETE: &str =
     r#"[{"type":"resource_access","audience":"https://ledger.example","actions":["delete"]}]"#;
-const OTHER: &str = r#"[{"type":"resource_access","audience":"https://other.example","actions":["read"]}]"#;
+const OTHER: &str =
+    r#"[{"type":"resource_access","audience":"https://other.example","actions":["read"]}]"#;
 
 #[tokio::test]
 async fn class_20_an_engine_that_fails_says_no() {

@@ -184,6 +184,8 @@ pub struct Commit {
     pub replay: Option<Replay>,
     /// Records that must stand in these versions.
     pub guards: Vec<Guard>,
+    /// The partition's floor that it was decided under; another one makes it stale. `None` where the floor decides nothing.
+    pub floor: Option<Stamp>,
     /// The commit's stamp must lie before it, else [`Denial::Overdue`].
     pub before: Option<Stamp>,
     /// The commit's stamp is at least this.
@@ -267,6 +269,7 @@ impl Commit {
             lane,
             replay: None,
             guards: Vec::new(),
+            floor: None,
             before: None,
             at_least: Stamp::ZERO,
             unblocked: Vec::new(),

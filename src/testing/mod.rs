@@ -12,5 +12,6 @@ pub mod entropy;
 pub mod issuer;
 pub mod keys;
 pub mod model;
+pub mod scenario;
 pub mod store_contract;
 pub mod trust;

@@ -197,7 +197,8 @@ impl Part {
         let stands = |(guard, (_, record)): (&crate::store::Guard, &(_, Option<Record>))| {
             record.as_ref().map(Record::version) == guard.version
         };
-        if !commit.guards.iter().zip(&now).all(stands) {
+        let floor_stands = commit.floor.is_none_or(|floor| floor == Stamp::ZERO);
+        if !floor_stands || !commit.guards.iter().zip(&now).all(stands) {
             return Err(Outcome::Stale(now));
         }
         let deny = |denial, refused| if refused { Err(Outcome::Denied(denial)) } else { Ok(()) };

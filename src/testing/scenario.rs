@@ -12,8 +12,7 @@ use crate::domain::time::{Span, Stamp};
 
 /// A grant of reading and writing at `https://ledger.example`.
 pub fn grant() -> Grant {
-    let json =
-        r#"[{"type":"resource_access","audience":"https://ledger.example","actions":["read","write"]}]"#;
+    let json = r#"[{"type":"resource_access","audience":"https://ledger.example","actions":["read","write"]}]"#;
     Grant::parse(json).unwrap()
 }
 

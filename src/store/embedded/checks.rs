@@ -5,9 +5,7 @@ use crate::domain::lattice::{Entry, Lattice};
 use crate::domain::time::Stamp;
 use crate::store::embedded::keys::{self, Key};
 use crate::store::embedded::rows::{Source, timed};
-use crate::store::{
-    Answer, Commit, Denial, Guard, Outcome, Record, RecordKey, Replay, StoreError, Write,
-};
+use crate::store::{Answer, Commit, Denial, Outcome, Record, RecordKey, Replay, StoreError, Write};
 use crate::store::{codec, codec_event};
 
 /// Why a commit goes no further.
@@ -34,14 +32,14 @@ impl From<Denial> for Stop {
 pub(super) fn check(
     rows: &impl Source,
     commit: &Commit,
-    stamp: Stamp,
+    (stamp, floor): (Stamp, Stamp),
 ) -> Result<Option<Answer>, Stop> {
     let partition = commit.partition;
     let earlier = match &commit.replay {
         Some(replay) => earlier_answer(rows, partition, replay, stamp)?,
         None => None,
     };
-    versions(rows, partition, &commit.guards, stamp)?;
+    versions(rows, commit, floor, stamp)?;
     if commit.before.is_some_and(|before| stamp >= before) {
         return Err(Denial::Overdue.into());
     }
@@ -79,13 +77,9 @@ fn earlier_answer(
 }
 
 /// All guarded records come back if one has moved on.
-fn versions(
-    rows: &impl Source,
-    partition: Partition,
-    guards: &[Guard],
-    now: Stamp,
-) -> Result<(), Stop> {
-    let mut current = true;
+fn versions(rows: &impl Source, commit: &Commit, floor: Stamp, now: Stamp) -> Result<(), Stop> {
+    let (partition, guards) = (commit.partition, &commit.guards);
+    let mut current = commit.floor.is_none_or(|decided| decided == floor);
     for guard in guards {
         let version = match row(rows, &keys::record(partition, &guard.key), now)? {
             Some(record) => Some(codec::header(&record)?.origin.stamp),

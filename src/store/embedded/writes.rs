@@ -35,7 +35,7 @@ fn try_apply(rows: &mut Transaction<'_>, commit: &Commit, clock: Stamp) -> Resul
     if stamp >= INFINITY {
         return Err(StoreError::Misconfigured("a clock is past the last stamp".into()).into());
     }
-    if let Some(answer) = check(rows, commit, stamp)? {
+    if let Some(answer) = check(rows, commit, (stamp, state.floor))? {
         return Ok(Outcome::Replayed(Box::new(answer)));
     }
     let mut writing = Writing::new(rows, commit.partition, State { stamp, ..state });

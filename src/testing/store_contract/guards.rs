@@ -14,6 +14,15 @@ use crate::testing::store_contract::samples::{
     at, begin, commit, draft, guard, issue, kill, lease_id, replay, scope, task, task_id,
 };
 
+/// What was decided under another floor is decided again.
+pub async fn class_07_a_commit_that_was_decided_under_another_floor_is_stale(f: &Fixture) {
+    let mut new = begin(at(0), &task(1));
+    new.floor = Some(at(1));
+    assert!(matches!(f.store.commit(new.clone()).await.unwrap(), Outcome::Stale(_)));
+    new.floor = Some(Stamp::ZERO);
+    f.done(new).await;
+}
+
 /// Everything is wrong at first; each step puts one thing right, in the order of the contract.
 pub async fn refusals_come_in_the_order_of_the_contract(f: &Fixture) {
     let class = scope("class:finance");

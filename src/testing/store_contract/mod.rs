@@ -102,6 +102,7 @@ impl Fixture {
 macro_rules! store_contract {
     ($fixture:path) => {
         $crate::store_claims! { $fixture, guards:
+            class_07_a_commit_that_was_decided_under_another_floor_is_stale,
             refusals_come_in_the_order_of_the_contract,
             a_record_that_has_moved_on_refuses_and_every_guarded_one_comes_back_fresh,
             a_record_that_must_not_exist_refuses,
