@@ -90,7 +90,9 @@ impl Broker {
             child.delegated_by = Some(caller.identity().principal().clone());
         }
         let limits = (self.settings.limits.depth, self.settings.limits.fan_out);
-        let built = self.commit_on(parent, async |line| {
+        let child = &child;
+        let built = self.commit_on(parent, |line| async move {
+            let line = &*line;
             if relation == Relation::TaskAgent {
                 decide::pin(line.own(), pin_of(caller))?;
             }
@@ -110,7 +112,7 @@ impl Broker {
             commit.replay = Some(self.begin_replay(caller, id, &change.task));
             Ok((commit, below))
         });
-        let (committed, below, _) = built.await?;
+        let (committed, below) = built.await?;
         match committed {
             Committed::Done(receipt) => {
                 let task = codec::stamped(below.own().clone(), receipt.origin.stamp);

@@ -1,5 +1,7 @@
 //! The loop around every commit: decide on what is known, commit, and decide again where that was behind.
 
+use std::sync::Arc;
+
 use crate::broker::Broker;
 use crate::broker::access::Caller;
 use crate::broker::error::BrokerError;
@@ -284,15 +286,18 @@ impl Broker {
     }
 
     /// Runs `build` and its commit on a current line until it is settled.
-    pub(super) async fn commit_on<T>(
+    pub(super) async fn commit_on<T, F>(
         &self,
         task: TaskId,
-        mut build: impl AsyncFnMut(&Line) -> Result<(Commit, T), BrokerError>,
-    ) -> Result<(Committed, T, Line), BrokerError> {
+        mut build: impl FnMut(Arc<Line>) -> F,
+    ) -> Result<(Committed, T), BrokerError>
+    where
+        F: Future<Output = Result<(Commit, T), BrokerError>>,
+    {
         let mut line = self.line(task).await?;
         let mut fresh = false;
         for _ in 0..ATTEMPTS {
-            let (commit, product) = match build(&line).await {
+            let (commit, product) = match build(Arc::new(line)).await {
                 Ok(built) => built,
                 // A refusal on what was cached may be out of date; on what was just read it stands.
                 Err(error) if fresh => return Err(error),
@@ -303,7 +308,7 @@ impl Broker {
                 }
             };
             match self.attempt(commit).await? {
-                Attempt::Settled(committed) => return Ok((committed, product, line)),
+                Attempt::Settled(committed) => return Ok((committed, product)),
                 Attempt::Again => line = self.line(task).await?,
                 Attempt::Overdue => line = self.settle(task).await?,
             }

@@ -85,7 +85,9 @@ impl Broker {
         if request.audience.is_empty() && kind == Kind::AccessToken {
             return Err(Refusal::invalid("audience", "a token is for exactly one audience").into());
         }
-        let built = self.commit_on(request.task, async |line| {
+        let (request, binding) = (&request, &binding);
+        let built = self.commit_on(request.task, |line| async move {
+            let line = &*line;
             caller.on_task(Rpc::IssueCredential, line)?;
             let tier = self.tier_of(caller, line.own())?;
             if let Some(expected) = request.expected_epoch
@@ -95,12 +97,12 @@ impl Broker {
                 return Err(Refusal::EpochStale { expected, current }.into());
             }
             line.must_be_active(self.floor(request.task.partition()), self.now())?;
-            must_be_bound(tier, &binding)?;
+            must_be_bound(tier, binding)?;
             let pinned = decide::pin(line.own(), pin_of(caller))?;
-            let asked = asked(&line.own().grant, &request)?;
+            let asked = asked(&line.own().grant, request)?;
             let permit =
                 self.permit(caller, line, Action::Issue, &request.audience, &asked).await?;
-            let draft = self.draft(caller, line, tier, kind, &binding, &permit)?;
+            let draft = self.draft(caller, line, tier, kind, binding, &permit)?;
             mint::must_fit(&self.parts.keys, &draft).map_err(not_minted)?;
             let limits = self.limits(caller, line, tier, request.ttl_seconds, &draft)?;
             let mut commit = self.credential_commit(line, &draft, limits, (caller, id))?;
@@ -109,7 +111,7 @@ impl Broker {
             commit.event = Some(credential_event(event, &draft));
             Ok((commit, Decided { permit, draft, task: line.own().clone() }))
         });
-        let (committed, decided, _) = built.await?;
+        let (committed, decided) = built.await?;
         self.minted(caller, committed, decided).await
     }
 

@@ -37,47 +37,52 @@ impl Broker {
         }
         let binding = rebind(caller, &held, csr)?;
         let task = held.draft.path.own().task;
+        let binding = &binding;
         let mut held = Some(held);
-        let built = self.commit_on(task, async |line| {
-            // Another broker may have renewed it in between.
-            let held = match held.take() {
-                Some(held) => held,
-                None => self.find_lease(lease).await?,
-            };
-            let floor = self.floor(task.partition());
-            line.must_be_active(floor, self.now())?;
-            must_be_current(&held, line, self.now())?;
-            if held.draft.instance != caller.identity().instance() {
-                return Err(Refusal::InstanceMismatch.into());
+        let built = self.commit_on(task, |line| {
+            let held = held.take();
+            async move {
+                let line = &*line;
+                // Another broker may have renewed it in between.
+                let held = match held {
+                    Some(held) => held,
+                    None => self.find_lease(lease).await?,
+                };
+                let floor = self.floor(task.partition());
+                line.must_be_active(floor, self.now())?;
+                must_be_current(&held, line, self.now())?;
+                if held.draft.instance != caller.identity().instance() {
+                    return Err(Refusal::InstanceMismatch.into());
+                }
+                let tier = self.tier_of(caller, line.own())?;
+                must_be_bound(tier, binding)?;
+                let audience = &held.draft.audience;
+                let permit =
+                    self.permit(caller, line, Action::Renew, audience, &held.draft.grant).await?;
+                let fresh = self.draft(caller, line, tier, held.draft.kind, binding, &permit)?;
+                let renewals = held.draft.renewals.saturating_add(1);
+                let draft = Draft { id: lease, renewals, ..fresh };
+                let limits = self.limits(caller, line, tier, ttl_seconds, &draft)?;
+                let mut commit = self.credential_commit(line, &draft, limits, (caller, id))?;
+                let version = Some(held.origin.stamp);
+                commit.guards.push(Guard { key: RecordKey::Lease(lease), version });
+                commit.unmarked = Some((commit.unblocked.clone(), held.first_origin));
+                commit.unrevoked = Some(lease);
+                let expires = Stamp::from_seconds(held.expires_seconds);
+                commit.before = Some(commit.before.map_or(expires, |before| before.min(expires)));
+                if let Some(times) = &mut commit.times {
+                    times.lease_origin = Some(held.first_origin);
+                }
+                let event = self.event(EventKind::CredentialRenewed, Some((caller, id)), "")?;
+                let changed = draft.key_thumbprint != held.draft.key_thumbprint;
+                commit.event = Some(Event {
+                    key_thumbprint: draft.key_thumbprint.filter(|_| changed),
+                    ..credential_event(event, &draft)
+                });
+                Ok((commit, Decided { permit, draft, task: line.own().clone() }))
             }
-            let tier = self.tier_of(caller, line.own())?;
-            must_be_bound(tier, &binding)?;
-            let audience = &held.draft.audience;
-            let permit =
-                self.permit(caller, line, Action::Renew, audience, &held.draft.grant).await?;
-            let fresh = self.draft(caller, line, tier, held.draft.kind, &binding, &permit)?;
-            let renewals = held.draft.renewals.saturating_add(1);
-            let draft = Draft { id: lease, renewals, ..fresh };
-            let limits = self.limits(caller, line, tier, ttl_seconds, &draft)?;
-            let mut commit = self.credential_commit(line, &draft, limits, (caller, id))?;
-            let version = Some(held.origin.stamp);
-            commit.guards.push(Guard { key: RecordKey::Lease(lease), version });
-            commit.unmarked = Some((commit.unblocked.clone(), held.first_origin));
-            commit.unrevoked = Some(lease);
-            let expires = Stamp::from_seconds(held.expires_seconds);
-            commit.before = Some(commit.before.map_or(expires, |before| before.min(expires)));
-            if let Some(times) = &mut commit.times {
-                times.lease_origin = Some(held.first_origin);
-            }
-            let event = self.event(EventKind::CredentialRenewed, Some((caller, id)), "")?;
-            let changed = draft.key_thumbprint != held.draft.key_thumbprint;
-            commit.event = Some(Event {
-                key_thumbprint: draft.key_thumbprint.filter(|_| changed),
-                ..credential_event(event, &draft)
-            });
-            Ok((commit, Decided { permit, draft, task: line.own().clone() }))
         });
-        let (committed, decided, _) = built.await?;
+        let (committed, decided) = built.await?;
         self.minted(caller, committed, decided).await
     }
 }
