@@ -41,9 +41,11 @@ impl Broker {
         let tier = spec.tier.clone().ok_or_else(|| {
             Refusal::invalid("tier", "name a tier; ListTiers and the configuration have them")
         })?;
+        let spec_deadline = spec.deadline;
         let task = self.new_task(caller, id, partition, entry.clone(), spec, &tier)?;
-        if task.deadline <= self.now() {
-            return Err(Refusal::invalid("deadline", "lies in the past").into());
+        if task.deadline <= self.now() || matches!(spec_deadline, Deadline::Parent) {
+            let problem = "a root task needs a `deadline` in the future, or a `duration`";
+            return Err(Refusal::invalid("deadline", problem).into());
         }
         let line = Line::new(vec![], task.clone()).ok_or(Refusal::NotFound("task"))?;
         self.ask_about(caller, &task, Action::Begin).await?;
@@ -93,6 +95,8 @@ impl Broker {
         let child = &child;
         let built = self.commit_on(parent, |line| async move {
             let line = &*line;
+            // A handover since the line was cached takes the right to delegate with it.
+            caller.on_task(Rpc::DelegateTask, line)?;
             if relation == Relation::TaskAgent {
                 decide::pin(line.own(), pin_of(caller))?;
             }

@@ -18,6 +18,7 @@ use crate::store::{
     Answer, AnswerKey, Commit, Denial, Entries, Guard, Lane, Outcome, Query, Receipt, Record,
     RecordKey, Replay, Subject, Write, codec,
 };
+use crate::telemetry::metrics;
 
 /// How often a decision is made anew before the caller is told to try again.
 const ATTEMPTS: usize = 16;
@@ -122,7 +123,16 @@ impl Broker {
         let tasks = |write: &&Write| matches!(write, Write::Task { .. } | Write::DropTask { .. });
         let written: Vec<Write> = commit.writes.iter().filter(tasks).cloned().collect();
         let minimum = commit.times.as_ref().map_or(0, |times| times.limits.minimum_seconds);
-        match self.parts.store.commit(commit).await? {
+        let lane = match commit.lane {
+            Lane::Ordinary => "commit",
+            Lane::Ending => "ending",
+        };
+        let began = self.parts.clock.elapsed();
+        let outcome = self.parts.store.commit(commit).await;
+        let took = self.parts.clock.elapsed().micros().saturating_sub(began.micros());
+        let took = Span::from_micros(took).to_std();
+        metrics::commit_answered(lane, outcome.as_ref().map_or("error", Outcome::name), took);
+        match outcome? {
             Outcome::Done(receipt) => {
                 self.now.hear(&*self.parts.clock, receipt.origin.stamp);
                 for write in written {
@@ -167,7 +177,12 @@ impl Broker {
 
     fn remember(&self, write: Write, stamp: Stamp) {
         match write {
-            Write::Task { task, .. } => self.tasks.put(codec::stamped(*task, stamp)),
+            Write::Task { task, .. } => {
+                if task.state.is_ended() {
+                    metrics::task_ended(task.state.name());
+                }
+                self.tasks.put(codec::stamped(*task, stamp));
+            }
             Write::DropTask { task, .. } => self.tasks.forget(task),
             Write::Lease(_) | Write::Keyring(_) | Write::ProvedKey { .. } => {}
         }

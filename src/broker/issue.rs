@@ -24,6 +24,7 @@ use crate::mint::{self, ActiveLease, MintError, MintedToken};
 use crate::mint::{MAX_LIFE_SECONDS, MintedCertificate};
 use crate::policy::{self, Action, Permit, Question};
 use crate::store::{Commit, IssueTimes, Lane, Replay, Subject, Write};
+use crate::telemetry::metrics;
 
 /// How long a ceiling's record is kept beyond the ceiling.
 const CEILING_KEPT: Span = Span::from_seconds(3_600);
@@ -128,6 +129,9 @@ impl Broker {
                 // The first answer's credential may have died since; then it is not made again.
                 if let Subject::Lease(lease) = &answer.subject {
                     self.must_live(lease).await?;
+                    if lease.draft.instance != caller.identity().instance() {
+                        return Err(Refusal::InstanceMismatch.into());
+                    }
                 }
                 ActiveLease::from_answer(&answer)
             }
@@ -142,6 +146,12 @@ impl Broker {
             }
         };
         let credential = credential.map_err(not_minted)?;
+        let kind = match credential {
+            Minted::AccessToken(_) => "access_token",
+            Minted::X509Svid(_) => "x509_svid",
+        };
+        let verb = if active.lease().draft.renewals == 0 { "issue" } else { "renew" };
+        metrics::credential_minted(kind, verb);
         let lease = LeaseView { lease: active.lease().clone(), state: LeaseState::Active };
         let Task { checkpoint, step, .. } = decided.task;
         Ok(Issued { lease, credential, checkpoint, step })

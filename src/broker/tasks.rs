@@ -1,5 +1,6 @@
 //! Tasks as they are read: the line of a task below its ancestors, cached; and the views that callers get.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use moka::sync::Cache as Bounded;
@@ -131,6 +132,32 @@ impl Broker {
         Ok(tasks.pop().and_then(|own| Line::new(tasks, own)))
     }
 
+    /// The lines of tasks of one partition, in two reads: the tasks, then their ancestors.
+    async fn find_lines(
+        &self,
+        partition: Partition,
+        names: &[String],
+    ) -> Result<Vec<Option<Line>>, BrokerError> {
+        let ids: Vec<TaskId> = names.iter().filter_map(|name| TaskId::parse(name).ok()).collect();
+        let tasks = self.find_tasks(partition, ids).await?;
+        let above: BTreeSet<TaskId> =
+            tasks.iter().flat_map(|task| task.lineage.iter().map(|hop| hop.task)).collect();
+        let above = match above.is_empty() {
+            true => Vec::new(),
+            false => self.find_tasks(partition, above.into_iter().collect()).await?,
+        };
+        let above: BTreeMap<TaskId, Task> = above.into_iter().map(|task| (task.id, task)).collect();
+        let lines: BTreeMap<String, Line> = tasks
+            .into_iter()
+            .filter_map(|task| {
+                let ancestors = task.lineage.iter().map(|hop| above.get(&hop.task).cloned());
+                let ancestors: Option<Vec<Task>> = ancestors.collect();
+                Some((task.id.to_string(), Line::new(ancestors?, task)?))
+            })
+            .collect();
+        Ok(names.iter().map(|name| lines.get(name).cloned()).collect())
+    }
+
     /// The tasks of these names that exist, in this order.
     pub(super) async fn find_tasks(
         &self,
@@ -200,11 +227,11 @@ impl Broker {
             let listing = Listing { partition, index: Index::Tasks, after: after.clone(), limit };
             let names = self.parts.store.list(listing).await?;
             let full = names.len() >= limit;
-            for name in names {
+            let lines = self.find_lines(partition, &names).await?;
+            for (name, line) in names.into_iter().zip(lines) {
                 looked_at = looked_at.saturating_add(1);
-                after.clone_from(&name);
-                let Ok(task) = TaskId::parse(&name) else { continue };
-                if let Some(line) = self.find_line(task).await?
+                after = name;
+                if let Some(line) = line
                     && caller.on_task(Rpc::ListTasks, &line).is_ok()
                 {
                     let view = self.view(&line);

@@ -64,9 +64,10 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl State {
+    /// The state in a word.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Active => "active",
             Self::Suspended => "suspended",
             Self::Completed => "completed",
@@ -74,7 +75,13 @@ impl fmt::Display for State {
             Self::Cancelled => "cancelled",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
-        })
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

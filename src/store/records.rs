@@ -219,6 +219,18 @@ pub enum Outcome {
     Denied(Denial),
 }
 
+impl Outcome {
+    /// Its name among the metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Replayed(_) => "replayed",
+            Self::Stale(_) => "stale",
+            Self::Denied(_) => "denied",
+        }
+    }
+}
+
 /// The times that a commit set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
