@@ -1,3 +1,5 @@
+//! What a playground makes, and that only its owner can read it.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
