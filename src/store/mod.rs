@@ -14,6 +14,7 @@ pub mod codec;
 pub mod codec_event;
 pub mod embedded;
 pub mod records;
+pub mod redis;
 
 use async_trait::async_trait;
 

@@ -12,6 +12,7 @@ pub mod entropy;
 pub mod issuer;
 pub mod keys;
 pub mod model;
+pub mod redis;
 pub mod scenario;
 pub mod store_contract;
 pub mod trust;

@@ -1,0 +1,79 @@
+-- Stands in front of every script: numbers, headers, and the record of a partition.
+-- Lua's numbers are doubles: stamps are exact below 2^53, and are written with %.0f, since tostring rounds them.
+
+local INFINITY = 9007199254740991 -- 2^53 - 1
+local HEADER = 72                 -- bytes in front of every body: eight fields, each one byte of tag and a fixed64
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- Fields 1 to 8 of every stored message, which concatenate and merge with the body behind them. The stamp comes first.
+local function header(stamp, incarnation, keep_until, times)
+  return struct.pack('<BI8BI8BI8BI8BI8BI8BI8BI8', 0x09, stamp, 0x11, incarnation, 0x19, keep_until,
+    0x21, times.expires or 0, 0x29, times.clamp or 0, 0x31, times.first_issue or 0,
+    0x39, times.lease_incarnation or 0, 0x41, times.lease_stamp or 0)
+end
+
+-- A field of a stored value's header, by its number.
+local function field(value, number)
+  return (struct.unpack('<I8', value, 9 * number - 7))
+end
+
+-- Arguments are read one after the other, in the order of the phases.
+local position = 0
+
+local function argument()
+  position = position + 1
+  return ARGV[position]
+end
+
+local function number()
+  return tonumber(argument())
+end
+
+-- A list, behind its length.
+local function list()
+  local items = {}
+  for i = 1, number() do items[i] = argument() end
+  return items
+end
+
+-- The server that this script runs on.
+local function server()
+  local info = redis.call('INFO', 'server', 'replication')
+  return string.match(info, '\nrun_id:(%x+)'), string.match(info, '\nmaster_replid:(%x+)')
+end
+
+-- The store's clock, in microseconds.
+local function clock()
+  local now = redis.call('TIME')
+  return tonumber(now[1]) * 1000000 + tonumber(now[2])
+end
+
+-- Whether a key's time is not over at `now`. Redis drops it by its own clock, which is only tidying up.
+local function stands(key, now)
+  local expires = redis.call('PEXPIRETIME', key)
+  return expires == -1 or expires * 1000 > now
+end
+
+-- A value whose time is not over, or false.
+local function get(key, now)
+  local value = redis.call('GET', key)
+  return value and stands(key, now) and value
+end
+
+-- The record of a partition; nothing if there is none, or part of it is missing: then the partition is lost, not empty.
+local function partition(key)
+  local meta = redis.call('HMGET', key,
+    'run_id', 'replid', 'incarnation', 'stamp', 'max_exp', 'floor', 'incarnations', 'durable')
+  for _, value in ipairs(meta) do
+    if not value then return nil end
+  end
+  local run_id, replid = server()
+  return {
+    open = meta[1] == run_id and meta[2] == replid,
+    incarnation = tonumber(meta[3]), stamp = tonumber(meta[4]), max_exp = tonumber(meta[5]), floor = tonumber(meta[6]),
+    incarnations = meta[7], durable = meta[8],
+  }
+end

@@ -1,0 +1,10 @@
+-- Begins an incarnation of a partition on the server that this runs on. The event comes first: only it can be refused.
+local function begin(meta, set, events, new)
+  local run_id, replid = server()
+  local plain = header(new.stamp, new.stamp, new.max_exp, {})
+  redis.call('XADD', events, text(new.stamp) .. '-0', 'v', plain .. new.event)
+  redis.call('HSET', set, 'i:' .. text(new.stamp), plain .. new.living)
+  redis.call('HSET', meta, 'run_id', run_id, 'replid', replid, 'incarnation', text(new.stamp), 'stamp', text(new.stamp),
+    'max_exp', text(new.max_exp), 'floor', text(new.floor), 'durable', new.durable,
+    'incarnations', new.incarnations .. text(new.stamp) .. ' ')
+end

@@ -1,0 +1,182 @@
+//! Leases, tasks and revocations on one Redis server, 7.0 or later.
+//!
+//! A partition is a hash slot: every key has its tag `{lh:<p>}:`, so one Lua script is one atomic commit, and nothing else ever writes.
+//! Scripts are files of this folder, sent by their hash. Endings have a connection of their own and run even when the server's memory
+//! is full. Redis' own TTL is for positive state only (leases, answers, ceilings, claims): losing one refuses, and allows nothing.
+//!
+//! ```text
+//!  {lh:<p>}:  meta  record of the partition         t:<task>  l:<lease>  r:<hash>  keyring   records: header, body
+//!             set   the lattice, entry by entry      c:<hash>  first issue     k:<hash>  whose key it is
+//!             e     events, id <stamp>-0             due  tasks by time   tasks  by name   tl:<task>  leases of a task
+//! ```
+//!
+//! Fields of `meta`, as decimal texts: `n`, `delta_max` (µs), `incarnation`, `stamp`, `max_exp`, `floor`; the server, as `run_id`
+//! and `replid`; `incarnations`, those that have an end in the set; and `durable`, whether nothing answered in this incarnation
+//! can be lost.
+
+mod commit;
+mod connection;
+mod keys;
+mod read;
+mod recovery;
+mod script;
+mod startup;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+
+pub use self::connection::Settings;
+pub use self::startup::RIGHTS;
+
+use self::connection::{Connection, misconfigured};
+use self::keys::Keys;
+use self::recovery::Which;
+use self::script::{Call, Reply, Scripts};
+use crate::broker::seams::Entropy;
+use crate::domain::id::{Partition, PartitionCount};
+use crate::domain::time::{Span, Stamp};
+use crate::store::{
+    Commit, Constants, Lane, Listing, Outcome, Query, Recorded, Recovered, Snapshot, Store,
+    StoreError, Upkeep,
+};
+
+/// A store on one Redis server.
+pub struct RedisStore {
+    ordinary: Connection,
+    ending: Connection,
+    scripts: Scripts,
+    constants: Constants,
+    entropy: Arc<dyn Entropy>,
+    /// The highest stamp seen of each partition.
+    seen: Vec<AtomicU64>,
+}
+
+impl RedisStore {
+    /// Opens a store that was made before. Its partitions may be closed still: see [`Upkeep::recover`].
+    ///
+    /// # Errors
+    /// [`StoreError::NotInitialised`] if there is none, [`StoreError::Misconfigured`] if the server is not set up as it must be,
+    /// [`StoreError::Unavailable`].
+    pub async fn connect(
+        settings: &Settings,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, StoreError> {
+        let mut store = Self::reach(settings, entropy).await?;
+        store.constants = store.read_constants().await?;
+        store.seen = store.constants.partitions.all().map(|_| AtomicU64::new(0)).collect();
+        Ok(store)
+    }
+
+    /// Makes a store: `leasehold store init`.
+    ///
+    /// # Errors
+    /// As [`Self::connect`]; [`StoreError::Misconfigured`] if there is a store already, which stays as it is.
+    pub async fn init(
+        settings: &Settings,
+        constants: Constants,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<(), StoreError> {
+        Self::reach(settings, entropy).await?.make(constants).await
+    }
+
+    /// Fences everything in a store that was put back from a backup: `leasehold store restored`. Brokers are stopped meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn restored(
+        settings: &Settings,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Vec<Recovered>, StoreError> {
+        Self::connect(settings, entropy).await?.recover_all(Which::Restored).await
+    }
+
+    async fn reach(settings: &Settings, entropy: Arc<dyn Entropy>) -> Result<Self, StoreError> {
+        let store = Self {
+            ordinary: Connection::new(settings)?,
+            ending: Connection::new(settings)?,
+            scripts: Scripts::new(),
+            constants: Constants { partitions: PartitionCount::DEFAULT, delta_max: Span::ZERO },
+            entropy,
+            seen: Vec::new(),
+        };
+        store.check_server().await?;
+        Ok(store)
+    }
+
+    async fn read_constants(&self) -> Result<Constants, StoreError> {
+        let mut call = Call::on([Keys(Partition::ZERO).meta(), Keys(Partition::ZERO).meta()]);
+        call.arg("HMGET").list(vec!["n".to_owned(), "delta_max".to_owned()]);
+        let value = self.ordinary.run(&self.scripts.ask, &call).await?;
+        let (_, mut reply) = Reply::parse(value, Partition::ZERO)?;
+        let mut values = Reply::of(reply.next()?)?;
+        let count = u16::try_from(values.number()?).ok().and_then(PartitionCount::new);
+        let partitions = count
+            .ok_or_else(|| misconfigured("the number of partitions in the store makes no sense"))?;
+        Ok(Constants { partitions, delta_max: Span::from_micros(values.number()?) })
+    }
+
+    fn saw(&self, partition: Partition, stamp: Stamp) {
+        if let Some(seen) = self.seen.get(usize::from(partition.0)) {
+            seen.fetch_max(stamp.micros(), Ordering::AcqRel);
+        }
+    }
+
+    fn seen(&self, partition: Partition) -> Stamp {
+        let seen = self.seen.get(usize::from(partition.0));
+        Stamp::saturating_from_micros(seen.map_or(0, |seen| seen.load(Ordering::Acquire)))
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        let (connection, script) = match commit.lane {
+            Lane::Ordinary => (&self.ordinary, &self.scripts.commit),
+            Lane::Ending => (&self.ending, &self.scripts.ending),
+        };
+        let value = connection.run(script, &commit::call(&commit)?).await?;
+        let (word, mut reply) = Reply::parse(value, commit.partition)?;
+        let outcome = commit::outcome(&commit, &word, &mut reply)?;
+        if let Outcome::Done(receipt) = &outcome {
+            self.saw(commit.partition, receipt.origin.stamp);
+        }
+        Ok(outcome)
+    }
+
+    async fn read(&self, query: Query) -> Result<Snapshot, StoreError> {
+        self.read_snapshot(&query).await
+    }
+
+    async fn list(&self, listing: Listing) -> Result<Vec<String>, StoreError> {
+        self.list_names(&listing).await
+    }
+}
+
+#[async_trait]
+impl Upkeep for RedisStore {
+    async fn recover(&self) -> Result<Vec<Recovered>, StoreError> {
+        self.recover_all(Which::Closed).await
+    }
+
+    async fn prune(&self, partition: Partition, now: Stamp) -> Result<(), StoreError> {
+        self.prune_all(partition, now).await
+    }
+
+    async fn events(
+        &self,
+        partition: Partition,
+        after: Stamp,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        self.events_after(partition, after, limit).await
+    }
+
+    fn constants(&self) -> Constants {
+        self.constants
+    }
+}
+
+#[cfg(test)]
+mod tests;

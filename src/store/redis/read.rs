@@ -1,0 +1,149 @@
+//! Reading: records and revocations of a partition, its indexes, its events.
+
+use super::RedisStore;
+use super::keys::{self, Keys};
+use super::script::{Call, Reply, array, bytes, text, unexpected};
+use crate::domain::id::{Partition, TaskId};
+use crate::domain::lattice::{Entry, Lattice};
+use crate::domain::time::Stamp;
+use crate::store::codec;
+use crate::store::codec_event;
+use crate::store::{
+    Entries, Index, Listing, Meta, Query, Record, RecordKey, Recorded, Snapshot, StoreError,
+};
+
+impl RedisStore {
+    pub(super) async fn read_snapshot(&self, query: &Query) -> Result<Snapshot, StoreError> {
+        let value = self.ordinary.run(&self.scripts.read, &call(query)).await?;
+        let (_, mut reply) = Reply::parse(value, query.partition)?;
+        let snapshot = snapshot(query, &mut reply)?;
+        self.saw(query.partition, snapshot.meta.stamp);
+        Ok(snapshot)
+    }
+
+    pub(super) async fn list_names(&self, listing: &Listing) -> Result<Vec<String>, StoreError> {
+        let keys = Keys(listing.partition);
+        let (key, from, to, by) = match listing.index {
+            Index::Leases(task) => return self.leases(listing, task).await,
+            Index::Due(now) => (keys.due(), "-inf".to_owned(), now.to_string(), "BYSCORE"),
+            Index::Tasks if listing.after.is_empty() => {
+                (keys.tasks(), "-".to_owned(), "+".to_owned(), "BYLEX")
+            }
+            Index::Tasks => (keys.tasks(), format!("({}", listing.after), "+".to_owned(), "BYLEX"),
+        };
+        let limit = listing.limit.to_string();
+        let arguments = [&from, &to, by, "LIMIT", "0", &limit].map(str::to_owned);
+        let answer = self.ask(listing.partition, "ZRANGE", key, arguments.into()).await?;
+        answer.into_iter().map(text).collect()
+    }
+
+    /// The index is in the order of time, so that it is tidied as it grows; there are few leases of one task.
+    async fn leases(&self, listing: &Listing, task: TaskId) -> Result<Vec<String>, StoreError> {
+        let keys = Keys(listing.partition);
+        let call = Call::on([keys.meta(), keys.leases(task)]);
+        let value = self.ordinary.run(&self.scripts.leases, &call).await?;
+        let names = Reply::parse(value, listing.partition)?.1.next().and_then(array)?;
+        let mut names = names.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
+        names.retain(|name| *name > listing.after);
+        names.sort_unstable();
+        names.truncate(listing.limit);
+        Ok(names)
+    }
+
+    pub(super) async fn events_after(
+        &self,
+        partition: Partition,
+        after: Stamp,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let arguments = [format!("({after}-0"), "+".into(), "COUNT".into(), limit.to_string()];
+        let key = Keys(partition).events();
+        let events = self.ask(partition, "XRANGE", key, arguments.into()).await?;
+        events.into_iter().map(event).collect()
+    }
+
+    async fn ask(
+        &self,
+        partition: Partition,
+        command: &str,
+        key: String,
+        arguments: Vec<String>,
+    ) -> Result<Vec<redis::Value>, StoreError> {
+        let mut call = Call::on([Keys(partition).meta(), key]);
+        call.arg(command).list(arguments);
+        let value = self.ordinary.run(&self.scripts.ask, &call).await?;
+        Reply::parse(value, partition)?.1.next().and_then(array)
+    }
+}
+
+fn call(query: &Query) -> Call {
+    let keys = Keys(query.partition);
+    let records = query.records.iter().map(|key| keys.record(key));
+    let mut call =
+        Call::on([keys.meta(), keys.set()].into_iter().chain(records).collect::<Vec<_>>());
+    let fields = match &query.entries {
+        Entries::All => {
+            call.arg("all");
+            return call;
+        }
+        Entries::None => Vec::new(),
+        Entries::Hitting { tasks, reach, lease } => {
+            let fences = tasks.iter().map(|task| keys::fence(*task));
+            let scopes = reach.iter().flat_map(|r| [keys::watermark(*r), keys::block(*r)]);
+            fences.chain(scopes).chain(lease.map(keys::lease)).collect()
+        }
+    };
+    call.arg("some").list(fields);
+    call
+}
+
+fn snapshot(query: &Query, reply: &mut Reply) -> Result<Snapshot, StoreError> {
+    let open = reply.text()? == "1";
+    let meta = Meta {
+        open,
+        incarnation: reply.stamp()?,
+        stamp: reply.stamp()?,
+        now: reply.stamp()?,
+        max_expiry: reply.stamp()?,
+        floor: reply.stamp()?,
+    };
+    let records = query.records.iter().zip(reply.values()?);
+    let records = records.map(|(key, value)| value.map(|value| record(key, &value)).transpose());
+    let records = records.collect::<Result<_, _>>()?;
+    let mut lattice = Lattice::default();
+    lattice.raise_floor(meta.floor);
+    let mut blocked_scopes = Vec::new();
+    for value in reply.values()?.into_iter().flatten() {
+        let entry = codec_event::entry(&value)?;
+        lattice.merge(&entry);
+        if let (Entries::All, Entry::Block(scope, count)) = (&query.entries, &entry)
+            && count % 2 == 1
+        {
+            blocked_scopes.push(scope.to_string());
+        }
+    }
+    Ok(Snapshot { meta, records, lattice, blocked_scopes })
+}
+
+/// A record from its stored value.
+///
+/// # Errors
+/// [`StoreError::Corrupt`]
+pub(super) fn record(key: &RecordKey, value: &[u8]) -> Result<Record, StoreError> {
+    Ok(match key {
+        RecordKey::Task(_) => Record::Task(Box::new(codec::task(value)?)),
+        RecordKey::Lease(_) => Record::Lease(Box::new(codec::lease(value)?)),
+        RecordKey::Keyring => {
+            let (sealed, version) = codec::keyring(value)?;
+            Record::Keyring(sealed, version)
+        }
+        RecordKey::Answer(_) => Record::Answer(Box::new(codec::answer(value)?)),
+    })
+}
+
+/// An element of the stream: its id, and one field with its name.
+fn event(element: redis::Value) -> Result<Recorded, StoreError> {
+    let fields = array(element)?.pop().ok_or_else(|| unexpected("an empty event"))?;
+    let value = array(fields)?.pop().ok_or_else(|| unexpected("an empty event"))?;
+    codec_event::event(&bytes(value)?)
+}
