@@ -9,6 +9,7 @@
 pub mod ca;
 pub mod clock;
 pub mod entropy;
+pub mod faulty_store;
 pub mod issuer;
 pub mod keys;
 pub mod model;
@@ -16,3 +17,4 @@ pub mod redis;
 pub mod scenario;
 pub mod store_contract;
 pub mod trust;
+pub mod world;

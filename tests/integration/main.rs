@@ -10,6 +10,7 @@
     reason = "a test says what it expects by failing"
 )]
 
+mod broker;
 mod contract;
 mod store;
 mod supply_chain;

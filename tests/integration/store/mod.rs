@@ -14,7 +14,7 @@ use leasehold::testing::clock::TestClock;
 use leasehold::testing::store_contract::{Fixture, constants};
 use tempfile::TempDir;
 
-fn open(folder: &TempDir, clock: Arc<dyn Clock>) -> Arc<EmbeddedStore> {
+pub fn open(folder: &TempDir, clock: Arc<dyn Clock>) -> Arc<EmbeddedStore> {
     EmbeddedStore::create_or_open(folder.path(), clock, constants()).unwrap()
 }
 

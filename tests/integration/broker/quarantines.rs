@@ -1,0 +1,207 @@
+//! The kill switch: each kind of scope kills what it reaches and blocks issuing for it, everywhere, until it is lifted.
+
+use leasehold::broker::Presented;
+use leasehold::broker::access::Caller;
+use leasehold::domain::id::TaskId;
+use leasehold::domain::scope::Scope;
+use leasehold::testing::world::{BATCH, CD, RESEARCH};
+
+use super::scene::{Level, ParseName, Scene, Shown, agent_of, reason, spec};
+use super::stores::over_every_store;
+
+over_every_store! {
+    class_06_quarantine_of_an_agent_reaches_its_task_and_all_below,
+    class_06_quarantine_of_a_class_reaches_its_tasks_alone,
+    class_06_quarantine_of_an_orchestrator_entry_reaches_its_tasks_alone,
+    class_06_quarantine_of_a_trust_domain_reaches_its_agents_alone,
+    class_06_quarantine_of_an_issuer_reaches_its_agents_alone,
+    class_06_quarantine_of_a_tier_reaches_its_tasks_alone,
+    class_06_quarantine_of_a_signing_key_reaches_what_it_signed_alone,
+    class_06_quarantine_of_everything_leaves_nothing,
+    class_06_lifting_lets_issuing_go_on_and_revives_nothing,
+    class_07_two_scopes_that_overlap_are_their_union,
+}
+
+async fn quarantine(scene: &Scene, scope: &str) {
+    let (id, scope) = (scene.world.id(), Scope::parse(scope).unwrap());
+    scene.a.quarantine(&scene.operator, &id, scope, "leaked".to_owned()).await.unwrap();
+}
+
+async fn lift(scene: &Scene, scope: &str) {
+    let (id, scope) = (scene.world.id(), Scope::parse(scope).unwrap());
+    scene.a.lift_quarantine(&scene.operator, &id, scope, "found".to_owned()).await.unwrap();
+}
+
+/// A task of the class `research`, in another trust domain.
+async fn research(scene: &Scene) -> Level {
+    let task = scene.begin(spec(RESEARCH)).await.task.id;
+    scene.held_level(task, scene.world.caller(RESEARCH)).await
+}
+
+async fn class_06_quarantine_of_an_agent_reaches_its_task_and_all_below(scene: Scene) {
+    let tree = scene.tree().await;
+    quarantine(&scene, &format!("principal:{}", agent_of(1))).await;
+    for below in &tree[1..] {
+        scene.must_be_over(below).await;
+        let issued = scene.issue(&below.agent, below.task).await;
+        assert_eq!(reason(issued), "QUARANTINED");
+    }
+    scene.must_go_on(&tree[0]).await;
+    // Nor does it get new tasks.
+    let begun = scene.a.begin(&scene.ci, &scene.world.id(), spec(&agent_of(1))).await;
+    assert_eq!(reason(begun), "QUARANTINED");
+    let delegated = scene.delegate(tree[0].task, spec(&agent_of(1))).await;
+    assert_eq!(reason(delegated), "QUARANTINED");
+}
+
+async fn class_06_quarantine_of_a_class_reaches_its_tasks_alone(scene: Scene) {
+    let (tree, other) = (scene.tree().await, research(&scene).await);
+    quarantine(&scene, "class:finance").await;
+    must_be_over(&scene, &tree).await;
+    scene.must_go_on(&other).await;
+}
+
+async fn class_06_quarantine_of_an_orchestrator_entry_reaches_its_tasks_alone(scene: Scene) {
+    let cd = scene.world.caller(CD);
+    let begun = scene.a.begin(&cd, &scene.world.id(), spec(&agent_of(0))).await.unwrap();
+    let other = scene.held_level(begun.task.id, scene.world.caller(&agent_of(0))).await;
+    let tree = scene.tree().await;
+    quarantine(&scene, "orchestrator:ci").await;
+    must_be_over(&scene, &tree).await;
+    scene.must_go_on(&other).await;
+}
+
+async fn class_06_quarantine_of_a_trust_domain_reaches_its_agents_alone(scene: Scene) {
+    let (tree, other) = (scene.tree().await, research(&scene).await);
+    quarantine(&scene, "td:prod.example").await;
+    must_be_over(&scene, &tree).await;
+    scene.must_go_on(&other).await;
+}
+
+async fn class_06_quarantine_of_an_issuer_reaches_its_agents_alone(scene: Scene) {
+    let task = scene.begin(spec(BATCH)).await.task.id;
+    let batch = scene.held_level(task, scene.world.pod("a").await).await;
+    let tree = scene.tree().await;
+    quarantine(&scene, "issuer:k8s").await;
+    scene.must_be_over(&batch).await;
+    scene.must_go_on(&tree[3]).await;
+}
+
+async fn class_06_quarantine_of_a_tier_reaches_its_tasks_alone(scene: Scene) {
+    let tree = scene.tree().await;
+    let critical = leasehold::broker::request::TaskSpec {
+        tier: Some("critical".parse_name()),
+        ..spec(&agent_of(0))
+    };
+    let other = scene.begin(critical).await.task.id;
+    let other = scene.held_level(other, scene.world.caller(&agent_of(0))).await;
+    quarantine(&scene, "tier:standard").await;
+    must_be_over(&scene, &tree).await;
+    scene.must_go_on(&other).await;
+}
+
+async fn class_06_quarantine_of_a_signing_key_reaches_what_it_signed_alone(scene: Scene) {
+    let mut tree = scene.tree().await;
+    let is_token = |shown: &Shown| matches!(shown, Shown::Token(_));
+    let now = scene.a.now();
+    let kid = scene.a.keys().access_token_key(now).unwrap().key().kid().to_owned();
+    quarantine(&scene, &format!("key:{kid}")).await;
+    for level in &mut tree {
+        for broker in [&scene.b, &scene.a] {
+            for held in &level.held {
+                let alive = !is_token(&held.shown);
+                assert_eq!(scene.is_active(broker, held).await, alive);
+                let renewed = scene.renew_at(broker, &level.agent, held).await;
+                assert_eq!(renewed.is_ok(), alive);
+            }
+            let issued = scene.issue(&level.agent, level.task).await;
+            assert_eq!(reason(issued), "QUARANTINED");
+        }
+        level.held.retain(|held| !is_token(&held.shown));
+    }
+    let ski = scene.a.keys().authority(now).unwrap().key_id().to_owned();
+    quarantine(&scene, &format!("key:{ski}")).await;
+    must_be_over(&scene, &tree).await;
+}
+
+async fn class_06_quarantine_of_everything_leaves_nothing(scene: Scene) {
+    let (mut all, other) = (scene.tree().await, research(&scene).await);
+    all.push(other);
+    quarantine(&scene, "all").await;
+    must_be_over(&scene, &all).await;
+    let begun = scene.b.begin(&scene.ci, &scene.world.id(), spec(&agent_of(0))).await;
+    assert_eq!(reason(begun), "QUARANTINED");
+    assert_eq!(scene.b.status(&scene.operator).await.unwrap().quarantined_scopes, ["all"]);
+}
+
+async fn class_06_lifting_lets_issuing_go_on_and_revives_nothing(scene: Scene) {
+    let tree = scene.tree().await;
+    for _ in 0..2 {
+        quarantine(&scene, "class:finance").await;
+    }
+    lift(&scene, "class:finance").await;
+    for level in &tree {
+        for broker in [&scene.b, &scene.a] {
+            scene.must_be_dead(broker, level).await;
+            scene.must_issue(broker, level).await;
+        }
+    }
+    let since = scene.tree().await;
+    lift(&scene, "class:finance").await;
+    scene.must_go_on(&since[3]).await;
+    quarantine(&scene, "class:finance").await;
+    must_be_over(&scene, &since).await;
+}
+
+async fn class_07_two_scopes_that_overlap_are_their_union(scene: Scene) {
+    let tree = scene.tree().await;
+    quarantine(&scene, "class:finance").await;
+    quarantine(&scene, "td:prod.example").await;
+    lift(&scene, "td:prod.example").await;
+    must_be_over(&scene, &tree).await;
+    quarantine(&scene, "td:prod.example").await;
+    lift(&scene, "class:finance").await;
+    must_be_over(&scene, &tree).await;
+}
+
+async fn must_be_over(scene: &Scene, levels: &[Level]) {
+    for level in levels {
+        scene.must_be_over(level).await;
+    }
+}
+
+/// An agent that was pinned to a pattern's task counts as its agent for those below.
+#[tokio::test]
+async fn class_06_quarantine_reaches_below_an_agent_that_took_a_pattern_s_task() {
+    let scene = Scene::on_model().await;
+    let taker = scene.world.caller("spiffe://prod.example/agents/finance/taker");
+    let root = scene.begin(spec("spiffe://prod.example/agents/finance/*")).await.task.id;
+    scene.issue(&taker, root).await.unwrap();
+    let child = scene.delegate(root, spec(&agent_of(1))).await.unwrap().task.id;
+    let child = scene.held_level(child, scene.world.caller(&agent_of(1))).await;
+    quarantine(&scene, &format!("principal:{}", taker.identity().principal())).await;
+    scene.must_be_over(&child).await;
+}
+
+/// A second broker that never heard of the quarantine: it asks the store.
+#[tokio::test]
+async fn class_06_a_broker_that_starts_after_the_quarantine_refuses_too() {
+    let scene = Scene::on_model().await;
+    let tree = scene.tree().await;
+    quarantine(&scene, "class:finance").await;
+    let fresh = scene.world.broker();
+    must_be_dead_at(&scene, &fresh, tree[0].task, &tree[0].agent).await;
+    let Shown::Token(token) = &tree[0].held[0].shown else { panic!("no token") };
+    let shown = fresh.introspect(&scene.operator, Presented::Token(token)).await.unwrap();
+    assert!(shown.is_none());
+}
+
+async fn must_be_dead_at(
+    scene: &Scene,
+    broker: &leasehold::broker::Broker,
+    task: TaskId,
+    agent: &Caller,
+) {
+    let issued = scene.issue_at(broker, agent, super::scene::token(task)).await;
+    assert_eq!(reason(issued), "QUARANTINED");
+}
