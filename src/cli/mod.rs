@@ -1,1 +1,115 @@
-//! The command line, one file a sub-command.
+//! The command line: one file a sub-command.
+//!
+//! What a command answers goes to stdout, what is said about it to stderr. Exit codes: 0 done, 1 failed, 2 the command line
+//! itself is wrong.
+
+mod arguments;
+mod cert;
+mod client;
+mod config;
+mod connection;
+mod credential;
+mod diagnosis;
+mod failure;
+mod fresh_key;
+mod grant;
+mod lease;
+mod quarantine;
+mod revoke;
+mod show;
+mod task;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::telemetry::{self, LogFormat};
+use client::Client;
+use connection::Connection;
+use failure::Failure;
+use show::Shown;
+
+/// A just-in-time credential broker: a credential lives exactly as long as its task.
+#[derive(Debug, Parser)]
+#[command(name = "leasehold", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Client(Box<ClientCommand>),
+    /// Check a configuration file
+    #[command(subcommand)]
+    Config(config::Config),
+}
+
+/// What is asked of a running broker.
+#[derive(Debug, Subcommand)]
+enum ClientCommand {
+    /// Begin, change and end tasks
+    #[command(subcommand)]
+    Task(task::Task),
+    /// Get access tokens, and ask whether a credential is active
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Get X.509 certificates
+    #[command(subcommand)]
+    Cert(cert::Cert),
+    /// Look at leases, and give them back
+    #[command(subcommand)]
+    Lease(lease::Lease),
+    /// Kill one lease, or a task and all below it
+    #[command(subcommand)]
+    Revoke(revoke::Revoke),
+    /// Kill every credential of a scope, and block issuing for it
+    Quarantine(quarantine::Quarantine),
+}
+
+impl Cli {
+    /// Does what the command line says; the exit code of the process.
+    pub async fn run(self) -> ExitCode {
+        let output = self.connection.output();
+        match self.command.run(self.connection).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                failure.print(output);
+                failure.exit_code()
+            }
+        }
+    }
+}
+
+impl Command {
+    async fn run(self, connection: Connection) -> Result<(), Failure> {
+        let output = connection.output();
+        match self {
+            Self::Client(command) => {
+                telemetry::init(LogFormat::Human, "warn")?;
+                command.run(&connection.open().await?).await?.print(output)
+            }
+            Self::Config(command) => command.run()?.print(output),
+        }
+    }
+}
+
+impl ClientCommand {
+    async fn run(self, client: &Client) -> Result<Shown, Failure> {
+        match self {
+            Self::Task(command) => command.run(client).await,
+            Self::Token(command) => command.run(client).await,
+            Self::Cert(command) => command.run(client).await,
+            Self::Lease(command) => command.run(client).await,
+            Self::Revoke(command) => command.run(client).await,
+            Self::Quarantine(command) => command.run(client).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

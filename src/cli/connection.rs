@@ -1,0 +1,179 @@
+//! The connection to a broker: where it is, whom to trust, who we are.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use zeroize::Zeroizing;
+
+use super::client::{Bearer, Client};
+use super::diagnosis::{self, Diagnosis};
+use super::failure::Failure;
+use super::show::Output;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How to reach a broker.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(super) struct Connection {
+    /// The broker's gRPC address
+    #[arg(
+        long,
+        env = "LEASEHOLD_BROKER",
+        global = true,
+        hide_env_values = true,
+        default_value = "https://127.0.0.1:7700",
+        value_name = "URL"
+    )]
+    broker: String,
+    /// The CA that issued the broker's certificate, in PEM
+    #[arg(long, env = "LEASEHOLD_CA", global = true, hide_env_values = true, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Your X.509-SVID with its chain, in PEM, leaf first
+    #[arg(
+        long,
+        env = "LEASEHOLD_CERT",
+        global = true,
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, env = "LEASEHOLD_KEY", global = true, hide_env_values = true, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Your OIDC token, instead of a certificate
+    #[arg(
+        long,
+        env = "LEASEHOLD_TOKEN_FILE",
+        global = true,
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    token_file: Option<PathBuf>,
+    /// How the answer is printed
+    #[arg(
+        long,
+        env = "LEASEHOLD_OUTPUT",
+        global = true,
+        hide_env_values = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    output: Output,
+}
+
+impl Connection {
+    /// How the answer is printed.
+    pub(super) fn output(&self) -> Output {
+        self.output
+    }
+
+    /// Connects; the first failure is told in terms of the options.
+    pub(super) async fn open(self) -> Result<Client, Failure> {
+        let bearer = self.bearer()?;
+        let endpoint = self.endpoint()?;
+        let broker = self.broker;
+        let channel = endpoint.connect().await.map_err(|error| {
+            Failure::Connection(diagnosis::of(&error, &broker).unwrap_or_else(|| Diagnosis {
+                problem: format!("`{broker}` cannot be reached: {}", innermost(&error)),
+                remedy: "check `--broker`".to_owned(),
+            }))
+        })?;
+        Ok(Client { channel, bearer, broker })
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, Failure> {
+        let bad = |problem: &str| {
+            Failure::Usage(format!(
+                "`--broker {}` {problem}; write it like `https://127.0.0.1:7700`",
+                self.broker
+            ))
+        };
+        if !self.broker.starts_with("https://") {
+            return Err(bad("is not an `https` address, and a broker answers over TLS only"));
+        }
+        let endpoint = Endpoint::from_shared(self.broker.clone()).map_err(|_| bad("is no URL"))?;
+        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
+        endpoint.tls_config(self.tls()?).map_err(|error| {
+            Failure::Usage(format!(
+                "`--ca`, `--cert` and `--key` cannot be used: {}; each is a file in PEM, and the key is the certificate's",
+                innermost(&error)
+            ))
+        })
+    }
+
+    fn tls(&self) -> Result<ClientTlsConfig, Failure> {
+        let Some(ca) = &self.ca else {
+            return Err(Failure::Usage(
+                "say whom to trust: `--ca` (or LEASEHOLD_CA) names the PEM of the CA that issued the broker's certificate"
+                    .to_owned(),
+            ));
+        };
+        let ca_pem = read(ca)?;
+        if !ca_pem.starts_with(b"-----BEGIN CERTIFICATE-----")
+            && !contains(&ca_pem, b"\n-----BEGIN CERTIFICATE-----")
+        {
+            return Err(Failure::Usage(format!(
+                "`--ca {}` holds no certificate in PEM",
+                ca.display()
+            )));
+        }
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca_pem.as_slice()));
+        match (&self.cert, &self.key) {
+            (None, None) => Ok(tls),
+            (Some(cert), Some(key)) => {
+                let (cert, key) = (read(cert)?, read(key)?);
+                Ok(tls.identity(Identity::from_pem(cert.as_slice(), key.as_slice())))
+            }
+            (Some(_), None) => Err(Failure::Usage("`--cert` is without its `--key`".to_owned())),
+            (None, Some(_)) => Err(Failure::Usage("`--key` is without its `--cert`".to_owned())),
+        }
+    }
+
+    fn bearer(&self) -> Result<Bearer, Failure> {
+        let Some(file) = &self.token_file else {
+            return Ok(Bearer(None));
+        };
+        if self.cert.is_some() {
+            return Err(Failure::Usage(
+                "`--cert` and `--token-file` are two identities, and a broker refuses both together; give one"
+                    .to_owned(),
+            ));
+        }
+        let token = read(file)?;
+        let value = std::str::from_utf8(token.trim_ascii()).ok().filter(|token| !token.is_empty());
+        let value = value.map(|token| Zeroizing::new(format!("Bearer {token}")));
+        let value = value.and_then(|value| MetadataValue::try_from(value.as_str()).ok());
+        let mut value = value.ok_or_else(|| {
+            Failure::Usage(format!("`--token-file {}` holds no token", file.display()))
+        })?;
+        value.set_sensitive(true);
+        Ok(Bearer(Some(value)))
+    }
+}
+
+fn read(path: &PathBuf) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let bytes = fs::read(path).map_err(|source| Failure::Read { path: path.clone(), source })?;
+    Ok(Zeroizing::new(bytes))
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! What keeps a client from its broker, found in the chain of causes, in words that say what to change.
+
+use std::error::Error;
+use std::io::{self, ErrorKind};
+
+use rustls::{CertificateError, Error as TlsError};
+
+/// What is wrong with a connection, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Diagnosis {
+    /// What is wrong.
+    pub(super) problem: String,
+    /// What to change.
+    pub(super) remedy: String,
+}
+
+/// The first cause that says something; `None` if the failure is none of the connection.
+pub(super) fn of(error: &(dyn Error + 'static), broker: &str) -> Option<Diagnosis> {
+    let mut cause = Some(error);
+    let mut reset = None;
+    while let Some(current) = cause {
+        if let Some(tls) = current.downcast_ref::<TlsError>() {
+            return Some(of_tls(tls, broker));
+        }
+        if let Some(io) = current.downcast_ref::<io::Error>() {
+            // What an I/O error wraps is not among its causes; and h2 keeps nothing of it but the text.
+            let inner = io.get_ref();
+            if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<TlsError>()) {
+                return Some(of_tls(tls, broker));
+            }
+            let text = inner.map(ToString::to_string).unwrap_or_default();
+            if let Some(alert) = text.strip_prefix("received fatal alert: ") {
+                return Some(said(of_alert(alert), broker));
+            }
+            reset = reset.or_else(|| of_io(io, broker));
+        }
+        cause = current.source();
+    }
+    reset
+}
+
+fn of_io(error: &io::Error, broker: &str) -> Option<Diagnosis> {
+    let (problem, remedy) = match error.kind() {
+        ErrorKind::ConnectionRefused => (
+            format!("nothing listens at `{broker}`"),
+            "start the broker with `leasehold serve`, or name another with `--broker`",
+        ),
+        ErrorKind::TimedOut => (
+            format!("`{broker}` does not answer"),
+            "is the address right, and does a firewall let you through?",
+        ),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => (
+            format!("`{broker}` closed the connection"),
+            "is it a broker's gRPC port? If it asks for a client certificate, give `--cert` and `--key`",
+        ),
+        _ => return None,
+    };
+    Some(Diagnosis { problem, remedy: remedy.to_owned() })
+}
+
+fn of_tls(error: &TlsError, broker: &str) -> Diagnosis {
+    let problem_and_remedy = match error {
+        TlsError::InvalidCertificate(certificate) => of_certificate(certificate),
+        TlsError::AlertReceived(alert) => of_alert(&format!("{alert:?}")),
+        TlsError::InvalidMessage(_) => {
+            ("it does not speak TLS".to_owned(), "is it the broker's gRPC port?")
+        }
+        other => (format!("TLS failed: {other}"), "check `--ca`, `--cert` and `--key`"),
+    };
+    said(problem_and_remedy, broker)
+}
+
+fn said((problem, remedy): (String, &str), broker: &str) -> Diagnosis {
+    Diagnosis { problem: format!("`{broker}`: {problem}"), remedy: remedy.to_owned() }
+}
+
+/// The broker's certificate does not do.
+fn of_certificate(error: &CertificateError) -> (String, &'static str) {
+    match error {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => (
+            "its certificate was not issued by the CA in `--ca`".to_owned(),
+            "give `--ca` the PEM of the CA that issued the broker's certificate",
+        ),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => (
+            "its certificate is for other names than this".to_owned(),
+            "name the broker in `--broker` as its certificate does",
+        ),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => (
+            "its certificate has expired".to_owned(),
+            "whoever runs the broker must replace it; is this machine's clock right?",
+        ),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            ("its certificate is not valid yet".to_owned(), "is this machine's clock right?")
+        }
+        other => (
+            format!("its certificate is not accepted: {other}"),
+            "whoever runs the broker must replace it",
+        ),
+    }
+}
+
+/// Our certificate does not do, by rustls' name of the alert (RFC 8446 section 6.2).
+fn of_alert(alert: &str) -> (String, &'static str) {
+    match alert {
+        "CertificateExpired" => (
+            "it says that the certificate in `--cert` has expired".to_owned(),
+            "fetch a new X.509-SVID; it is short-lived by design",
+        ),
+        "UnknownCA"
+        | "BadCertificate"
+        | "CertificateUnknown"
+        | "UnsupportedCertificate"
+        | "AccessDenied"
+        | "DecryptError" => (
+            "it refuses the certificate in `--cert`".to_owned(),
+            "it must be an X.509-SVID of a trust domain in the broker's `[[trust.spiffe]]`, with its chain",
+        ),
+        "CertificateRequired" => {
+            ("it asks for a client certificate".to_owned(), "give `--cert` and `--key`")
+        }
+        other => (format!("it ended the handshake: {other}"), "check `--ca`, `--cert` and `--key`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("transport")]
+    struct Transport(#[source] io::Error);
+
+    fn wrapped(error: TlsError) -> Transport {
+        Transport(io::Error::new(ErrorKind::InvalidData, error))
+    }
+
+    #[test]
+    fn a_wrong_ca_is_found_below_the_layers_that_hide_it() {
+        let unknown = TlsError::InvalidCertificate(CertificateError::UnknownIssuer);
+        let found = of(&wrapped(unknown), "https://b").unwrap();
+        assert_eq!(
+            found.problem,
+            "`https://b`: its certificate was not issued by the CA in `--ca`"
+        );
+        let name = TlsError::InvalidCertificate(CertificateError::NotValidForName);
+        assert!(of(&wrapped(name), "https://b").unwrap().remedy.contains("`--broker`"));
+        let alert = TlsError::AlertReceived(rustls::AlertDescription::UnknownCA);
+        assert!(of(&wrapped(alert), "https://b").unwrap().problem.contains("`--cert`"));
+    }
+
+    #[test]
+    fn nobody_listening_and_what_is_no_fault_of_the_connection_are_told_apart() {
+        let refused = Transport(ErrorKind::ConnectionRefused.into());
+        assert!(of(&refused, "https://b").unwrap().remedy.contains("leasehold serve"));
+        assert_eq!(of(&Transport(io::Error::other("else")), "https://b"), None);
+    }
+}

@@ -1,0 +1,268 @@
+//! Why a command failed, and what to do about it: for a person, or as JSON for a program.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use super::config;
+use super::diagnosis::{self, Diagnosis};
+use super::show::Output;
+use crate::config::duration;
+use crate::config::problem::ConfigErrors;
+use crate::domain::time::Span;
+use crate::telemetry::LogError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// A file that was named cannot be read.
+    #[error("`{}` cannot be read: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file that was named cannot be written.
+    #[error("`{}` cannot be written: {source}", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The answer could not be printed.
+    #[error("the answer cannot be printed: {0}")]
+    Print(std::io::Error),
+    /// A key could not be made.
+    #[error("no key could be made: {0}")]
+    Key(String),
+    /// The broker's answer lacks what it always has.
+    #[error("the broker's answer has no `{0}`; broker and command line are of different versions")]
+    Answer(&'static str),
+    /// The broker could not be reached.
+    #[error("{}", .0.problem)]
+    Connection(Diagnosis),
+    /// The broker said no.
+    #[error("{}", .0.message)]
+    Refused(Box<Refused>),
+    /// The configuration has mistakes.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// Logs could not be set up.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// A refusal of the broker.
+#[derive(Debug)]
+pub(super) struct Refused {
+    code: Code,
+    reason: String,
+    message: String,
+    fields: Vec<(String, String)>,
+    retry_after: Option<Span>,
+    /// The id to try again with, of a call that changes something.
+    request_id: Option<String>,
+}
+
+impl Failure {
+    /// What a call failed with: the broker's refusal, or that there was no broker to ask.
+    pub(super) fn of_call(status: &Status, broker: &str, request_id: Option<&str>) -> Self {
+        let details = status.get_error_details();
+        if details.error_info().is_none()
+            && let Some(diagnosis) = diagnosis::of(status, broker)
+        {
+            return Self::Connection(diagnosis);
+        }
+        let fields = details.bad_request().map_or(&[][..], |bad| &bad.field_violations);
+        let reason = details.error_info().map(|info| info.reason.clone());
+        Self::Refused(Box::new(Refused {
+            code: status.code(),
+            reason: reason.unwrap_or_default(),
+            message: status.message().to_owned(),
+            fields: fields.iter().map(|f| (f.field.clone(), f.description.clone())).collect(),
+            retry_after: details.retry_info().and_then(|retry| retry.retry_delay).map(Span::from),
+            request_id: request_id.map(str::to_owned),
+        }))
+    }
+
+    /// Says it on stderr.
+    pub(super) fn print(&self, output: Output) {
+        match output {
+            Output::Human => eprintln!("{}", self.text()),
+            Output::Json => eprintln!("{}", json!({ "error": self.json() })),
+        }
+    }
+
+    /// What the process ends with.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+
+    /// For a person.
+    pub(super) fn text(&self) -> String {
+        let mut lines = vec![format!("error: {self}")];
+        match self {
+            Self::Connection(diagnosis) => lines.push(format!("  {}", diagnosis.remedy)),
+            Self::Refused(refused) => {
+                lines.extend(
+                    refused.fields.iter().map(|(field, text)| format!("  `{field}`: {text}")),
+                );
+                let reason = match refused.reason.as_str() {
+                    "" => code_name(refused.code).to_owned(),
+                    reason => format!("{reason} ({})", code_name(refused.code)),
+                };
+                lines.push(format!("  reason: {reason}"));
+                lines.extend(refused.remedy().map(|remedy| format!("  {remedy}")));
+            }
+            _ => {}
+        }
+        lines.join("\n")
+    }
+
+    /// For a program.
+    pub(super) fn json(&self) -> Value {
+        let message = self.to_string();
+        match self {
+            Self::Refused(refused) => {
+                let fields = refused.fields.iter();
+                let fields =
+                    fields.map(|(field, text)| json!({"field": field, "description": text}));
+                json!({
+                    "code": code_name(refused.code), "reason": refused.reason, "message": message,
+                    "fields": fields.collect::<Vec<_>>(), "remedy": refused.remedy(),
+                    "retry_after_ms": refused.retry_after.map(Span::millis),
+                    "request_id": refused.request_id,
+                })
+            }
+            Self::Connection(diagnosis) => {
+                json!({"code": "UNAVAILABLE", "message": message, "remedy": diagnosis.remedy})
+            }
+            Self::Config(errors) => {
+                let errors: Vec<_> = errors.problems().iter().map(config::problem).collect();
+                json!({ "message": "the configuration has mistakes", "problems": errors })
+            }
+            _ => json!({ "message": message }),
+        }
+    }
+}
+
+impl Refused {
+    /// What to do, where the message does not say it already.
+    fn remedy(&self) -> Option<String> {
+        match self.code {
+            Code::Unauthenticated => Some(
+                "show who you are: `--cert` and `--key` with an X.509-SVID, or `--token-file` with an OIDC token".to_owned(),
+            ),
+            Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Aborted => {
+                Some(self.again())
+            }
+            Code::Unimplemented => {
+                Some("the broker does not know this call: is it of an older version?".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    fn again(&self) -> String {
+        let when = match self.retry_after {
+            Some(span) => format!("try again in {}", duration::render(span)),
+            None => "try again".to_owned(),
+        };
+        match &self.request_id {
+            Some(id) => format!(
+                "{when}, with `--request-id {id}`: it is done once, however often it is sent"
+            ),
+            None => when,
+        }
+    }
+}
+
+/// The name of a code in gRPC's own spelling.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    const BROKER: &str = "https://127.0.0.1:7700";
+
+    fn refused(code: Code, message: &str, details: ErrorDetails) -> Failure {
+        let status = Status::with_error_details(code, message, details);
+        Failure::of_call(&status, BROKER, Some("7d444840-9dc0-11d1-b245-5ffdce74fad2"))
+    }
+
+    fn because(reason: &str) -> ErrorDetails {
+        let mut details = ErrorDetails::new();
+        details.set_error_info(reason, "leasehold", []);
+        details
+    }
+
+    #[test]
+    fn a_refusal_shows_message_fields_and_reason() {
+        let mut details = because("REQUEST_INVALID");
+        details.add_bad_request_violation("tier", "is no tier; there are `standard`, `critical`");
+        let failure = refused(Code::InvalidArgument, "the request is not valid", details);
+        assert_eq!(
+            failure.text(),
+            "error: the request is not valid\n  `tier`: is no tier; there are `standard`, `critical`\n  \
+             reason: REQUEST_INVALID (INVALID_ARGUMENT)"
+        );
+        assert_eq!(failure.json()["fields"][0]["field"], "tier");
+    }
+
+    #[test]
+    fn a_store_that_is_away_says_when_and_how_to_try_again() {
+        let mut details = because("NOT_DURABLE");
+        details.set_retry_info(Some(Duration::from_millis(1_500)));
+        let failure = refused(Code::Unavailable, "not on enough copies", details);
+        assert_eq!(
+            failure.text(),
+            "error: not on enough copies\n  reason: NOT_DURABLE (UNAVAILABLE)\n  try again in 1500ms, with \
+             `--request-id 7d444840-9dc0-11d1-b245-5ffdce74fad2`: it is done once, however often it is sent"
+        );
+        let json = failure.json();
+        assert_eq!(json["retry_after_ms"], 1_500);
+        assert_eq!(json["request_id"], "7d444840-9dc0-11d1-b245-5ffdce74fad2");
+    }
+
+    #[test]
+    fn who_is_not_known_is_told_how_to_show_it() {
+        let failure = refused(Code::Unauthenticated, "no identity", because("IDENTITY_UNVERIFIED"));
+        assert!(failure.text().contains("`--token-file`"), "{}", failure.text());
+    }
+}

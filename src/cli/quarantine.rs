@@ -1,0 +1,72 @@
+//! `leasehold quarantine`: an agent, a key, an issuer went bad.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::arguments::{self, RequestId};
+use super::client::Client;
+use super::failure::Failure;
+use super::show::{self, Shown};
+use crate::proto::v1;
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(super) struct Quarantine {
+    #[command(subcommand)]
+    lift: Option<Lift>,
+    #[command(flatten)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Lift {
+    /// Let issuing for the scope go on; what was killed stays dead
+    Lift(What),
+}
+
+#[derive(Debug, Args)]
+struct What {
+    /// `principal:<canonical>`, `class:<name>`, `orchestrator:<entry>`, `issuer:<name>`, `td:<trust domain>`, `key:<id>`,
+    /// `tier:<name>` or `all`
+    #[arg(value_parser = arguments::scope)]
+    scope: String,
+    /// Why
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
+    #[command(flatten)]
+    request: RequestId,
+}
+
+impl Quarantine {
+    /// Asks the broker.
+    pub(super) async fn run(self, client: &Client) -> Result<Shown, Failure> {
+        match (self.lift, self.what) {
+            (Some(Lift::Lift(what)), _) => lift(what, client).await,
+            (None, Some(what)) => quarantine(what, client).await,
+            (None, None) => Err(Failure::Usage("name a scope, like `class:finance`".to_owned())),
+        }
+    }
+}
+
+async fn quarantine(what: What, client: &Client) -> Result<Shown, Failure> {
+    let id = what.request.into_id();
+    let request_id = id.clone();
+    let request = v1::QuarantineRequest { request_id, scope: what.scope, reason: what.reason };
+    let answer = client.change(&id, client.operators().quarantine(request)).await?;
+    let text = format!(
+        "{} is quarantined: nothing is issued until `leasehold quarantine lift {0}`",
+        answer.scope
+    );
+    let shown = Shown::new(json!({ "scope": answer.scope }), text);
+    Ok(show::with_revocation(shown, answer.revocation.as_ref()))
+}
+
+async fn lift(what: What, client: &Client) -> Result<Shown, Failure> {
+    let id = what.request.into_id();
+    let request_id = id.clone();
+    let request = v1::LiftQuarantineRequest { request_id, scope: what.scope, reason: what.reason };
+    let answer = client.change(&id, client.operators().lift_quarantine(request)).await?;
+    let lifted_at = show::time(answer.lifted_at);
+    let text = format!("{} is not quarantined any more; what was killed stays dead", answer.scope);
+    Ok(Shown::new(json!({ "scope": answer.scope, "lifted_at": lifted_at }), text))
+}

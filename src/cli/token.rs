@@ -1,0 +1,146 @@
+//! `leasehold token`: access tokens for agents, and whether a credential is active.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use x509_parser::pem::parse_x509_pem;
+use zeroize::Zeroizing;
+
+use super::arguments;
+use super::client::Client;
+use super::credential::{self, Terms};
+use super::failure::Failure;
+use super::fresh_key::OptionalKeyFiles;
+use super::grant::GrantArguments;
+use super::show::{self, Shown};
+use crate::proto::v1;
+use crate::proto::v1::access_token_request::Proof;
+use crate::proto::v1::introspect_credential_request::Credential as Introspected;
+use crate::proto::v1::issue_credential_request::Credential;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Token {
+    /// Get a token for a task; stdout is the token alone
+    Issue(Issue),
+    /// Get a new token under the same lease
+    Renew(Renew),
+    /// Ask whether a token or a certificate is active
+    Introspect(Introspect),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Issue {
+    /// The task
+    #[arg(long, value_parser = arguments::task_id)]
+    task: String,
+    /// The one resource that the token is for
+    #[arg(long)]
+    audience: String,
+    #[command(flatten)]
+    grant: GrantArguments,
+    /// Only if the task is in this epoch
+    #[arg(long, value_name = "EPOCH", default_value_t = 0, hide_default_value = true)]
+    expected_epoch: u64,
+    /// A token for whoever holds it, without a key; only where the tier allows it
+    #[arg(long, conflicts_with = "cert_out")]
+    bearer: bool,
+    #[command(flatten)]
+    files: OptionalKeyFiles,
+    #[command(flatten)]
+    terms: Terms,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Renew {
+    /// The lease
+    #[arg(value_parser = arguments::lease_id)]
+    lease: String,
+    #[command(flatten)]
+    files: OptionalKeyFiles,
+    #[command(flatten)]
+    terms: Terms,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Introspect {
+    /// File with the token; `-` for stdin
+    #[arg(default_value = "-")]
+    file: PathBuf,
+    /// The file is a certificate in PEM
+    #[arg(long)]
+    certificate: bool,
+}
+
+impl Token {
+    /// Asks the broker.
+    pub(super) async fn run(self, client: &Client) -> Result<Shown, Failure> {
+        match self {
+            Self::Issue(issue) => issue.run(client).await,
+            Self::Renew(renew) => {
+                credential::renew(client, renew.terms, renew.files.given(), renew.lease).await
+            }
+            Self::Introspect(introspect) => introspect.run(client).await,
+        }
+    }
+}
+
+impl Issue {
+    async fn run(self, client: &Client) -> Result<Shown, Failure> {
+        let key = credential::with_fresh_key(self.files.given())?;
+        let proof = match &key {
+            Some((key, _)) => Some(Proof::CsrDer(key.csr_der.clone())),
+            None => self.bearer.then_some(Proof::Bearer(true)),
+        };
+        let request = v1::IssueCredentialRequest {
+            task_id: self.task,
+            expected_epoch: self.expected_epoch,
+            audience: self.audience,
+            authorization_details: self.grant.json().unwrap_or_default(),
+            credential: Some(Credential::AccessToken(v1::AccessTokenRequest { proof })),
+            ..Default::default()
+        };
+        credential::issue(client, self.terms, key, request).await
+    }
+}
+
+impl Introspect {
+    async fn run(self, client: &Client) -> Result<Shown, Failure> {
+        let bytes = read(&self.file)?;
+        let credential = if self.certificate {
+            let der = parse_x509_pem(&bytes).map(|(_, pem)| pem.contents);
+            Introspected::CertificateDer(der.map_err(|_| self.unreadable("certificate in PEM"))?)
+        } else {
+            let token = std::str::from_utf8(bytes.trim_ascii()).ok().filter(|t| !t.is_empty());
+            Introspected::Token(token.ok_or_else(|| self.unreadable("token"))?.to_owned())
+        };
+        let request = v1::IntrospectCredentialRequest { credential: Some(credential) };
+        let mut service = client.verification();
+        let answer = client.read(service.introspect_credential(request)).await?;
+        let claims = show::embedded_json(&answer.claims);
+        let expires = show::time(answer.expire_time);
+        let text = match (answer.active, &expires) {
+            (false, _) => "inactive".to_owned(),
+            (true, Some(expires)) => format!("active until {expires}\n{claims:#}"),
+            (true, None) => return Err(Failure::Answer("expire_time")),
+        };
+        let json = json!({ "active": answer.active, "claims": claims, "expire_time": expires });
+        Ok(Shown::new(json, text))
+    }
+
+    fn unreadable(&self, what: &str) -> Failure {
+        Failure::Usage(format!("`{}` holds no {what}", self.file.display()))
+    }
+}
+
+fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = match file.to_str() {
+        Some("-") => io::stdin().lock().read_to_end(&mut bytes),
+        _ => fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)),
+    };
+    read.map_err(|source| Failure::Read { path: file.to_owned(), source })?;
+    Ok(bytes)
+}
