@@ -201,16 +201,9 @@ impl Broker {
         for _ in 0..ATTEMPTS {
             let decided = decide(&line, command.clone(), self.floor(task.partition()), self.now());
             let change = match decided {
-                Ok(Decision::Change(change)) => *change,
-                Ok(Decision::Already) => {
-                    // What is known may be behind, and the caller is owed what is so.
-                    let fresh = self.fresh_line(task).await?;
-                    if fresh == line {
-                        return Ok((line.own().clone(), line));
-                    }
-                    line = fresh;
-                    continue;
-                }
+                Ok(Decision::Change(change)) => Some(*change),
+                // That it is so already is an answer too, and kept like any other.
+                Ok(Decision::Already) => None,
                 Err(refusal) => {
                     if let Some(Answer { subject: Subject::Task(task), .. }) =
                         self.answered(task.partition(), by.0, by.1).await?
@@ -225,10 +218,11 @@ impl Broker {
                     continue;
                 }
             };
-            let commit = self.command_commit(by, &line, &change)?;
+            let commit = self.command_commit(by, &line, change.as_ref())?;
             match self.attempt(commit).await? {
                 Attempt::Settled(Committed::Done(receipt)) => {
-                    return Ok((codec::stamped(change.task, receipt.origin.stamp), line));
+                    let changed = change.map(|c| codec::stamped(c.task, receipt.origin.stamp));
+                    return Ok((changed.unwrap_or_else(|| line.own().clone()), line));
                 }
                 Attempt::Settled(Committed::Replayed(answer)) => match answer.subject {
                     Subject::Task(task) => return Ok((*task, line)),
@@ -247,13 +241,24 @@ impl Broker {
         &self,
         by: (&Caller, &Idempotency),
         line: &Line,
-        change: &Change,
+        change: Option<&Change>,
     ) -> Result<Commit, BrokerError> {
-        let mut commit = self.change_commit(line, change, Some(by))?;
+        let mut commit = match change {
+            Some(change) => self.change_commit(line, change, Some(by))?,
+            None => self.commit_resting_on(line, Lane::Ordinary),
+        };
+        let task = change.map_or(line.own(), |change| &change.task);
         // An ending is never too late: the sweeper would only end the task in another way.
-        commit.before = if change.task.state.is_ended() { None } else { line.due_at() };
-        commit.replay = Some(self.replay(by.0, by.1, Subject::Task(Box::new(change.task.clone()))));
+        commit.before = if task.state.is_ended() { None } else { line.due_at() };
+        commit.replay = Some(self.replay(by.0, by.1, Subject::Task(Box::new(task.clone()))));
         Ok(commit)
+    }
+
+    /// A commit that is refused once a task of the line, or the floor, has moved on.
+    fn commit_resting_on(&self, line: &Line, lane: Lane) -> Commit {
+        let partition = line.own().id.partition();
+        let guards = line.tasks().map(guard).collect();
+        Commit { guards, floor: Some(self.floor(partition)), ..Commit::new(partition, lane) }
     }
 
     /// The commit of a change, with what it rests on.
@@ -264,9 +269,7 @@ impl Broker {
         by: Option<(&Caller, &Idempotency)>,
     ) -> Result<Commit, BrokerError> {
         let lane = if change.entries.is_empty() { Lane::Ordinary } else { Lane::Ending };
-        let mut commit = Commit::new(change.task.id.partition(), lane);
-        commit.guards = line.tasks().map(guard).collect();
-        commit.floor = Some(self.floor(commit.partition));
+        let mut commit = self.commit_resting_on(line, lane);
         commit.writes.push(self.write(change.task.clone()));
         commit.writes.extend(change.parent.clone().map(|parent| self.write(parent)));
         commit.entries.clone_from(&change.entries);
