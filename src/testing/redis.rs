@@ -190,8 +190,7 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
-        // A test that failed already says so better than a folder that stays behind.
-        let _ = fs::remove_dir_all(&self.folder);
+        fs::remove_dir_all(&self.folder).unwrap();
     }
 }
 

@@ -255,13 +255,14 @@ fn tiers() -> Vec<Tier> {
     };
     let relaxed =
         Tier { name: name("relaxed"), proof: ProofRequirement::Optional, ..standard.clone() };
-    vec![standard, critical, relaxed]
+    let long = Tier { name: name("long"), ttl_seconds: 3_600, ..standard.clone() };
+    vec![standard, critical, relaxed, long]
 }
 
 fn roles() -> Vec<RoleEntry> {
     let spiffe = |text: &str| Pattern::Spiffe(SpiffePattern::parse(text).unwrap());
     let class = |class: &str| {
-        let tiers = ["standard", "critical", "relaxed"].map(name).to_vec();
+        let tiers = ["standard", "critical", "relaxed", "long"].map(name).to_vec();
         Role::Agent(AgentClass { name: name(class), owner: "payments".to_owned(), tiers })
     };
     let verifier = |audience: &str| Role::Verifier(vec![audience.to_owned()]);

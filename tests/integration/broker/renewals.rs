@@ -9,9 +9,9 @@ use leasehold::testing::world::BATCH;
 
 use super::endings::unchanged;
 use super::scene::{Held, Scene, agent_of, new_csr, reason, refused, spec, token};
-use super::stores::over_every_store;
+use super::stores::over_stores_with_our_clock;
 
-over_every_store! {
+over_stores_with_our_clock! {
     a_renewed_credential_is_a_new_one_under_the_same_lease,
     class_04_nothing_is_renewed_at_or_after_its_expiry,
     class_04_renewals_end_at_the_ceiling_from_first_issue,

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use leasehold::store::redis::RedisStore;
 use leasehold::testing::clock::TestClock;
-use leasehold::testing::store_contract::Fixture;
+use leasehold::testing::entropy::SeededEntropy;
+use leasehold::testing::redis::RedisServer;
+use leasehold::testing::store_contract::samples::P;
+use leasehold::testing::store_contract::{Fixture, constants};
 use leasehold::testing::world::World;
 
 use super::scene::Scene;
@@ -22,8 +26,33 @@ pub async fn embedded() -> Scene {
     Scene::of(World::over(fixture, clock).await)
 }
 
+/// On a server of its own, which has its own clock: the brokers' begins with that.
+pub async fn redis() -> Scene {
+    let server = RedisServer::durable();
+    let entropy = Arc::new(SeededEntropy::new(1));
+    RedisStore::init(&server.settings(), constants(), entropy.clone()).await.unwrap();
+    let store = Arc::new(RedisStore::connect(&server.settings(), entropy).await.unwrap());
+    let fixture = Fixture { store: store.clone(), upkeep: store, keep: Box::new(server) };
+    let meta = fixture.snapshot(Vec::new(), Default::default()).await.meta;
+    assert!(meta.open, "partition {P}");
+    Scene::of(World::over(fixture, Arc::new(TestClock::at(meta.now))).await)
+}
+
 /// Makes a test of each claim, an `async fn(Scene)`, over each store.
 macro_rules! over_every_store {
+    ($($claim:ident),* $(,)?) => {
+        crate::broker::stores::over_stores_with_our_clock! { $($claim),* }
+        mod redis {
+            $(#[tokio::test] async fn $claim() {
+                super::$claim(crate::broker::stores::redis().await).await;
+            })*
+        }
+    };
+}
+pub(crate) use over_every_store;
+
+/// The same for claims about the time of commits, which a server takes from its own clock.
+macro_rules! over_stores_with_our_clock {
     ($($claim:ident),* $(,)?) => {
         mod model {
             $(#[tokio::test] async fn $claim() {
@@ -37,4 +66,4 @@ macro_rules! over_every_store {
         }
     };
 }
-pub(crate) use over_every_store;
+pub(crate) use over_stores_with_our_clock;
