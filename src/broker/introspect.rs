@@ -67,7 +67,7 @@ impl Broker {
     }
 
     fn verify(&self, presented: &Presented<'_>) -> Option<Verified> {
-        let (keys, now) = (&self.parts.keys, self.now());
+        let (keys, now) = (self.keys(), self.now());
         match presented {
             Presented::Token(token) => {
                 access_token::verify(token, keys.verifying_keys(), &self.settings.issuer, now)

@@ -104,7 +104,7 @@ impl Broker {
             let permit =
                 self.permit(caller, line, Action::Issue, &request.audience, &asked).await?;
             let draft = self.draft(caller, line, tier, kind, binding, &permit)?;
-            mint::must_fit(&self.parts.keys, &draft).map_err(not_minted)?;
+            mint::must_fit(&self.keys(), &draft).map_err(not_minted)?;
             let limits = self.limits(caller, line, tier, request.ttl_seconds, &draft)?;
             let mut commit = self.credential_commit(line, &draft, limits, (caller, id))?;
             commit.writes.extend(pinned.map(|task| self.write(task)));
@@ -137,12 +137,12 @@ impl Broker {
             }
         };
         let active = active.ok_or(Refusal::RequestIdReused)?;
-        let (keys, identity) = (&self.parts.keys, caller.identity());
+        let (keys, identity) = (self.keys(), caller.identity());
         let credential = match active.lease().draft.kind {
-            Kind::AccessToken => mint::access_token(keys, identity, &decided.permit, &active)
+            Kind::AccessToken => mint::access_token(&keys, identity, &decided.permit, &active)
                 .map(Minted::AccessToken),
             Kind::X509Svid => {
-                mint::x509_svid(keys, identity, &decided.permit, &active).map(Minted::X509Svid)
+                mint::x509_svid(&keys, identity, &decided.permit, &active).map(Minted::X509Svid)
             }
         };
         let credential = credential.map_err(not_minted)?;
@@ -247,7 +247,7 @@ impl Broker {
 
     /// Name and end of the key that signs credentials of a kind now.
     fn signer(&self, kind: Kind) -> Result<(String, Stamp), BrokerError> {
-        let (keys, now) = (&self.parts.keys, self.now());
+        let (keys, now) = (self.keys(), self.now());
         let signer = match kind {
             Kind::AccessToken => keys
                 .access_token_key(now)

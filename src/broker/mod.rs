@@ -44,7 +44,7 @@ use crate::domain::role::RoleEntry;
 use crate::domain::tier::Tier;
 use crate::domain::time::Stamp;
 use crate::identity::VerifiedCaller;
-use crate::keys::Keys;
+use crate::keys::{Keys, SharedKeys};
 use crate::policy::Policy;
 use crate::store::{Store, Upkeep};
 
@@ -58,7 +58,7 @@ pub struct Parts {
     /// May it.
     pub policy: Arc<dyn Policy>,
     /// Our own keys.
-    pub keys: Arc<Keys>,
+    pub keys: SharedKeys,
     /// What time it is.
     pub clock: Arc<dyn seams::Clock>,
     /// Randomness.
@@ -111,9 +111,9 @@ impl Broker {
         &self.settings
     }
 
-    /// Our own keys.
-    pub fn keys(&self) -> &Keys {
-        &self.parts.keys
+    /// Our own keys, as they are now.
+    pub fn keys(&self) -> Arc<Keys> {
+        self.parts.keys.load_full()
     }
 
     /// Looks up the roles of a verified caller, and counts the call.

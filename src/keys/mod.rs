@@ -14,6 +14,9 @@ mod load;
 mod making;
 mod sealed;
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use rcgen::KeyPair;
 
 pub use ca::{CaError, IssuerCa, set_validity};
@@ -89,6 +92,9 @@ pub enum KeysError {
     #[error("certificate authority from files: {0}")]
     AuthorityFile(#[from] AuthorityFileError),
 }
+
+/// The snapshot that everyone reads and one task swaps.
+pub type SharedKeys = Arc<ArcSwap<Keys>>;
 
 /// Every key that signs or has signed what may still be valid. A snapshot: loading again gives another one.
 pub struct Keys {

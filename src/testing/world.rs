@@ -12,6 +12,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde_json::json;
 use tempfile::TempDir;
@@ -35,7 +36,7 @@ use crate::identity::oidc::{DEFAULT_MAX_LIFETIME, JwksSource, OidcIssuer, OidcVe
 use crate::identity::trust_bundle::TrustBundles;
 use crate::identity::x509_svid;
 use crate::jose::{KeySet, SigningKey};
-use crate::keys::Keys;
+use crate::keys::SharedKeys;
 use crate::policy::grant::GrantPolicy;
 use crate::store::{Store, Upkeep};
 
@@ -76,7 +77,7 @@ pub struct World {
     pub clock: Arc<TestClock>,
     /// The store.
     pub store: Fixture,
-    keys: Arc<Keys>,
+    keys: SharedKeys,
     entropy: Arc<SeededEntropy>,
     roots: [TestAuthority; 2],
     bundles: TrustBundles,
@@ -107,7 +108,7 @@ impl World {
         let [prod, lab] = &roots;
         let bundles = trust::trusting(&[("prod.example", &[prod]), ("lab.example", &[lab])]);
         Self {
-            keys: Arc::new(keys::keys(now).await),
+            keys: Arc::new(ArcSwap::from_pointee(keys::keys(now).await)),
             entropy: Arc::new(SeededEntropy::new(now.micros())),
             clock,
             store,
