@@ -98,6 +98,12 @@ pub struct Constants {
     pub delta_max: Span,
 }
 
+impl Constants {
+    /// What `leasehold store init` takes if told nothing (FORMATS.md, Numbers).
+    pub const DEFAULT: Self =
+        Self { partitions: PartitionCount::DEFAULT, delta_max: Span::from_seconds(30) };
+}
+
 /// A partition that was recovered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovered {

@@ -36,6 +36,7 @@ use crate::store::{
 };
 
 use committer::Committer;
+use incarnation::{Loss, begin_all};
 use queue::{Job, Queue};
 use rows::{Rows, View, broken};
 
@@ -80,7 +81,8 @@ impl EmbeddedStore {
         let (database, tree) = open_database(path)?;
         let view = View { tree: tree.clone(), snapshot: database.snapshot() };
         let constants = state::constants(&view)?.ok_or(StoreError::NotInitialised)?;
-        write(&database, &tree, incarnation::begin_all(&tree, constants, clock.now())?)?;
+        let (rows, _) = begin_all(&tree, constants, clock.now(), Loss::Impossible)?;
+        write(&database, &tree, rows)?;
         let queue = Arc::new(Queue::default());
         let (own_database, own_tree) = (database.clone(), tree.clone());
         let committer = Committer {
@@ -94,6 +96,22 @@ impl EmbeddedStore {
         let thread = thread.spawn(move || committer.run()).map_err(no_disk)?;
         let committer = Mutex::new(Some(thread));
         Ok(Arc::new(Self { tree, database, clock, constants, queue, committer }))
+    }
+
+    /// Fences everything in a store that was put back from a backup: `leasehold store restored`. No broker has it open.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn restored(path: &Path, clock: &dyn Clock) -> Result<Vec<Recovered>, StoreError> {
+        if !exists(path) {
+            return Err(StoreError::NotInitialised);
+        }
+        let (database, tree) = open_database(path)?;
+        let view = View { tree: tree.clone(), snapshot: database.snapshot() };
+        let constants = state::constants(&view)?.ok_or(StoreError::NotInitialised)?;
+        let (rows, recovered) = begin_all(&tree, constants, clock.now(), Loss::Possible)?;
+        write(&database, &tree, rows)?;
+        Ok(recovered)
     }
 
     /// Opens a store; makes it first where there is none.

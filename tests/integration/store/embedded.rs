@@ -109,6 +109,23 @@ async fn a_restart_ends_the_incarnation_at_its_last_stamp() {
 }
 
 #[tokio::test]
+async fn class_07_a_store_that_was_put_back_fences_everything_from_before() {
+    let disk = Disk::new();
+    let store = disk.start();
+    let old = store.done(issue(at(1), &draft(1, 1), 300)).await;
+    drop(store);
+    let recovered = EmbeddedStore::restored(disk.folder.path(), &*disk.clock).unwrap();
+    let own = recovered.iter().find(|recovered| recovered.partition == P).unwrap();
+    assert!(recovered.iter().all(|recovered| recovered.fenced) && own.new > old.origin.stamp);
+    let store = disk.start();
+    let snapshot = store.snapshot(Vec::new(), Entries::All).await;
+    assert_eq!(snapshot.meta.floor, own.new);
+    let lease = lease(draft(1, 1), old);
+    let judged = snapshot.lattice.judge(&lease.facts(&lease.full_reach()));
+    assert_eq!(judged, Err(Dead::Lost));
+}
+
+#[tokio::test]
 async fn class_26_a_clock_set_back_before_a_restart_takes_no_stamp_back() {
     let disk = Disk::new();
     let store = disk.start();

@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::domain::id::{Partition, PartitionCount};
 use crate::domain::time::Stamp;
-use crate::store::embedded::{incarnation, keys, state, write};
+use crate::store::embedded::incarnation::{Loss, begin_all};
+use crate::store::embedded::{keys, state, write};
 use crate::store::{Commit, Constants, LEASE_KEPT, Lane, RecordKey};
 use crate::testing::clock::TestClock;
 use crate::testing::store_contract::samples::{at, draft, issue, lease_id};
@@ -30,7 +31,8 @@ impl Disk {
         let constants =
             Constants { partitions: PartitionCount::new(1).unwrap(), delta_max: DELTA_MAX };
         write(&database, &tree, state::new_store(constants)).unwrap();
-        let rows = incarnation::begin_all(&tree, constants, TestClock::default().now()).unwrap();
+        let now = TestClock::default().now();
+        let (rows, _) = begin_all(&tree, constants, now, Loss::Impossible).unwrap();
         write(&database, &tree, rows).unwrap();
         Self { _folder: folder, database, tree }
     }
