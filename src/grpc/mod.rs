@@ -1,1 +1,21 @@
-//! gRPC: authorization, and the services of `leasehold.v1`.
+//! gRPC: the services of `leasehold.v1` behind one gate.
+//!
+//! ```text
+//!  listen → gate (who, may they, is there room, until when) → handler → convert → broker
+//! ```
+
+pub mod authz;
+mod convert;
+mod credentials;
+mod deadline;
+mod gate;
+mod lanes;
+mod operator;
+mod services;
+mod status;
+mod tasks;
+mod verification;
+
+pub use gate::CallLimits;
+pub use lanes::LaneLimits;
+pub use services::{Health, ReflectionError, router};

@@ -20,6 +20,7 @@ use rustls::time_provider::TimeProvider;
 use zeroize::Zeroizing;
 
 use crate::broker::seams::Clock;
+use crate::domain::secret::Secret;
 
 /// What a listener shows to those who connect: its certificate, what leads up to the root, and the key.
 #[derive(Debug)]
@@ -62,6 +63,18 @@ impl ServerIdentity {
         Self::from_pem(&read(certificate)?, &Zeroizing::new(read(key)?))
     }
 
+    /// Takes certificate chain, leaf first, and private key, PKCS#8, in DER.
+    ///
+    /// # Errors
+    /// [`TlsError::Certificate`] without a certificate, [`TlsError::Key`] if the key is something else.
+    pub fn from_der(chain: Vec<Vec<u8>>, key: &Secret) -> Result<Self, TlsError> {
+        if chain.is_empty() {
+            return Err(TlsError::Certificate);
+        }
+        let key = PrivateKeyDer::try_from(key.expose()).map_err(|_| TlsError::Key)?.clone_key();
+        Ok(Self { chain: chain.into_iter().map(CertificateDer::from).collect(), key })
+    }
+
     /// Reads certificate chain, leaf first, and private key from PEM.
     ///
     /// # Errors
@@ -91,11 +104,22 @@ pub fn server_config(
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(clients)
         .with_single_cert(identity.chain, identity.key)?;
-    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config.alpn_protocols = names(alpn);
     // INVARIANT (no resumption): every connection proves its client's key.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))
+}
+
+/// The same configuration with other protocols in `alpn`.
+pub fn speaking(config: &ServerConfig, alpn: &[&str]) -> Arc<ServerConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = names(alpn);
+    Arc::new(config)
+}
+
+fn names(alpn: &[&str]) -> Vec<Vec<u8>> {
+    alpn.iter().map(|name| name.as_bytes().to_vec()).collect()
 }
 
 /// The broker's clock, as rustls reads it.

@@ -26,10 +26,19 @@ const ARROWS: &[(&str, &[&str])] = &[
         "broker",
         &["domain", "jose", "spiffe", "identity", "policy", "store", "keys", "mint", "telemetry"],
     ),
-    ("listen", &["identity", "broker::seams", "telemetry"]),
+    ("listen", &["domain", "identity", "broker::seams", "telemetry"]),
     (
         "grpc",
-        &["domain", "identity", "broker", "store::StoreError", "listen", "proto", "telemetry"],
+        &[
+            "domain",
+            "identity",
+            "broker",
+            "store::StoreError",
+            "jose::base64url",
+            "listen",
+            "proto",
+            "telemetry",
+        ],
     ),
     (
         "http",

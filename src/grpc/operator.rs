@@ -1,0 +1,90 @@
+//! OperatorService: the kill switch, and what operators look at.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status, async_trait};
+
+use super::authz::admitted;
+use super::convert::{credential, fields, idempotency, operator, revocation, task};
+use crate::broker::Broker;
+use crate::broker::access::Rpc;
+use crate::proto::v1;
+use crate::proto::v1::operator_service_server::OperatorService;
+
+/// The handlers; each demands what the gate left for its own RPC.
+pub(super) struct Operator(pub(super) Arc<Broker>);
+
+type Answer<M> = Result<Response<M>, Status>;
+
+#[async_trait]
+impl OperatorService for Operator {
+    async fn revoke_lease(
+        &self,
+        request: Request<v1::RevokeLeaseRequest>,
+    ) -> Answer<v1::RevokeLeaseResponse> {
+        let (caller, request) = admitted(request, Rpc::RevokeLease)?;
+        let id = idempotency(&request.request_id, "RevokeLease", &request)?;
+        let lease = fields::lease_id("lease_id", &request.lease_id)?;
+        let (view, recorded_at) = self.0.revoke_lease(&caller, &id, lease, request.reason).await?;
+        Ok(Response::new(v1::RevokeLeaseResponse {
+            lease: Some(credential::lease(view)),
+            revocation: Some(revocation(recorded_at)),
+        }))
+    }
+
+    async fn revoke_task(
+        &self,
+        request: Request<v1::RevokeTaskRequest>,
+    ) -> Answer<v1::RevokeTaskResponse> {
+        let (caller, request) = admitted(request, Rpc::RevokeTask)?;
+        let id = idempotency(&request.request_id, "RevokeTask", &request)?;
+        let task = fields::task_id("task_id", &request.task_id)?;
+        let view = self.0.end(&caller, &id, Rpc::RevokeTask, task, request.reason).await?;
+        let revocation = Some(revocation(view.task.version));
+        Ok(Response::new(v1::RevokeTaskResponse { task: Some(task::task(view)), revocation }))
+    }
+
+    async fn quarantine(
+        &self,
+        request: Request<v1::QuarantineRequest>,
+    ) -> Answer<v1::QuarantineResponse> {
+        let (caller, request) = admitted(request, Rpc::Quarantine)?;
+        let id = idempotency(&request.request_id, "Quarantine", &request)?;
+        let scope = operator::scope(&request.scope)?;
+        let text = scope.to_string();
+        let recorded_at = self.0.quarantine(&caller, &id, scope, request.reason).await?;
+        let revocation = Some(revocation(recorded_at));
+        Ok(Response::new(v1::QuarantineResponse { scope: text, revocation }))
+    }
+
+    async fn lift_quarantine(
+        &self,
+        request: Request<v1::LiftQuarantineRequest>,
+    ) -> Answer<v1::LiftQuarantineResponse> {
+        let (caller, request) = admitted(request, Rpc::LiftQuarantine)?;
+        let id = idempotency(&request.request_id, "LiftQuarantine", &request)?;
+        let scope = operator::scope(&request.scope)?;
+        let text = scope.to_string();
+        let lifted_at = self.0.lift_quarantine(&caller, &id, scope, request.reason).await?;
+        let lifted_at = Some(fields::timestamp(lifted_at));
+        Ok(Response::new(v1::LiftQuarantineResponse { scope: text, lifted_at }))
+    }
+
+    async fn list_tiers(
+        &self,
+        request: Request<v1::ListTiersRequest>,
+    ) -> Answer<v1::ListTiersResponse> {
+        let (caller, _) = admitted(request, Rpc::ListTiers)?;
+        let tiers = self.0.tiers(&caller)?.into_iter().map(operator::tier).collect();
+        Ok(Response::new(v1::ListTiersResponse { tiers }))
+    }
+
+    async fn get_status(
+        &self,
+        request: Request<v1::GetStatusRequest>,
+    ) -> Answer<v1::GetStatusResponse> {
+        let (caller, _) = admitted(request, Rpc::GetStatus)?;
+        let status = self.0.status(&caller).await?;
+        Ok(Response::new(operator::status(status, self.0.settings())))
+    }
+}

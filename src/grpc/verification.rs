@@ -1,0 +1,59 @@
+//! VerificationService: for whatever accepts credentials.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status, async_trait};
+
+use super::authz::admitted;
+use super::convert::fields;
+use crate::broker::access::Rpc;
+use crate::broker::{Broker, Presented};
+use crate::domain::refusal::Refusal;
+use crate::proto::v1;
+use crate::proto::v1::introspect_credential_request::Credential;
+use crate::proto::v1::verification_service_server::VerificationService;
+
+/// The handlers; each demands what the gate left for its own RPC, unless it is for everyone.
+pub(super) struct Verification(pub(super) Arc<Broker>);
+
+type Answer<M> = Result<Response<M>, Status>;
+
+#[async_trait]
+impl VerificationService for Verification {
+    async fn introspect_credential(
+        &self,
+        request: Request<v1::IntrospectCredentialRequest>,
+    ) -> Answer<v1::IntrospectCredentialResponse> {
+        let (caller, request) = admitted(request, Rpc::IntrospectCredential)?;
+        let presented = match &request.credential {
+            None => {
+                let problem = "give a `token` or a `certificate_der`";
+                return Err(Refusal::invalid("credential", problem).into());
+            }
+            Some(Credential::Token(token)) => Presented::Token(token),
+            Some(Credential::CertificateDer(der)) => Presented::Certificate(der),
+        };
+        let answer = match self.0.introspect(&caller, presented).await? {
+            None => v1::IntrospectCredentialResponse::default(),
+            Some(introspected) => v1::IntrospectCredentialResponse {
+                active: true,
+                claims: introspected.claims.to_string(),
+                expire_time: Some(fields::timestamp(introspected.expires)),
+            },
+        };
+        Ok(Response::new(answer))
+    }
+
+    async fn get_trust_bundle(
+        &self,
+        _: Request<v1::GetTrustBundleRequest>,
+    ) -> Answer<v1::GetTrustBundleResponse> {
+        let (keys, settings) = (self.0.keys(), self.0.settings());
+        Ok(Response::new(v1::GetTrustBundleResponse {
+            trust_domain: settings.trust_domain.clone(),
+            spiffe_bundle: keys.bundle().to_document().to_string(),
+            access_token_jwks: keys.verifying_keys().to_document().to_string(),
+            issuer: settings.issuer.clone(),
+        }))
+    }
+}

@@ -1,0 +1,60 @@
+//! Token introspection (RFC 7662) and revocation (RFC 7009).
+
+use axum::Extension;
+use axum::Json;
+use axum::extract::rejection::FormRejection;
+use axum::extract::{Form, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Parts;
+use super::fault::Fault;
+use crate::broker::Presented;
+use crate::domain::secret::Secret;
+use crate::listen::connections::PeerInfo;
+
+/// The form of both requests. `token_type_hint` is not looked at: a wrong hint must not hide a token (RFC 7009 section 2.1).
+#[derive(Deserialize)]
+pub(super) struct Presentation {
+    token: String,
+}
+
+impl Presentation {
+    /// The token, once and not empty.
+    fn token(form: Result<Form<Self>, FormRejection>) -> Result<Secret, Fault> {
+        let problem = "send one `token` as application/x-www-form-urlencoded, at most 8 KiB";
+        match form {
+            Ok(Form(form)) if !form.token.is_empty() => Ok(Secret::from(form.token)),
+            // The rejection's own text is not repeated: it may hold a piece of what was sent.
+            Ok(_) | Err(_) => Err(Fault::Form(problem.to_owned())),
+        }
+    }
+}
+
+/// Whether a token is active now, for the verifier that its audience names.
+pub(super) async fn introspect(
+    State(parts): State<Parts>,
+    Extension(peer): Extension<PeerInfo>,
+    headers: HeaderMap,
+    form: Result<Form<Presentation>, FormRejection>,
+) -> Result<Response, Fault> {
+    let now = parts.broker.now();
+    let identity = parts.authenticator.authenticate(peer.svid.as_deref(), &headers, now).await?;
+    let caller = parts.broker.caller(identity)?;
+    let token = Presentation::token(form)?;
+    let answer = parts.broker.introspect(&caller, Presented::Token(token.expose_text())).await?;
+    let body = answer.map_or_else(|| json!({ "active": false }), |active| active.claims);
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
+}
+
+/// Kills the lease of the token that is shown: who has a token may end it. Says the same of a token that is unknown.
+pub(super) async fn revoke(
+    State(parts): State<Parts>,
+    form: Result<Form<Presentation>, FormRejection>,
+) -> Result<Response, Fault> {
+    let token = Presentation::token(form)?;
+    parts.broker.revoke_presented(token.expose_text()).await?;
+    Ok((StatusCode::OK, [(header::CACHE_CONTROL, "no-store")]).into_response())
+}
