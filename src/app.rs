@@ -1,1 +1,274 @@
 //! The composition root: the one place that names concrete implementations.
+//!
+//! ```text
+//!  Config + Seams + Sockets → store → keys → identity, policy → broker → gate, endpoints → Running
+//!                                                                   └─ upkeep: sweep, recover, reload, refresh
+//! ```
+
+mod identity;
+mod keys;
+mod store;
+mod upkeep;
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::store::{make_store, make_store_if_missing, store_was_restored};
+
+use crate::broker::seams::{Clock, Entropy, SystemClock, SystemEntropy};
+use crate::broker::{Broker, Limits, Parts, Settings};
+use crate::config::Config;
+use crate::grpc::{self, CallLimits, LaneLimits};
+use crate::http::{self, HttpLimits};
+use crate::identity::authn::Authenticator;
+use crate::listen::connections::{self, connections, sockets};
+use crate::listen::serve::{ConnectionLimits, serve};
+use crate::listen::tls::{TlsError, server_config, speaking};
+use crate::policy::grant::GrantPolicy;
+use crate::store::StoreError;
+use crate::telemetry::metrics;
+
+/// Time and randomness.
+#[derive(Clone)]
+pub struct Seams {
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Seams {
+    /// This machine's.
+    pub fn system() -> Self {
+        Self { clock: Arc::new(SystemClock::default()), entropy: Arc::new(SystemEntropy) }
+    }
+}
+
+/// The sockets to answer on; the caller has bound them.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For gRPC.
+    pub grpc: TcpListener,
+    /// For HTTP.
+    pub http: TcpListener,
+}
+
+impl Sockets {
+    /// Binds the addresses of the configuration.
+    ///
+    /// # Errors
+    /// [`AppError::Socket`] names the address.
+    pub async fn bind(config: &Config) -> Result<Self, AppError> {
+        let bind = async |address: SocketAddr| {
+            let socket = TcpListener::bind(address).await;
+            socket.map_err(|fault| AppError::Socket(address.to_string(), fault))
+        };
+        Ok(Self { grpc: bind(config.listen.grpc).await?, http: bind(config.listen.http).await? })
+    }
+}
+
+/// The broker could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A socket.
+    #[error("cannot listen on `{0}`: {1}")]
+    Socket(String, std::io::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A tier does not fit the store.
+    #[error(
+        "tier `{tier}`: its freshness of {freshness_millis} ms is above the store's `delta_max` of {delta_max_millis} ms, which was fixed when the store was made"
+    )]
+    Freshness {
+        /// Which.
+        tier: String,
+        /// What it wants.
+        freshness_millis: u64,
+        /// What the store has.
+        delta_max_millis: u64,
+    },
+    /// Our own keys.
+    #[error(transparent)]
+    Keys(#[from] crate::keys::KeysError),
+    /// A secret of the configuration.
+    #[error(transparent)]
+    Secret(#[from] crate::config::secret_source::SecretError),
+    /// What seals the keyring.
+    #[error(transparent)]
+    KeyEncryptionKey(#[from] crate::keys::KekError),
+    /// The certificate's extension.
+    #[error("`keys.certificate_extension_oid`: {0}")]
+    ExtensionOid(#[from] crate::spiffe::task_extension::ExtensionOidError),
+    /// Trusted trust domains.
+    #[error(transparent)]
+    Bundles(#[from] crate::identity::bundle_files::BundleFilesError),
+    /// Trusted issuers.
+    #[error(transparent)]
+    Issuers(#[from] crate::identity::oidc::OidcConfigError),
+    /// Our certificate towards callers.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The certificate that we make ourselves.
+    #[error("the server's own certificate could not be made: {0}")]
+    SelfIssued(String),
+    /// Reflection.
+    #[error(transparent)]
+    Reflection(#[from] grpc::ReflectionError),
+    /// Metrics.
+    #[error(transparent)]
+    Metrics(#[from] metrics::MetricsError),
+    /// Randomness.
+    #[error(transparent)]
+    Entropy(#[from] crate::broker::seams::EntropyError),
+}
+
+/// A broker that answers.
+pub struct Running {
+    /// Where it answers gRPC.
+    pub grpc: SocketAddr,
+    /// Where it answers HTTP.
+    pub http: SocketAddr,
+    /// The verbs themselves, for whoever shares the process.
+    pub broker: Arc<Broker>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    store: store::Opened,
+}
+
+impl Running {
+    /// Stops: nobody is let in any more, running requests end within the drain time, then the store is closed.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.store.close().await;
+    }
+}
+
+/// Starts a broker with this machine's time and randomness.
+///
+/// # Errors
+/// [`AppError`] says what is missing or wrong. Nothing runs then.
+pub async fn start(config: Config, sockets: Sockets) -> Result<Running, AppError> {
+    start_with(config, sockets, Seams::system()).await
+}
+
+/// Starts a broker. It answers when this returns; it is ready as soon as every partition of its store is open.
+///
+/// # Errors
+/// [`AppError`] says what is missing or wrong. Nothing runs then.
+pub async fn start_with(
+    config: Config,
+    listening: Sockets,
+    seams: Seams,
+) -> Result<Running, AppError> {
+    let metrics = metrics::install()?;
+    let store = store::open(&config, &seams).await?;
+    must_fit(&config, &store)?;
+    let keyring = keys::Keyring::open(&config, store.store.clone(), &seams).await?;
+    let (bundles, issuers) = identity::load(&config, &*seams.entropy)?;
+    let identity = keys::server_identity(&config, &keyring.shared.load(), &*seams.clock)?;
+    let authenticator = Arc::new(Authenticator::new(bundles.shared(), issuers));
+    let broker = Arc::new(Broker::new(
+        Parts {
+            store: store.store.clone(),
+            upkeep: store.upkeep.clone(),
+            policy: Arc::new(GrantPolicy),
+            keys: keyring.shared.clone(),
+            clock: seams.clock.clone(),
+            entropy: seams.entropy.clone(),
+        },
+        settings(&config),
+    ));
+    let (ready, is_ready) = watch::channel(false);
+    let limits = call_limits(&config);
+    let reflection = config.listen.reflection;
+    let (services, health) =
+        grpc::router(broker.clone(), authenticator.clone(), limits, reflection).await?;
+    let endpoints = http::router(
+        http::Parts {
+            broker: broker.clone(),
+            authenticator: authenticator.clone(),
+            is_ready,
+            metrics: metrics.clone(),
+        },
+        HttpLimits { timeout: limits.timeout, in_flight: config.limits.requests_in_flight },
+    );
+    let clients = identity::client_verifier(&bundles);
+    let grpc_tls = server_config(identity, clients, &["h2"], seams.clock.clone())?;
+    let http_tls = speaking(&grpc_tls, &["h2", "http/1.1"]);
+    let local = |socket: &TcpListener| {
+        socket.local_addr().map_err(|fault| AppError::Socket("a bound socket".into(), fault))
+    };
+    let (grpc, http) = (local(&listening.grpc)?, local(&listening.http)?);
+
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let open = connections::Limits { connections: config.limits.connections, ..Default::default() };
+    let each =
+        ConnectionLimits { grace: config.limits.drain_timeout.to_std(), ..Default::default() };
+    for (socket, tls, router) in
+        [(listening.grpc, grpc_tls, services), (listening.http, http_tls, endpoints)]
+    {
+        let incoming = connections(sockets(socket), tls, open);
+        tasks.spawn(serve(router, incoming, each, stop.clone()));
+    }
+    let upkeep = upkeep::Upkeep {
+        broker: broker.clone(),
+        store: store.upkeep.clone(),
+        keyring,
+        bundles,
+        authenticator,
+        metrics,
+        health,
+        ready,
+    };
+    upkeep.look().await;
+    upkeep.spawn(&tasks, &stop);
+    Ok(Running { grpc, http, broker, stop, tasks, store })
+}
+
+fn must_fit(config: &Config, store: &store::Opened) -> Result<(), AppError> {
+    let delta_max = store.upkeep.constants().delta_max;
+    match config.tiers.iter().find(|tier| tier.freshness > delta_max) {
+        None => Ok(()),
+        Some(tier) => Err(AppError::Freshness {
+            tier: tier.name.to_string(),
+            freshness_millis: tier.freshness.millis(),
+            delta_max_millis: delta_max.millis(),
+        }),
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    let limits = &config.limits;
+    let rate = NonZeroU32::new(limits.requests_per_second_per_principal);
+    Settings {
+        issuer: config.base_url.clone(),
+        trust_domain: config.trust_domain.to_string(),
+        store_kind: store::kind(&config.store),
+        tiers: config.tiers.clone(),
+        roles: config.roles.clone(),
+        limits: Limits {
+            depth: limits.depth,
+            fan_out: limits.fan_out,
+            instances: limits.instances,
+            ended_task_retention: limits.ended_task_retention,
+            requests_per_second: rate.unwrap_or(NonZeroU32::MIN),
+        },
+    }
+}
+
+fn call_limits(config: &Config) -> CallLimits {
+    let in_flight = config.limits.requests_in_flight;
+    CallLimits {
+        timeout: config.limits.request_timeout.to_std(),
+        lanes: LaneLimits { endings: in_flight, others: in_flight },
+    }
+}

@@ -67,7 +67,11 @@ pub fn directives(filter: &str) -> Result<EnvFilter, LogError> {
         .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })
 }
 
-fn subscriber<W>(
+/// What [`init`] installs, over any writer.
+///
+/// # Errors
+/// [`LogError::Filter`] if the filter is not understood.
+pub fn subscriber<W>(
     format: LogFormat,
     filter: &str,
     colours: bool,

@@ -14,4 +14,5 @@ mod broker;
 mod contract;
 mod store;
 mod supply_chain;
+mod surfaces;
 mod tidy;

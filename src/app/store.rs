@@ -1,0 +1,105 @@
+//! Which store, and its life: made, opened, closed.
+
+use std::sync::Arc;
+
+use super::{AppError, Seams};
+use crate::config::Config;
+use crate::config::store::StoreConfig;
+use crate::store::embedded::EmbeddedStore;
+use crate::store::{Constants, Recovered, Store, StoreError, Upkeep};
+
+/// An open store, as the contracts see it.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) upkeep: Arc<dyn Upkeep>,
+    embedded: Option<Arc<EmbeddedStore>>,
+}
+
+impl Opened {
+    /// Writes what waits.
+    pub(super) async fn close(self) {
+        if let Some(store) = self.embedded
+            && tokio::task::spawn_blocking(move || store.close()).await.is_err()
+        {
+            tracing::error!("the store could not be closed in order");
+        }
+    }
+}
+
+/// The kind's name, as status shows it.
+pub(super) fn kind(config: &StoreConfig) -> &'static str {
+    match config {
+        StoreConfig::Embedded { .. } => "embedded",
+        StoreConfig::Redis(_) => "redis",
+    }
+}
+
+pub(super) async fn open(config: &Config, seams: &Seams) -> Result<Opened, AppError> {
+    match &config.store {
+        StoreConfig::Embedded { path } => {
+            let (path, clock) = (path.clone(), seams.clock.clone());
+            let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path, clock));
+            let store = opening.await.map_err(panicked)??;
+            Ok(Opened { store: store.clone(), upkeep: store.clone(), embedded: Some(store) })
+        }
+        StoreConfig::Redis(_) => Err(no_redis()),
+    }
+}
+
+/// Makes the store of a configuration: `leasehold store init`.
+///
+/// # Errors
+/// [`AppError::Store`] if there is one already, which stays as it is; or if it cannot be made.
+pub async fn make_store(config: &Config, constants: Constants) -> Result<(), AppError> {
+    match &config.store {
+        StoreConfig::Embedded { path } => {
+            let path = path.clone();
+            let making = tokio::task::spawn_blocking(move || EmbeddedStore::init(&path, constants));
+            Ok(making.await.map_err(panicked)??)
+        }
+        StoreConfig::Redis(_) => Err(no_redis()),
+    }
+}
+
+/// Makes the store of a configuration with the default constants, unless there is one.
+///
+/// # Errors
+/// [`AppError`] if there is none and it cannot be made.
+pub async fn make_store_if_missing(config: &Config) -> Result<(), AppError> {
+    let seams = Seams::system();
+    match open(config, &seams).await {
+        Ok(opened) => {
+            opened.close().await;
+            Ok(())
+        }
+        Err(AppError::Store(StoreError::NotInitialised)) => {
+            make_store(config, Constants::DEFAULT).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Fences everything in a store that was put back from a backup: `leasehold store restored`. No broker may run meanwhile.
+///
+/// # Errors
+/// [`AppError::Store`] if there is no store or it cannot be written.
+pub async fn store_was_restored(config: &Config) -> Result<Vec<Recovered>, AppError> {
+    let seams = Seams::system();
+    match &config.store {
+        StoreConfig::Embedded { path } => {
+            let (path, clock) = (path.clone(), seams.clock);
+            let fencing =
+                tokio::task::spawn_blocking(move || EmbeddedStore::restored(&path, &*clock));
+            Ok(fencing.await.map_err(panicked)??)
+        }
+        StoreConfig::Redis(_) => Err(no_redis()),
+    }
+}
+
+fn no_redis() -> AppError {
+    StoreError::Misconfigured("`kind = \"redis\"` is not in this build yet".to_owned()).into()
+}
+
+fn panicked(_: tokio::task::JoinError) -> StoreError {
+    StoreError::Unavailable("it failed while it was opened; its log says why".to_owned())
+}

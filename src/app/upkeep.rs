@@ -1,0 +1,128 @@
+//! What runs beside the requests: sweeping, recovery, and looking at what others may have changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::keys::Keyring;
+use crate::broker::Broker;
+use crate::grpc::Health;
+use crate::identity::authn::Authenticator;
+use crate::identity::bundle_files::BundleFiles;
+use crate::store;
+use crate::telemetry::metrics;
+
+/// FORMATS.md, Numbers: the sweep.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How often it is asked whether every partition is open, and recovered if not.
+const LOOK: Duration = Duration::from_secs(1);
+const BUNDLES: Duration = Duration::from_secs(5);
+const ISSUERS: Duration = Duration::from_secs(1);
+/// A successor of a key is published an hour before it signs, so every broker has seen it by then.
+const KEYRING: Duration = Duration::from_secs(300);
+const METRICS: Duration = Duration::from_secs(5);
+
+pub(super) struct Upkeep {
+    pub(super) broker: Arc<Broker>,
+    pub(super) store: Arc<dyn store::Upkeep>,
+    pub(super) keyring: Keyring,
+    pub(super) bundles: Arc<BundleFiles>,
+    pub(super) authenticator: Arc<Authenticator>,
+    pub(super) metrics: metrics::Handle,
+    pub(super) health: Health,
+    pub(super) ready: watch::Sender<bool>,
+}
+
+impl Upkeep {
+    /// Starts everything; it ends with `stop`.
+    pub(super) fn spawn(self, tasks: &TaskTracker, stop: &CancellationToken) {
+        tasks.spawn(self.bundles.clone().watch(BUNDLES, stop.clone()));
+        let upkeep = Arc::new(self);
+        let again = |every, upkeep: &Arc<Self>, what: Chore| {
+            tasks.spawn(every_so_often(every, upkeep.clone(), what, stop.clone()));
+        };
+        again(SWEEP, &upkeep, Chore::Sweep);
+        again(LOOK, &upkeep, Chore::Look);
+        again(ISSUERS, &upkeep, Chore::RefreshIssuers);
+        again(KEYRING, &upkeep, Chore::ReloadKeyring);
+        again(METRICS, &upkeep, Chore::FoldMetrics);
+    }
+
+    async fn sweep(&self) {
+        // While the store is away, looking says so; sweeping is tried again in a second.
+        if let Err(error) = self.broker.sweep().await {
+            tracing::debug!(%error, "not everything was swept");
+        }
+    }
+
+    /// Whether the broker can work; recovers the store if it is closed.
+    pub(super) async fn look(&self) {
+        let mut is_ready = self.broker.is_ready().await.unwrap_or(false);
+        if !is_ready {
+            match self.store.recover().await {
+                Ok(recovered) => {
+                    for part in recovered {
+                        tracing::warn!(
+                            partition = %part.partition, old = %part.old, new = %part.new, fenced = part.fenced,
+                            "a partition of the store was recovered"
+                        );
+                    }
+                    is_ready = self.broker.is_ready().await.unwrap_or(false);
+                }
+                Err(error) => tracing::debug!(%error, "the store was not recovered"),
+            }
+        }
+        if self.ready.send_replace(is_ready) != is_ready {
+            if is_ready {
+                tracing::info!("ready");
+            } else {
+                tracing::error!("not ready: the store is away or closed");
+            }
+        }
+        self.health.set(is_ready).await;
+    }
+
+    async fn reload_keyring(&self) {
+        if let Err(error) = self.keyring.reload().await {
+            tracing::error!(%error, "the keyring could not be looked at; the keys stay as they are");
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Chore {
+    Sweep,
+    Look,
+    RefreshIssuers,
+    ReloadKeyring,
+    FoldMetrics,
+}
+
+impl Chore {
+    async fn run(self, upkeep: &Upkeep) {
+        match self {
+            Self::Sweep => upkeep.sweep().await,
+            Self::Look => upkeep.look().await,
+            Self::RefreshIssuers => {
+                let now = upkeep.broker.now();
+                upkeep.authenticator.issuers().refresh_if_due(now).await;
+            }
+            Self::ReloadKeyring => upkeep.reload_keyring().await,
+            Self::FoldMetrics => upkeep.metrics.fold(),
+        }
+    }
+}
+
+async fn every_so_often(
+    every: Duration,
+    upkeep: Arc<Upkeep>,
+    chore: Chore,
+    stop: CancellationToken,
+) {
+    while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+        chore.run(&upkeep).await;
+    }
+}

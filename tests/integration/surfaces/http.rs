@@ -1,0 +1,120 @@
+//! A client of the broker's HTTP endpoints, and what OAuth's two say.
+
+use leasehold::proto::v1;
+use serde_json::{Value, json};
+
+use super::site::{
+    AGENT, NOBODY, OPERATOR, OTHER_VERIFIER, Site, VERIFIER, request_id, token_request,
+};
+
+/// An HTTP client with this caller's certificate, or without one.
+pub struct Http {
+    client: reqwest::Client,
+    base: String,
+}
+
+impl Http {
+    pub fn of(site: &Site, spiffe_id: Option<&str>) -> Self {
+        let root = reqwest::Certificate::from_pem(site.root.pem().as_bytes()).unwrap();
+        let mut builder = reqwest::Client::builder().tls_certs_only([root]);
+        if let Some(spiffe_id) = spiffe_id {
+            let issued = site.svid(spiffe_id);
+            let pem = format!("{}{}", issued.chain_pem(), issued.key_pem());
+            builder = builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).unwrap());
+        }
+        let base = format!("https://localhost:{}", site.running.http.port());
+        Self { client: builder.build().unwrap(), base }
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let answer = self.client.get(format!("{}{path}", self.base)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    pub async fn post(&self, path: &str, form: &str) -> (u16, Value) {
+        let request = self.client.post(format!("{}{path}", self.base));
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let answer = request.body(form.to_owned()).send().await.unwrap();
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+        let status = answer.status().as_u16();
+        (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default())
+    }
+}
+
+async fn token(site: &Site) -> (v1::Task, String) {
+    let task = site.begin().await;
+    let token = site.issue(&task).await.credential.unwrap().access_token;
+    (task, token)
+}
+
+#[tokio::test]
+async fn introspection_answers_the_verifier_that_the_audience_names_and_nobody_else() {
+    let site = Site::start().await;
+    let (task, token) = token(&site).await;
+    let form = format!("token={token}");
+    let (status, active) = Http::of(&site, Some(VERIFIER)).post("/oauth2/introspect", &form).await;
+    assert_eq!((status, &active["active"]), (200, &json!(true)));
+    assert_eq!(active["client_id"], AGENT);
+    assert_eq!(active["leasehold"]["path"], json!([[task.task_id, 1]]));
+    let operator = Http::of(&site, Some(OPERATOR)).post("/oauth2/introspect", &form).await;
+    assert_eq!(operator.1["active"], true);
+    let other = Http::of(&site, Some(OTHER_VERIFIER)).post("/oauth2/introspect", &form).await;
+    assert_eq!(other, (200, json!({"active": false})));
+    for (who, status, error) in [
+        (None, 401, "invalid_client"),
+        (Some(NOBODY), 400, "unauthorized_client"),
+        (Some(AGENT), 400, "unauthorized_client"),
+    ] {
+        let refused = Http::of(&site, who).post("/oauth2/introspect", &form).await;
+        assert_eq!((refused.0, &refused.1["error"]), (status, &json!(error)), "{who:?}");
+    }
+}
+
+#[tokio::test]
+async fn task_that_ended_makes_its_token_inactive_without_a_reason() {
+    let site = Site::start().await;
+    let (task, token) = token(&site).await;
+    let request = v1::CompleteTaskRequest {
+        request_id: request_id(),
+        task_id: task.task_id.clone(),
+        reason: String::new(),
+    };
+    let mut orchestrator = site.tasks(super::site::ORCHESTRATOR);
+    let ended = orchestrator.complete_task(request).await.unwrap().into_inner();
+    assert!(ended.revocation.unwrap().recorded_at.is_some());
+    let verifier = Http::of(&site, Some(VERIFIER));
+    let answer = verifier.post("/oauth2/introspect", &format!("token={token}")).await;
+    assert_eq!(answer, (200, json!({"active": false})));
+    let refused = site.credentials(AGENT).issue_credential(token_request(&task)).await.unwrap_err();
+    assert_eq!(super::site::reason(&refused), "TASK_ENDED");
+}
+
+#[tokio::test]
+async fn whoever_has_a_token_may_end_it_and_learns_nothing_of_others() {
+    let site = Site::start().await;
+    let (_, token) = token(&site).await;
+    let (verifier, anyone) = (Http::of(&site, Some(VERIFIER)), Http::of(&site, None));
+    let form = format!("token={token}&token_type_hint=refresh_token");
+    for never in ["x", "a.b.c", &format!("{token}x"), token.rsplit_once('.').unwrap().0] {
+        assert_eq!(anyone.post("/oauth2/revoke", &format!("token={never}")).await.0, 200);
+    }
+    assert_eq!(verifier.post("/oauth2/introspect", &form).await.1["active"], true);
+    for _ in 0..2 {
+        assert_eq!(anyone.post("/oauth2/revoke", &form).await, (200, Value::Null));
+        assert_eq!(verifier.post("/oauth2/introspect", &form).await.1, json!({"active": false}));
+    }
+}
+
+#[tokio::test]
+async fn class_15_form_without_one_token_is_refused_and_not_repeated() {
+    let site = Site::start().await;
+    let http = Http::of(&site, Some(VERIFIER));
+    let long = format!("token={}", "x".repeat(40_000));
+    for form in ["", "token=", "tokn=secret", "token=secret&token=secret", &long] {
+        for path in ["/oauth2/introspect", "/oauth2/revoke"] {
+            let (status, answer) = http.post(path, form).await;
+            assert_eq!((status, &answer["error"]), (400, &json!("invalid_request")), "{path}");
+            assert!(!answer.to_string().contains("secret"));
+        }
+    }
+}

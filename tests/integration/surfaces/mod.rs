@@ -1,0 +1,9 @@
+//! The broker as callers see it: gRPC and HTTP over real sockets and mutual TLS.
+
+mod access;
+mod http;
+mod ownership;
+mod public;
+mod secrets;
+mod site;
+mod wire;

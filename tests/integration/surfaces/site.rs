@@ -1,0 +1,259 @@
+//! A broker on real sockets, on a clock under the test's hand, and everyone who calls it.
+
+use std::fs;
+use std::sync::Arc;
+
+use leasehold::app::{self, Running, Seams, Sockets};
+use leasehold::broker::seams::{Clock, SystemEntropy};
+use leasehold::config;
+use leasehold::domain::time::Span;
+use leasehold::proto::v1;
+use leasehold::proto::v1::credential_service_client::CredentialServiceClient;
+use leasehold::proto::v1::task_service_client::TaskServiceClient;
+use leasehold::proto::v1::verification_service_client::VerificationServiceClient;
+use leasehold::store::Constants;
+use leasehold::testing::ca::{Issued, TestAuthority};
+use leasehold::testing::clock::TestClock;
+use leasehold::testing::issuer::TestIssuer;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Request, Status};
+
+pub const ORCHESTRATOR: &str = "spiffe://prod.example/ci/main";
+pub const OTHER_ORCHESTRATOR: &str = "spiffe://prod.example/release/main";
+pub const AGENT: &str = "spiffe://prod.example/agents/finance/one";
+pub const OTHER_AGENT: &str = "spiffe://prod.example/agents/finance/two";
+pub const VERIFIER: &str = "spiffe://prod.example/api/ledger";
+pub const OTHER_VERIFIER: &str = "spiffe://prod.example/mail/inbox";
+pub const OPERATOR: &str = "spiffe://prod.example/people/op";
+pub const NOBODY: &str = "spiffe://prod.example/nobody";
+pub const AUDIENCE: &str = "https://ledger.example";
+pub const GRANT: &str = r#"[{"type":"resource_access","audience":"https://ledger.example","actions":["read","write"]}]"#;
+/// How long a caller's certificate is valid.
+pub const SVID_LIFE: Span = Span::from_seconds(3_600);
+
+const CONFIG: &str = r#"
+trust_domain = "leasehold.example"
+base_url = "https://localhost:7701"
+store = { kind = "embedded", path = "data" }
+tls = { cert_file = "server.pem", key_file = "server.key" }
+keys = { encryption_key_file = "keyring.key" }
+limits = { requests_per_second_per_principal = 100000, drain_timeout = "1s" }
+[tiers]
+standard = { ttl = "5m", ceiling = "1h" }
+bearer = { ttl = "5m", ceiling = "1h", proof = "optional" }
+[[trust.spiffe]]
+trust_domain = "prod.example"
+bundle = { file = "root.pem" }
+[[trust.oidc]]
+name = "ci"
+issuer = "ISSUER"
+audience = "leasehold"
+danger_loopback = true
+[[roles]]
+role = "orchestrator"
+name = "ci"
+match = "spiffe://prod.example/ci/*"
+[[roles]]
+role = "orchestrator"
+name = "jobs"
+issuer = "ci"
+subject = "job"
+[[roles]]
+role = "orchestrator"
+name = "release"
+match = "spiffe://prod.example/release/*"
+[[roles]]
+role = "agent"
+class = "finance"
+owner = "payments"
+tiers = ["standard", "bearer"]
+match = "spiffe://prod.example/agents/finance/*"
+[[roles]]
+role = "verifier"
+audiences = ["https://ledger.example"]
+match = "spiffe://prod.example/api/*"
+[[roles]]
+role = "verifier"
+audiences = ["https://inbox.example"]
+match = "spiffe://prod.example/mail/*"
+[[roles]]
+role = "operator"
+match = "spiffe://prod.example/people/*"
+"#;
+
+/// The broker and its surroundings.
+pub struct Site {
+    pub clock: Arc<TestClock>,
+    pub root: TestAuthority,
+    pub issuer: TestIssuer,
+    pub running: Running,
+    _folder: TempDir,
+}
+
+impl Site {
+    pub async fn start() -> Self {
+        // A second installation is refused, and changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (folder, root) = (tempfile::tempdir().unwrap(), TestAuthority::root("root"));
+        let (issuer, clock) = (TestIssuer::start().await, Arc::new(TestClock::default()));
+        let server = root.server();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("root.pem", &root.pem());
+        write("server.pem", &server.chain_pem());
+        write("server.key", &server.key_pem());
+        write("keyring.key", &"0123456789abcdef".repeat(4));
+        let text = CONFIG.replace("ISSUER", &issuer.url);
+        let config = config::parse(&folder.path().join("leasehold.toml"), &text).unwrap();
+        app::make_store(&config, Constants::DEFAULT).await.unwrap();
+        let bind = || TcpListener::bind("127.0.0.1:0");
+        let sockets = Sockets { grpc: bind().await.unwrap(), http: bind().await.unwrap() };
+        let seams = Seams { clock: clock.clone(), entropy: Arc::new(SystemEntropy) };
+        let running = app::start_with(config, sockets, seams).await.unwrap();
+        Self { clock, root, issuer, running, _folder: folder }
+    }
+
+    /// A certificate that is valid from now on.
+    pub fn svid(&self, spiffe_id: &str) -> Issued {
+        let now = self.clock.now();
+        self.root.svid(spiffe_id, now, now.plus(SVID_LIFE))
+    }
+
+    /// A connection as this caller, or as nobody.
+    pub fn channel(&self, spiffe_id: Option<&str>) -> Channel {
+        let mut tls = ClientTlsConfig::new()
+            .domain_name("localhost")
+            .ca_certificate(Certificate::from_pem(self.root.pem()));
+        if let Some(spiffe_id) = spiffe_id {
+            let issued = self.svid(spiffe_id);
+            tls = tls.identity(Identity::from_pem(issued.chain_pem(), issued.key_pem()));
+        }
+        let url = format!("https://{}", self.running.grpc);
+        Endpoint::from_shared(url).unwrap().tls_config(tls).unwrap().connect_lazy()
+    }
+
+    pub fn tasks(&self, spiffe_id: &str) -> TaskServiceClient<Channel> {
+        TaskServiceClient::new(self.channel(Some(spiffe_id)))
+    }
+
+    pub fn credentials(&self, spiffe_id: &str) -> CredentialServiceClient<Channel> {
+        CredentialServiceClient::new(self.channel(Some(spiffe_id)))
+    }
+
+    pub fn verification(&self, spiffe_id: &str) -> VerificationServiceClient<Channel> {
+        VerificationServiceClient::new(self.channel(Some(spiffe_id)))
+    }
+
+    /// A token of the OIDC issuer for the subject `job`, which is an orchestrator.
+    pub fn bearer(&self) -> String {
+        self.issuer.sign(&self.issuer.claims("job", "leasehold", self.clock.now()))
+    }
+
+    /// A connection with these `authorization` headers, and a certificate if there is an ID.
+    pub fn with_authorization(
+        &self,
+        spiffe_id: Option<&str>,
+        headers: Vec<String>,
+    ) -> TaskServiceClient<InterceptedService<Channel, Authorization>> {
+        TaskServiceClient::with_interceptor(self.channel(spiffe_id), Authorization(headers))
+    }
+
+    /// A TLS connection that speaks `alpn`, to whatever address.
+    pub async fn raw(
+        &self,
+        address: std::net::SocketAddr,
+        spiffe_id: Option<&str>,
+        alpn: &str,
+    ) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.der().clone()).unwrap();
+        let builder = ClientConfig::builder().with_root_certificates(roots);
+        let mut config = match spiffe_id {
+            None => builder.with_no_client_auth(),
+            Some(id) => {
+                let issued = self.svid(id);
+                builder.with_client_auth_cert(issued.chain.clone(), issued.key_der()).unwrap()
+            }
+        };
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        let name = ServerName::try_from("localhost").unwrap();
+        let socket = TcpStream::connect(address).await.unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap()
+    }
+
+    /// A task of [`ORCHESTRATOR`] for [`AGENT`].
+    pub async fn begin(&self) -> v1::Task {
+        self.begin_with(|_| {}).await
+    }
+
+    pub async fn begin_with(&self, change: impl FnOnce(&mut v1::BeginTaskRequest)) -> v1::Task {
+        let mut request = begin_request();
+        change(&mut request);
+        let answer = self.tasks(ORCHESTRATOR).begin_task(request).await.unwrap();
+        answer.into_inner().task.unwrap()
+    }
+
+    /// A token bound to the certificate of [`AGENT`]'s connection.
+    pub async fn issue(&self, task: &v1::Task) -> v1::IssueCredentialResponse {
+        let request = token_request(task);
+        self.credentials(AGENT).issue_credential(request).await.unwrap().into_inner()
+    }
+
+    pub async fn get(&self, task: &v1::Task) -> v1::Task {
+        let request = v1::GetTaskRequest { task_id: task.task_id.clone() };
+        let answer = self.tasks(ORCHESTRATOR).get_task(request).await.unwrap();
+        answer.into_inner().task.unwrap()
+    }
+}
+
+/// Adds `authorization` headers to every request.
+pub struct Authorization(Vec<String>);
+
+impl Interceptor for Authorization {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        for header in &self.0 {
+            request.metadata_mut().append("authorization", header.parse().unwrap());
+        }
+        Ok(request)
+    }
+}
+
+pub fn request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+pub fn begin_request() -> v1::BeginTaskRequest {
+    v1::BeginTaskRequest {
+        request_id: request_id(),
+        agent: AGENT.into(),
+        purpose: "close the books".into(),
+        authorization_details: GRANT.into(),
+        tier: "standard".into(),
+        duration: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
+        ..Default::default()
+    }
+}
+
+pub fn token_request(task: &v1::Task) -> v1::IssueCredentialRequest {
+    let token = v1::AccessTokenRequest::default();
+    v1::IssueCredentialRequest {
+        request_id: request_id(),
+        task_id: task.task_id.clone(),
+        audience: AUDIENCE.into(),
+        credential: Some(v1::issue_credential_request::Credential::AccessToken(token)),
+        ..Default::default()
+    }
+}
+
+/// The stable reason of a refusal.
+pub fn reason(status: &Status) -> String {
+    use tonic_types::StatusExt;
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
