@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{AppError, Seams};
 use crate::config::Config;
-use crate::config::store::StoreConfig;
+use crate::config::store::{RedisConfig, StoreConfig};
 use crate::store::embedded::EmbeddedStore;
+use crate::store::redis::{RedisStore, Settings};
 use crate::store::{Constants, Recovered, Store, StoreError, Upkeep};
 
 /// An open store, as the contracts see it.
@@ -42,7 +43,11 @@ pub(super) async fn open(config: &Config, seams: &Seams) -> Result<Opened, AppEr
             let store = opening.await.map_err(panicked)??;
             Ok(Opened { store: store.clone(), upkeep: store.clone(), embedded: Some(store) })
         }
-        StoreConfig::Redis(_) => Err(no_redis()),
+        StoreConfig::Redis(redis) => {
+            let settings = redis_settings(redis)?;
+            let store = Arc::new(RedisStore::connect(&settings, seams.entropy.clone()).await?);
+            Ok(Opened { store: store.clone(), upkeep: store, embedded: None })
+        }
     }
 }
 
@@ -57,7 +62,10 @@ pub async fn make_store(config: &Config, constants: Constants) -> Result<(), App
             let making = tokio::task::spawn_blocking(move || EmbeddedStore::init(&path, constants));
             Ok(making.await.map_err(panicked)??)
         }
-        StoreConfig::Redis(_) => Err(no_redis()),
+        StoreConfig::Redis(redis) => {
+            let (settings, seams) = (redis_settings(redis)?, Seams::system());
+            Ok(RedisStore::init(&settings, constants, seams.entropy).await?)
+        }
     }
 }
 
@@ -92,12 +100,22 @@ pub async fn store_was_restored(config: &Config) -> Result<Vec<Recovered>, AppEr
                 tokio::task::spawn_blocking(move || EmbeddedStore::restored(&path, &*clock));
             Ok(fencing.await.map_err(panicked)??)
         }
-        StoreConfig::Redis(_) => Err(no_redis()),
+        StoreConfig::Redis(redis) => {
+            Ok(RedisStore::restored(&redis_settings(redis)?, seams.entropy).await?)
+        }
     }
 }
 
-fn no_redis() -> AppError {
-    StoreError::Misconfigured("`kind = \"redis\"` is not in this build yet".to_owned()).into()
+fn redis_settings(redis: &RedisConfig) -> Result<Settings, AppError> {
+    let password = redis.password.as_ref().map(|source| source.read()).transpose()?;
+    Ok(Settings {
+        url: redis.url.clone(),
+        ca_file: redis.ca_file.clone(),
+        client_files: redis.client.as_ref().map(|c| (c.cert_file.clone(), c.key_file.clone())),
+        username: redis.username.clone(),
+        password,
+        response_timeout: redis.response_timeout,
+    })
 }
 
 fn panicked(_: tokio::task::JoinError) -> StoreError {
