@@ -1,0 +1,3 @@
+module leasehold.example/interop
+
+go 1.22
