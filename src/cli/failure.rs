@@ -10,9 +10,12 @@ use tonic_types::StatusExt;
 use super::config;
 use super::diagnosis::{self, Diagnosis};
 use super::show::Output;
+use crate::app::AppError;
 use crate::config::duration;
 use crate::config::problem::ConfigErrors;
+use crate::demo::DemoError;
 use crate::domain::time::Span;
+use crate::playground::PlaygroundError;
 use crate::telemetry::LogError;
 
 /// Why a command failed.
@@ -55,6 +58,21 @@ pub(super) enum Failure {
     /// The configuration has mistakes.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// A broker could not be started.
+    #[error(transparent)]
+    Broker(#[from] AppError),
+    /// A playground could not be made or read.
+    #[error(transparent)]
+    Playground(#[from] PlaygroundError),
+    /// The demo was not told to its end.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    /// A temporary folder could not be made.
+    #[error("no temporary folder can be made: {0}; name one with `--dir`")]
+    Folder(std::io::Error),
+    /// The signals that stop a server cannot be waited for.
+    #[error("the signals that stop a server cannot be waited for: {0}")]
+    Signals(std::io::Error),
     /// Logs could not be set up.
     #[error(transparent)]
     Log(#[from] LogError),

@@ -9,6 +9,8 @@ mod client;
 mod config;
 mod connection;
 mod credential;
+mod demo;
+mod dev;
 mod diagnosis;
 mod failure;
 mod fresh_key;
@@ -16,7 +18,10 @@ mod grant;
 mod lease;
 mod quarantine;
 mod revoke;
+mod serve;
 mod show;
+mod signals;
+mod store;
 mod task;
 mod token;
 
@@ -47,6 +52,15 @@ enum Command {
     /// Check a configuration file
     #[command(subcommand)]
     Config(config::Config),
+    /// Run a broker
+    Serve(serve::Serve),
+    /// Make a store, or say that it was put back from a backup
+    #[command(subcommand)]
+    Store(store::Store),
+    /// Run a broker to play with, in a world of its own
+    Dev(dev::Dev),
+    /// Tell the whole story in one process
+    Demo(demo::Demo),
 }
 
 /// What is asked of a running broker.
@@ -94,6 +108,16 @@ impl Command {
                 command.run(&connection.open().await?).await?.print(output)
             }
             Self::Config(command) => command.run()?.print(output),
+            Self::Serve(command) => command.run().await,
+            Self::Store(command) => {
+                telemetry::init(LogFormat::Human, "warn")?;
+                command.run().await?.print(output)
+            }
+            Self::Dev(command) => command.run().await,
+            Self::Demo(command) => {
+                telemetry::init(LogFormat::Human, "warn")?;
+                command.run(output).await
+            }
         }
     }
 }

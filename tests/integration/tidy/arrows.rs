@@ -58,7 +58,27 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The program.
     ("app", EVERYTHING),
     ("playground", &["domain", "jose", "broker::seams"]),
-    ("cli", &["domain", "jose", "spiffe", "proto", "config", "telemetry", "app"]),
+    (
+        "demo",
+        &[
+            "domain",
+            "jose",
+            "spiffe",
+            "identity",
+            "broker::seams",
+            "listen",
+            "proto",
+            "config",
+            "playground",
+            "app",
+        ],
+    ),
+    (
+        "cli",
+        &["domain", "jose", "spiffe", "proto", "config", "telemetry", "app", "playground", "demo"],
+    ),
+    ("cli::dev", &["domain", "config", "telemetry", "app", "playground", "broker::seams"]),
+    ("cli::store", &["domain", "config", "app", "store::Constants"]),
     ("main", &["cli", "telemetry"]),
     ("testing", EVERYTHING),
 ];

@@ -1,0 +1,93 @@
+//! The whole story in one process: a broker, a resource server and workloads, over real sockets and mutual TLS.
+//!
+//! ```text
+//!  orchestrator ──begin, advance, complete──▶ broker ◀──issue── agent ──token, certificate──▶ documents
+//!                                               ▲                                                │
+//!                                               └────────────────── is it active? ───────────────┘
+//! ```
+//!
+//! Each step is a claim that is checked; the first that does not hold ends the story.
+
+mod acts;
+mod api;
+mod client;
+mod setup;
+mod story;
+mod timeline;
+
+use std::io::Write;
+
+pub use self::client::ClientError;
+pub use self::setup::SetupError;
+pub use self::timeline::{Look, Mishap, StoryError};
+
+use self::setup::Stage;
+use self::story::Story;
+use self::timeline::Timeline;
+
+/// What the story is told on.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `redis://…`; without it, an embedded store in a folder that is removed at the end.
+    pub redis_url: Option<String>,
+    /// How the timeline looks.
+    pub look: Look,
+}
+
+/// The story was not told to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// It could not begin.
+    #[error("the demo cannot begin: {0}")]
+    Setup(#[from] SetupError),
+    /// A step was not what it should be.
+    #[error(transparent)]
+    Story(#[from] StoryError),
+}
+
+/// Tells the story, a line a step.
+///
+/// # Errors
+/// [`DemoError`] names the first step that was not what it should be, or why nothing could begin.
+pub async fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
+    let mut timeline = Timeline::new(out, options.look);
+    let stage = Stage::build(options.redis_url.as_deref()).await?;
+    let told = Story::new(&stage, &mut timeline).tell().await;
+    stage.strike().await;
+    Ok(told?)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn steps(told: &[u8]) -> Vec<Value> {
+        let lines = std::str::from_utf8(told).unwrap().lines();
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_story_is_told_to_its_end() {
+        let mut told = Vec::new();
+        let options = Options { redis_url: None, look: Look::Json };
+        run(&options, &mut told).await.unwrap();
+        let steps = steps(&told);
+        assert!(steps.len() > 30, "{}", steps.len());
+        assert!(steps.iter().all(|step| step["ok"] == true), "{steps:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stranger_who_is_let_in_ends_the_story() {
+        let mut stage = Stage::build(None).await.unwrap();
+        stage.researcher = stage.summarizer.clone();
+        let mut told = Vec::new();
+        let mut timeline = Timeline::new(&mut told, Look::Json);
+        let error = Story::new(&stage, &mut timeline).tell().await.unwrap_err();
+        stage.strike().await;
+        assert!(matches!(error, StoryError::Step { step: "stranger", .. }), "{error}");
+        let last = steps(&told).pop().unwrap();
+        assert_eq!((&last["step"], &last["ok"]), (&"stranger".into(), &false.into()));
+    }
+}
