@@ -85,9 +85,9 @@ impl RedisServer {
         assert!((0..ATTEMPTS).any(|_| self.run()), "the port was taken");
     }
 
-    /// From the next start on it is a durable one.
-    pub fn set_durable(&mut self) {
-        self.fsync = "always";
+    /// From the next start on it has this `appendfsync`.
+    pub fn set_fsync(&mut self, fsync: &'static str) {
+        self.fsync = fsync;
     }
 
     /// Starts the server again without anything that it wrote since `copy` was made by [`Self::copy_data`].

@@ -73,14 +73,17 @@ impl RedisStore {
             let query = Query { partition, records: Vec::new(), entries: Entries::None };
             let meta = self.read_snapshot(&query).await?.meta;
             // INVARIANT (incarnations rise): above every stamp that this broker has seen, lost ones too.
-            let new = meta.stamp.max(self.seen(partition)).next().max(meta.now);
+            let seen = self.seen(partition);
+            let new = meta.stamp.max(seen).next().max(meta.now);
+            // What was answered is gone, whatever the settings say: a revocation may be among it.
+            let is_lossy = which == Which::Restored || seen > meta.stamp;
             let (ended, living) =
                 (Entry::End(meta.incarnation, meta.stamp), Entry::End(new, INFINITY));
             let event = begun(self.entropy.as_ref(), vec![ended.clone(), living.clone()])?;
             let mut call = Call::on([keys.meta(), keys.set(), keys.events()]);
             call.arg(if which == Which::Closed { "closed" } else { "any" });
             call.stamp(meta.incarnation).stamp(meta.stamp).stamp(new).arg(durability);
-            call.arg(if which == Which::Restored { "fence" } else { "keep" });
+            call.arg(if is_lossy { "fence" } else { "keep" });
             call.arg(codec::entry_body(&ended)).arg(codec::entry_body(&living));
             call.arg(codec::event_body(&event));
             let value = self.ordinary.run(&self.scripts.recover, &call).await?;

@@ -66,7 +66,9 @@ pub async fn a_claim_is_free_when_its_time_is_over(f: &Fixture) {
     f.done(claim(at(0), 1, at(100))).await;
     f.done(claim(at(1), 1, at(50))).await;
     assert_eq!(f.denied(claim(at(99), 2, at(300))).await, Some(Denial::KeyClaimed));
-    f.done(claim(at(100), 2, at(300))).await;
+    f.done(claim(at(99), 1, at(150))).await;
+    assert_eq!(f.denied(claim(at(100), 2, at(300))).await, Some(Denial::KeyClaimed));
+    f.done(claim(at(150), 2, at(300))).await;
     f.upkeep.prune(P, at(200)).await.unwrap();
     assert_eq!(f.denied(claim(at(201), 1, at(300))).await, Some(Denial::KeyClaimed));
 }

@@ -146,6 +146,7 @@ macro_rules! store_contract {
             every_entry_and_the_blocked_scopes_come_with_the_whole_set,
             class_07_an_entry_is_kept_until_the_last_credential_it_could_hit_is_over,
             class_07_an_entry_that_is_made_again_is_kept_for_later_credentials_too,
+            class_07_a_shorter_credential_does_not_shorten_what_is_kept,
             class_07_blocks_and_the_living_incarnation_are_never_dropped,
         }
         $crate::store_claims! { $fixture, indexes:

@@ -163,6 +163,15 @@ pub async fn class_07_an_entry_that_is_made_again_is_kept_for_later_credentials_
     assert_eq!(f.set().await, empty);
 }
 
+pub async fn class_07_a_shorter_credential_does_not_shorten_what_is_kept(f: &Fixture) {
+    let empty = f.set().await;
+    f.done(issue(at(0), &draft(1, 1), 300)).await;
+    f.done(issue(at(1), &draft(2, 1), 60)).await;
+    f.done(kill(at(2), vec![fence(1, 2, 2)])).await;
+    f.upkeep.prune(P, at(299)).await.unwrap();
+    assert_eq!(f.set().await, with(&empty, &[fence(1, 2, 2)]));
+}
+
 pub async fn class_07_blocks_and_the_living_incarnation_are_never_dropped(f: &Fixture) {
     let empty = f.set().await;
     let blocks = [Entry::Block(scope("all"), 1), Entry::Block(scope("class:finance"), 2)];

@@ -111,8 +111,11 @@ async fn recovery_of_a_durable_server_ends_the_old_incarnation_at_its_last_commi
     assert_eq!(judge(&snapshot.lattice, last), Ok(()));
     let lost = Origin { stamp: last.stamp.next(), ..last };
     assert_eq!(judge(&snapshot.lattice, lost), Err(Dead::Lost));
-    let next = f.done(commit(at(0))).await.origin;
-    assert_eq!(next.incarnation, done.new);
+    let mut renew = issue(at(0), &draft(1, 1), 60);
+    renew.times.as_mut().unwrap().lease_origin = Some(last);
+    let renewed = f.done(renew).await;
+    assert_eq!(renewed.origin.incarnation, done.new);
+    assert_eq!(renewed.credential.unwrap().lease_origin, last);
     let events = f.upkeep.events(P, last.stamp, 10).await.unwrap();
     assert_eq!((events[0].stamp, events[0].event.kind), (done.new, EventKind::IncarnationBegun));
     assert_eq!(events[0].event.entries[0], Entry::End(last.incarnation, last.stamp));
@@ -138,27 +141,41 @@ async fn class_07_recovery_of_a_server_that_may_have_lost_something_fences_all()
 async fn class_07_a_server_that_was_made_safe_only_for_its_restart_fences_all() {
     let mut server = RedisServer::lossy();
     let f = made_on(&server).await;
-    server.set_durable();
+    server.set_fsync("always");
     restart(&mut server, &f).await;
     assert!(recovered(&f).await.unwrap().fenced, "its old incarnation was not safe");
     restart(&mut server, &f).await;
     assert!(!recovered(&f).await.unwrap().fenced, "the one after it was");
+    server.set_fsync("everysec");
+    restart(&mut server, &f).await;
+    assert!(recovered(&f).await.unwrap().fenced, "who knows since when");
 }
 
 #[tokio::test]
-async fn class_07_unsafe_settings_are_remembered_until_the_next_recovery() {
-    for (name, value) in [("appendfsync", "everysec"), ("no-appendfsync-on-rewrite", "yes")] {
-        let mut server = RedisServer::durable();
-        let f = made_on(&server).await;
+async fn class_07_every_setting_that_can_lose_something_is_known() {
+    for (name, value) in
+        [("appendonly", "no"), ("appendfsync", "everysec"), ("no-appendfsync-on-rewrite", "yes")]
+    {
+        let server = RedisServer::durable();
         server.command(&["CONFIG", "SET", name, value]);
-        assert_eq!(recovered(&f).await, None);
-        restart(&mut server, &f).await;
-        assert!(recovered(&f).await.unwrap().fenced, "{name}");
+        made_on(&server).await;
+        let durable = server.command(&["HGET", "{lh:01}:meta", "durable"]);
+        assert_eq!(durable, redis::Value::BulkString(b"lossy".to_vec()), "{name}");
     }
 }
 
 #[tokio::test]
-async fn class_26_a_new_incarnation_is_above_every_stamp_that_was_seen_even_lost_ones() {
+async fn class_07_unsafe_settings_are_remembered_until_the_next_recovery() {
+    let mut server = RedisServer::durable();
+    let f = made_on(&server).await;
+    server.command(&["CONFIG", "SET", "no-appendfsync-on-rewrite", "yes"]);
+    assert_eq!(recovered(&f).await, None);
+    restart(&mut server, &f).await;
+    assert!(recovered(&f).await.unwrap().fenced);
+}
+
+#[tokio::test]
+async fn class_07_a_loss_that_a_broker_can_see_fences_all_whatever_the_settings_say() {
     let mut server = RedisServer::durable();
     let f = made_on(&server).await;
     let kept = f.done(issue(at(0), &draft(1, 1), 60)).await.origin;
@@ -166,9 +183,11 @@ async fn class_26_a_new_incarnation_is_above_every_stamp_that_was_seen_even_lost
     let lost = f.done(issue(at(1_000), &draft(1, 1), 60)).await.origin;
     server.restart_from(&copy);
     f.store.commit(commit(at(0))).await.unwrap_err();
-    assert!(recovered(&f).await.unwrap().new > lost.stamp);
+    let done = recovered(&f).await.unwrap();
+    assert!(done.fenced, "a revocation may be among what was lost");
+    assert!(done.new > lost.stamp, "and nothing is stamped twice");
     let lattice = lattice(&f).await;
-    assert_eq!(judge(&lattice, kept), Ok(()));
+    assert_eq!(judge(&lattice, kept), Err(Dead::Lost));
     assert_eq!(judge(&lattice, lost), Err(Dead::Lost));
 }
 
@@ -189,6 +208,18 @@ async fn class_24_a_store_put_back_from_a_backup_is_fenced_and_open() {
     let snapshot = g.snapshot(Vec::new(), Entries::All).await;
     assert!(snapshot.meta.open);
     assert_eq!(judge(&snapshot.lattice, issued), Err(Dead::Lost));
+}
+
+#[tokio::test]
+async fn class_24_of_incarnations_that_begin_at_once_only_the_last_one_lives() {
+    let server = RedisServer::durable();
+    let f = made_on(&server).await;
+    let settings = server.settings();
+    let restore = |seed| RedisStore::restored(&settings, Arc::new(SeededEntropy::new(seed)));
+    let (one, other) = tokio::join!(restore(3), restore(4));
+    assert_eq!((one.unwrap().len(), other.unwrap().len()), (4, 4));
+    let snapshot = f.snapshot(Vec::new(), Entries::All).await;
+    assert_eq!(snapshot.lattice.living(), Some(snapshot.meta.incarnation));
 }
 
 #[tokio::test]
@@ -242,9 +273,10 @@ async fn an_ended_incarnation_is_dropped_with_the_last_credential_that_it_could_
     f.upkeep.prune(P, at(59)).await.unwrap();
     assert_eq!(judge(&lattice(&f).await, issued), Ok(()));
     f.upkeep.prune(P, at(60)).await.unwrap();
-    for entries in [Entries::None, Entries::All] {
-        let snapshot = f.snapshot(Vec::new(), entries).await;
-        assert_eq!(judge(&snapshot.lattice, issued), Err(Dead::IncarnationUnknown));
-        assert_eq!(snapshot.lattice.living(), Some(snapshot.meta.incarnation));
-    }
+    let snapshot = f.snapshot(Vec::new(), Entries::None).await;
+    assert_eq!(judge(&snapshot.lattice, issued), Err(Dead::IncarnationUnknown));
+    assert_eq!(snapshot.lattice.living(), Some(snapshot.meta.incarnation));
+    let listed = server.command(&["HGET", "{lh:01}:meta", "incarnations"]);
+    let alone = format!(" {} ", snapshot.meta.incarnation);
+    assert_eq!(listed, redis::Value::BulkString(alone.into_bytes()));
 }
