@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 BUF_VERSION := 1.75.0
 BUF := target/buf/node_modules/.bin/buf
 
-.PHONY: help test lint bench soak demo clippy-installed buf-lint redis-server
+.PHONY: help test lint bench soak demo interop clippy-installed buf-lint redis-server
 .DEFAULT_GOAL := help
 
 help: ## Lists the targets
@@ -31,6 +31,9 @@ soak: redis-server ## The tests that are too long for every change: those ignore
 
 demo: ## The whole story in one process
 	cargo run --locked --release -- demo
+
+interop: ## Against foreign software: needs Python, Node with npm, Go and OpenSSL
+	tests/interop/run
 
 clippy-installed:
 	@cargo fmt --version >/dev/null && cargo clippy --version >/dev/null \

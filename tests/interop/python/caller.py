@@ -9,6 +9,7 @@ from grpc_status import rpc_status
 
 from leasehold.v1 import credential_service_pb2 as credential_messages
 from leasehold.v1 import credential_service_pb2_grpc as credential_service
+from leasehold.v1 import operator_service_pb2_grpc as operator_service
 from leasehold.v1 import task_service_pb2 as task_messages
 from leasehold.v1 import task_service_pb2_grpc as task_service
 from leasehold.v1 import verification_service_pb2_grpc as verification_service
@@ -33,6 +34,7 @@ class Caller:
         self.channel = grpc.secure_channel(f"localhost:{world.grpc_port}", self.credentials)
         self.tasks = task_service.TaskServiceStub(self.channel)
         self.leases = credential_service.CredentialServiceStub(self.channel)
+        self.operations = operator_service.OperatorServiceStub(self.channel)
         self.verification = verification_service.VerificationServiceStub(self.channel)
 
     def __enter__(self):

@@ -5,6 +5,7 @@ import json
 import unittest
 
 import grpc
+from leasehold.v1 import operator_service_pb2 as operator_messages
 from leasehold.v1 import task_service_pb2 as task_messages
 from leasehold.v1 import types_pb2 as types
 from leasehold.v1 import verification_service_pb2 as verification_messages
@@ -17,7 +18,7 @@ class Contract(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.world = worlds.find()
-        for workload in ("orchestrator", "agent", "other-agent", "verifier", "stranger"):
+        for workload in ("orchestrator", "agent", "other-agent", "verifier", "operator", "stranger"):
             caller = Caller(cls.world, workload)
             cls.addClassCleanup(caller.channel.close)
             setattr(cls, workload.replace("-", "_"), caller)
@@ -71,6 +72,19 @@ class Contract(unittest.TestCase):
         self.assertEqual(refused, (grpc.StatusCode.FAILED_PRECONDITION, "EPOCH_STALE"))
         after = self.agent.issue_token(task.task_id, expected_epoch=2).credential.access_token
         self.assertTrue(self.introspect(after).active)
+
+    def test_a_lease_that_an_operator_revokes_is_dead_and_nobody_else_may(self):
+        issued = self.agent.issue_token(self.orchestrator.begin().task_id)
+        request = operator_messages.RevokeLeaseRequest(
+            request_id=new_id(), lease_id=issued.lease.lease_id, reason="the key was copied"
+        )
+        for caller in (self.agent, self.orchestrator, self.verifier):
+            refused = self.refused(caller.operations.RevokeLease, request, timeout=TIMEOUT_SECONDS)
+            self.assertEqual(refused, (grpc.StatusCode.PERMISSION_DENIED, "ROLE_MISSING"))
+        self.assertTrue(self.introspect(issued.credential.access_token).active)
+        revoked = self.operator.operations.RevokeLease(request, timeout=TIMEOUT_SECONDS)
+        self.assertEqual(revoked.lease.state, types.LEASE_STATE_REVOKED)
+        self.assertFalse(self.introspect(issued.credential.access_token).active)
 
     def test_a_request_sent_twice_is_done_once_and_its_id_serves_no_other(self):
         request_id = new_id()

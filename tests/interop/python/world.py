@@ -35,6 +35,7 @@ AGENT = f"spiffe://{TRUST_DOMAIN}/agents/summarizer/1"
 OTHER_AGENT = f"spiffe://{TRUST_DOMAIN}/agents/summarizer/2"
 VERIFIER = f"spiffe://{TRUST_DOMAIN}/api/documents"
 OTHER_VERIFIER = f"spiffe://{TRUST_DOMAIN}/api/ledger"
+OPERATOR = f"spiffe://{TRUST_DOMAIN}/people/operator"
 STRANGER = f"spiffe://{TRUST_DOMAIN}/nobody"
 
 # The files of each, by name; `impostor` is the agent by a root that nobody trusts.
@@ -44,6 +45,7 @@ WORKLOADS = {
     "other-agent": OTHER_AGENT,
     "verifier": VERIFIER,
     "other-verifier": OTHER_VERIFIER,
+    "operator": OPERATOR,
     "stranger": STRANGER,
     "impostor": AGENT,
 }
@@ -255,6 +257,10 @@ match = "{VERIFIER}"
 role = "verifier"
 audiences = ["{OTHER_AUDIENCE}"]
 match = "{OTHER_VERIFIER}"
+
+[[roles]]
+role = "operator"
+match = "{OPERATOR}"
 """
 
 
