@@ -8,6 +8,7 @@ mod limits;
 mod quarantines;
 mod renewals;
 mod replays;
+mod round_trips;
 mod scene;
 mod stores;
 mod sweeps;
