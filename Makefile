@@ -24,7 +24,10 @@ lint: clippy-installed buf-lint ## Formatting, clippy with warnings denied, the 
 	if command -v cargo-deny >/dev/null; then cargo deny --all-features check; fi
 
 bench: redis-server ## What the machine can do bare, and what issuing costs beside it
-	cargo bench --locked --all-features
+	cargo bench --locked --all-features --bench ratios
+	@echo
+	@echo 'for machines:  cargo bench --all-features --bench ratios -- --json'
+	@echo 'single steps:  cargo bench --all-features --bench parts'
 
 soak: redis-server ## The tests that are too long for every change: those ignored as `soak: …`
 	cargo test --locked --all-features --release -- --ignored --nocapture
