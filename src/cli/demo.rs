@@ -29,3 +29,19 @@ impl Demo {
         Ok(demo::run(&Options { redis_url: self.store, look }, out).await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::ExitCode;
+
+    use super::*;
+    use crate::demo::{DemoError, Mishap, StoryError};
+
+    #[test]
+    fn a_step_that_is_not_what_it_should_be_ends_the_process_with_a_failure() {
+        let mishap = Mishap::Failed("x".to_owned());
+        let failure = Failure::from(DemoError::from(StoryError::Step { step: "begin", mishap }));
+        assert_eq!(failure.exit_code(), ExitCode::FAILURE);
+        assert_eq!(failure.to_string(), "step `begin`: x");
+    }
+}

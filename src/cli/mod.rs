@@ -115,7 +115,7 @@ impl Command {
             }
             Self::Dev(command) => command.run().await,
             Self::Demo(command) => {
-                telemetry::init(LogFormat::Human, "warn")?;
+                telemetry::init(LogFormat::Human, "error")?;
                 command.run(output).await
             }
         }

@@ -14,8 +14,15 @@ use crate::proto::v1;
 pub(super) struct Quarantine {
     #[command(subcommand)]
     lift: Option<Lift>,
+    /// `principal:<canonical>`, `class:<name>`, `orchestrator:<entry>`, `issuer:<name>`, `td:<trust domain>`, `key:<id>`,
+    /// `tier:<name>` or `all`
+    #[arg(value_parser = arguments::scope, required = true)]
+    scope: Option<String>,
+    /// Why
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
     #[command(flatten)]
-    what: Option<What>,
+    request: RequestId,
 }
 
 #[derive(Debug, Subcommand)]
@@ -40,9 +47,10 @@ struct What {
 impl Quarantine {
     /// Asks the broker.
     pub(super) async fn run(self, client: &Client) -> Result<Shown, Failure> {
-        match (self.lift, self.what) {
+        let Self { reason, request, .. } = self;
+        match (self.lift, self.scope) {
             (Some(Lift::Lift(what)), _) => lift(what, client).await,
-            (None, Some(what)) => quarantine(what, client).await,
+            (None, Some(scope)) => quarantine(What { scope, reason, request }, client).await,
             (None, None) => Err(Failure::Usage("name a scope, like `class:finance`".to_owned())),
         }
     }

@@ -12,6 +12,9 @@
 
 mod broker;
 mod contract;
+mod demo;
+mod dev;
+mod readme;
 mod store;
 mod supply_chain;
 mod surfaces;
