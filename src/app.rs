@@ -172,6 +172,7 @@ pub async fn start_with(
     let metrics = metrics::install()?;
     let store = store::open(&config, &seams).await?;
     must_fit(&config, &store)?;
+    upkeep::recover(&*store.upkeep).await?;
     let keyring = keys::Keyring::open(&config, store.store.clone(), &seams).await?;
     let (bundles, issuers) = identity::load(&config, &*seams.entropy)?;
     let identity = keys::server_identity(&config, &keyring.shared.load(), &*seams.clock)?;

@@ -12,7 +12,7 @@ use crate::broker::Broker;
 use crate::grpc::Health;
 use crate::identity::authn::Authenticator;
 use crate::identity::bundle_files::BundleFiles;
-use crate::store;
+use crate::store::{self, StoreError};
 use crate::telemetry::metrics;
 
 /// FORMATS.md, Numbers: the sweep.
@@ -61,25 +61,16 @@ impl Upkeep {
     /// Whether the broker can work; recovers the store if it is closed.
     pub(super) async fn look(&self) {
         let mut is_ready = self.broker.is_ready().await.unwrap_or(false);
+        let mut fault = None;
         if !is_ready {
-            match self.store.recover().await {
-                Ok(recovered) => {
-                    for part in recovered {
-                        tracing::warn!(
-                            partition = %part.partition, old = %part.old, new = %part.new, fenced = part.fenced,
-                            "a partition of the store was recovered"
-                        );
-                    }
-                    is_ready = self.broker.is_ready().await.unwrap_or(false);
-                }
-                Err(error) => tracing::debug!(%error, "the store was not recovered"),
-            }
+            fault = recover(&*self.store).await.err();
+            is_ready = self.broker.is_ready().await.unwrap_or(false);
         }
         if self.ready.send_replace(is_ready) != is_ready {
-            if is_ready {
-                tracing::info!("ready");
-            } else {
-                tracing::error!("not ready: the store is away or closed");
+            match fault {
+                _ if is_ready => tracing::info!("ready"),
+                Some(fault) => tracing::error!(%fault, "not ready"),
+                None => tracing::error!("not ready: a part of the store is closed"),
             }
         }
         self.health.set(is_ready).await;
@@ -90,6 +81,17 @@ impl Upkeep {
             tracing::error!(%error, "the keyring could not be looked at; the keys stay as they are");
         }
     }
+}
+
+/// Opens what is closed because its server changed.
+pub(super) async fn recover(store: &dyn store::Upkeep) -> Result<(), StoreError> {
+    for part in store.recover().await? {
+        tracing::warn!(
+            partition = %part.partition, old = %part.old, new = %part.new, fenced = part.fenced,
+            "a partition of the store was recovered"
+        );
+    }
+    Ok(())
 }
 
 #[derive(Clone, Copy)]

@@ -108,6 +108,7 @@ mod tests {
     use prost_types::FileDescriptorSet;
 
     use super::*;
+    use crate::testing::world::{OPERATOR, World};
 
     fn contract() -> BTreeSet<String> {
         let set = FileDescriptorSet::decode(crate::proto::DESCRIPTORS).unwrap();
@@ -168,12 +169,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn class_14_request_that_the_gate_did_not_admit_for_this_very_rpc_reaches_no_handler() {
-        let bare = Request::new(());
-        assert!(admitted(bare, Rpc::Quarantine).is_err());
-        let mut public = Request::new(());
-        public.extensions_mut().insert(Admitted { rpc: Rpc::GetTrustBundle, caller: None });
-        assert!(admitted(public, Rpc::GetTrustBundle).is_err());
+    #[tokio::test]
+    async fn class_14_request_that_the_gate_did_not_admit_for_this_very_rpc_reaches_no_handler() {
+        let caller = Some(World::on_model().await.caller(OPERATOR));
+        let request = |left: Option<Admitted>| {
+            let mut request = Request::new(());
+            left.map(|left| request.extensions_mut().insert(left));
+            admitted(request, Rpc::Quarantine).is_ok()
+        };
+        assert!(request(Some(Admitted { rpc: Rpc::Quarantine, caller: caller.clone() })));
+        assert!(!request(Some(Admitted { rpc: Rpc::GetStatus, caller })));
+        assert!(!request(Some(Admitted { rpc: Rpc::Quarantine, caller: None })));
+        assert!(!request(None));
     }
 }

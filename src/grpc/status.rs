@@ -99,7 +99,7 @@ fn of_store(error: &StoreError) -> Status {
             Answer::new(Code::Unavailable, "PARTITION_CLOSED", text).retry(STORE_RETRY).into()
         }
         StoreError::Unavailable(_) => {
-            tracing::warn!(%error, "the store is away");
+            tracing::debug!(%error, "the store is away");
             away("the store does not answer; try again with the same `request_id`")
         }
         StoreError::NotInitialised | StoreError::Misconfigured(_) => {

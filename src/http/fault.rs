@@ -88,8 +88,12 @@ impl Answer {
             }
             BrokerError::Contended => Self::away("CONTENDED"),
             BrokerError::Store(StoreError::Closed(_)) => Self::away("PARTITION_CLOSED"),
+            BrokerError::Store(StoreError::Unavailable(_)) => {
+                tracing::debug!(%error, "the store is away");
+                Self::away("DEPENDENCY_UNAVAILABLE")
+            }
             BrokerError::Store(_) | BrokerError::Entropy(_) => {
-                tracing::warn!(%error, "the store or the system is away");
+                tracing::error!(%error, "the store or the system cannot be used");
                 Self::away("DEPENDENCY_UNAVAILABLE")
             }
             BrokerError::Mint(_) => {

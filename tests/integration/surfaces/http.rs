@@ -31,6 +31,15 @@ impl Http {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
+    /// How long to wait before trying again, as an answer says it.
+    pub async fn retry_after(&self, path: &str, form: &str) -> Option<(u16, String)> {
+        let request = self.client.post(format!("{}{path}", self.base));
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let answer = request.body(form.to_owned()).send().await.unwrap();
+        let after = answer.headers().get("retry-after")?.to_str().unwrap().to_owned();
+        Some((answer.status().as_u16(), after))
+    }
+
     pub async fn post(&self, path: &str, form: &str) -> (u16, Value) {
         let request = self.client.post(format!("{}{path}", self.base));
         let request = request.header("content-type", "application/x-www-form-urlencoded");

@@ -1,7 +1,9 @@
 //! The broker as callers see it: gRPC and HTTP over real sockets and mutual TLS.
 
 mod access;
+mod connections;
 mod http;
+mod outage;
 mod ownership;
 mod public;
 mod secrets;

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use leasehold::app::{self, Running, Seams, Sockets};
-use leasehold::broker::seams::{Clock, SystemEntropy};
+use leasehold::broker::seams::{Clock, SystemClock, SystemEntropy};
 use leasehold::config;
 use leasehold::domain::time::Span;
 use leasehold::proto::v1;
@@ -15,6 +15,7 @@ use leasehold::store::Constants;
 use leasehold::testing::ca::{Issued, TestAuthority};
 use leasehold::testing::clock::TestClock;
 use leasehold::testing::issuer::TestIssuer;
+use leasehold::testing::redis::{PASSWORD, RedisServer};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
@@ -42,7 +43,7 @@ pub const SVID_LIFE: Span = Span::from_seconds(3_600);
 const CONFIG: &str = r#"
 trust_domain = "leasehold.example"
 base_url = "https://localhost:7701"
-store = { kind = "embedded", path = "data" }
+store = STORE
 tls = { cert_file = "server.pem", key_file = "server.key" }
 keys = { encryption_key_file = "keyring.key" }
 limits = { requests_per_second_per_principal = 100000, drain_timeout = "1s" }
@@ -100,17 +101,31 @@ pub struct Site {
 
 impl Site {
     pub async fn start() -> Self {
+        let store = r#"{ kind = "embedded", path = "data" }"#;
+        Self::start_on(store, Arc::new(TestClock::default())).await
+    }
+
+    /// A broker on a Redis server, whose clock is that of this machine.
+    pub async fn start_on_redis(server: &RedisServer) -> Self {
+        let port = server.port();
+        let store = format!(
+            r#"{{ kind = "redis", url = "redis://127.0.0.1:{port}", username = "leasehold", password_file = "redis.password", response_timeout = "500ms" }}"#
+        );
+        Self::start_on(&store, Arc::new(TestClock::at(SystemClock::default().now()))).await
+    }
+
+    async fn start_on(store: &str, clock: Arc<TestClock>) -> Self {
         // A second installation is refused, and changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (folder, root) = (tempfile::tempdir().unwrap(), TestAuthority::root("root"));
-        let (issuer, clock) = (TestIssuer::start().await, Arc::new(TestClock::default()));
-        let server = root.server();
+        let (issuer, server) = (TestIssuer::start().await, root.server());
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         write("root.pem", &root.pem());
         write("server.pem", &server.chain_pem());
         write("server.key", &server.key_pem());
         write("keyring.key", &"0123456789abcdef".repeat(4));
-        let text = CONFIG.replace("ISSUER", &issuer.url);
+        write("redis.password", PASSWORD);
+        let text = CONFIG.replace("ISSUER", &issuer.url).replace("STORE", store);
         let config = config::parse(&folder.path().join("leasehold.toml"), &text).unwrap();
         app::make_store(&config, Constants::DEFAULT).await.unwrap();
         let bind = || TcpListener::bind("127.0.0.1:0");

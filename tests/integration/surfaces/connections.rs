@@ -1,0 +1,133 @@
+//! How long connections last, and what ends them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::routing::get;
+use axum::{Extension, Router};
+use futures_util::FutureExt;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use leasehold::identity::client_cert::SvidClientVerifier;
+use leasehold::listen::connections::{Limits, PeerInfo, connections, sockets};
+use leasehold::listen::serve::{ConnectionLimits, serve};
+use leasehold::listen::tls::{ServerIdentity, server_config};
+use leasehold::testing::ca::TestAuthority;
+use leasehold::testing::clock::TestClock;
+use leasehold::testing::trust::trusting;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+const LONG: Duration = Duration::from_secs(3_600);
+const SHORT: Duration = Duration::from_millis(50);
+
+/// A server whose one answer waits until the test lets it go.
+struct Slow {
+    root: TestAuthority,
+    address: std::net::SocketAddr,
+    asked: Arc<Notify>,
+    go: Arc<Notify>,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Slow {
+    async fn start(limits: ConnectionLimits) -> Self {
+        let (root, listener) =
+            (TestAuthority::root("root"), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let address = listener.local_addr().unwrap();
+        let server = root.server();
+        let identity =
+            ServerIdentity::from_pem(server.chain_pem().as_bytes(), server.key_pem().as_bytes());
+        let clients = Arc::new(SvidClientVerifier::new(trusting(&[]).shared()));
+        let clock = Arc::new(TestClock::default());
+        let tls = server_config(identity.unwrap(), clients, &["h2", "http/1.1"], clock).unwrap();
+        let (asked, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let answer = {
+            let (asked, go) = (asked.clone(), go.clone());
+            move |Extension(peer): Extension<PeerInfo>| async move {
+                assert!(peer.svid.is_none() && peer.address.ip().is_loopback());
+                asked.notify_one();
+                go.notified().await;
+                "done"
+            }
+        };
+        let stop = CancellationToken::new();
+        let incoming = connections(sockets(listener), tls, Limits::default());
+        let router =
+            Router::new().route("/slow", get(answer)).route("/quick", get(async || "done"));
+        let serving = tokio::spawn(serve(router, incoming, limits, stop.clone()));
+        Self { root, address, asked, go, stop, serving }
+    }
+
+    async fn connect(&self, alpn: &str) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions().unwrap();
+        let mut config = config.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        let socket = TcpStream::connect(self.address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap()
+    }
+}
+
+fn request(path: &str) -> Request {
+    Request::get(format!("https://localhost{path}")).body(Body::empty()).unwrap()
+}
+
+#[tokio::test]
+async fn class_09_old_connection_takes_no_more_requests_and_ends_those_that_run() {
+    let limits = ConnectionLimits { max_age: SHORT, grace: LONG, ..ConnectionLimits::default() };
+    let server = Slow::start(limits).await;
+    let stream = TokioIo::new(server.connect("h2").await);
+    let (mut sender, connection) =
+        http2::handshake::<_, _, Body>(TokioExecutor::new(), stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let running = sender.send_request(request("/slow"));
+    server.asked.notified().await;
+    while sender.send_request(request("/quick")).await.is_ok() {}
+    server.go.notify_one();
+    assert_eq!(running.await.unwrap().status(), 200);
+    connection.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn request_that_does_not_end_within_the_grace_period_does_not_hold_up_the_stop() {
+    let limits = ConnectionLimits { max_age: LONG, grace: SHORT, ..ConnectionLimits::default() };
+    let server = Slow::start(limits).await;
+    let stream = TokioIo::new(server.connect("h2").await);
+    let (mut sender, connection) =
+        http2::handshake::<_, _, Body>(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection.map(drop));
+    let running = sender.send_request(request("/slow"));
+    server.asked.notified().await;
+    server.stop.cancel();
+    server.serving.await.unwrap();
+    assert!(running.await.is_err());
+}
+
+#[tokio::test]
+async fn class_15_peer_that_never_ends_its_headers_is_let_go() {
+    let limits = ConnectionLimits { header_timeout: SHORT, ..ConnectionLimits::default() };
+    let server = Slow::start(limits).await;
+    let mut stream = server.connect("http/1.1").await;
+    stream.write_all(b"GET /quick HTTP/1.1\r\nhost: localhost\r\nx-slow: ").await.unwrap();
+    let mut rest = Vec::new();
+    // Closed with or without a word about it.
+    let _ = stream.read_to_end(&mut rest).await;
+    assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
+    server.stop.cancel();
+    server.serving.await.unwrap();
+}
