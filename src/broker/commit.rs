@@ -210,7 +210,7 @@ impl Broker {
                     {
                         return Ok((*task, line));
                     }
-                    let fresh = self.fresh_line(task).await?;
+                    let fresh = self.settle(task).await?;
                     if fresh == line {
                         return Err(refusal.into());
                     }
