@@ -14,6 +14,7 @@ use super::stores::over_every_store;
 over_every_store! {
     a_deadline_is_acted_on_once_and_announced,
     silence_is_acted_on_once_and_announced,
+    to_fail_what_silence_has_failed_is_the_first_result_before_the_sweeper_came_too,
     a_suspended_task_still_expires,
     an_ended_task_is_dropped_after_its_retention_and_not_before,
     what_lies_below_a_dropped_task_is_ended_and_dropped_too,
@@ -71,6 +72,17 @@ async fn silence_is_acted_on_once_and_announced(scene: Scene) {
     scene.a.resume(&scene.ci, &scene.world.id(), suspended, 2).await.unwrap();
     scene.forward(29);
     assert_eq!(scene.a.sweep().await.unwrap(), NOTHING);
+}
+
+async fn to_fail_what_silence_has_failed_is_the_first_result_before_the_sweeper_came_too(
+    scene: Scene,
+) {
+    let task = scene.begin(beating("critical")).await.task.id;
+    scene.forward(31);
+    scene.world.store.upkeep.prune(task.partition(), scene.a.now()).await.unwrap();
+    scene.end(Rpc::FailTask, task).await.unwrap();
+    assert_eq!(scene.b.sweep().await.unwrap(), NOTHING);
+    assert_eq!(announced(&scene, task, EventKind::TaskEnded).await, 1);
 }
 
 async fn a_suspended_task_still_expires(scene: Scene) {
