@@ -23,6 +23,13 @@ use crate::proto::v1::{
 
 const MINUTES: i64 = 60;
 
+/// What the documents API answers; a refusal for another reason is not the one that a step is about.
+pub(super) const ACCEPTED: &str = "200";
+/// To credentials that are dead.
+pub(super) const DEAD: &str = "401: the credential is not active";
+/// To a token that is shown with another key than its own.
+pub(super) const STOLEN: &str = "401: the token is bound to another key";
+
 /// What the agent holds of one epoch.
 pub(super) struct Held {
     pub(super) token: String,
@@ -175,25 +182,25 @@ impl<'a> Acts<'a> {
         &self,
         who: Workload,
         token: &str,
-        status: u16,
+        expected: &str,
     ) -> Result<Seen<()>, Mishap> {
         let request = self.stage.caller(who).web.get(self.url("/documents")).bearer_auth(token);
-        answered(request, status).await
+        answered(request, expected).await
     }
 
     /// Shows a certificate to the documents API.
     pub(super) async fn call_with_certificate(
         &self,
         client: &reqwest::Client,
-        status: u16,
+        expected: &str,
     ) -> Result<Seen<()>, Mishap> {
-        answered(client.get(self.url("/certificate/documents")), status).await
+        answered(client.get(self.url("/certificate/documents")), expected).await
     }
 
     /// What a server sees that only checks signatures.
     pub(super) async fn call_unasked(&self, token: &str) -> Result<Seen<()>, Mishap> {
         let client = &self.stage.summarizer.web;
-        answered(client.get(self.url("/unasked/documents")).bearer_auth(token), 200).await?;
+        answered(client.get(self.url("/unasked/documents")).bearer_auth(token), ACCEPTED).await?;
         Ok(Seen { value: (), note: "until it expires: so ask".to_owned() })
     }
 
@@ -261,16 +268,14 @@ async fn refusal<T>(
     Ok(Seen { value: (), note: found })
 }
 
-async fn answered(request: reqwest::RequestBuilder, status: u16) -> Result<Seen<()>, Mishap> {
+async fn answered(request: reqwest::RequestBuilder, expected: &str) -> Result<Seen<()>, Mishap> {
     let answer = request.send().await.map_err(failed)?;
     let found = answer.status().as_u16();
     let body: HashMap<String, Value> = answer.json().await.unwrap_or_default();
     let why = body.get("error").and_then(Value::as_str).unwrap_or_default();
-    let note = if why.is_empty() { found.to_string() } else { format!("{found}: {why}") };
-    if found == status {
-        return Ok(Seen { value: (), note });
-    }
-    Err(Mishap::Otherwise { expected: status.to_string(), found: note })
+    let found = if why.is_empty() { found.to_string() } else { format!("{found}: {why}") };
+    expect(expected, &found, expected)?;
+    Ok(Seen { value: (), note: found })
 }
 
 fn task(task: Option<Task>) -> Result<Task, Mishap> {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::acts::{Acts, Held};
+use super::acts::{ACCEPTED, Acts, DEAD, Held, STOLEN};
 use super::setup::Stage;
 use super::timeline::{StoryError, Timeline};
 use crate::playground::Workload;
@@ -49,11 +49,11 @@ impl<'a, W: Write> Story<'a, W> {
         let token = line.step("issue_token", "the agent asks for a token", issued).await?;
         let issued = acts.certificate(Workload::Summarizer, &task.task_id);
         let certificate = line.step("issue_certificate", "and for a certificate", issued).await?;
-        let answer = acts.call_with_token(Workload::Summarizer, &token, 200);
+        let answer = acts.call_with_token(Workload::Summarizer, &token, ACCEPTED);
         line.step("call_token", "the documents API accepts the token", answer).await?;
-        let answer = acts.call_with_certificate(&certificate, 200);
+        let answer = acts.call_with_certificate(&certificate, ACCEPTED);
         line.step("call_certificate", "and the certificate", answer).await?;
-        let answer = acts.call_with_token(Workload::Researcher, &token, 401);
+        let answer = acts.call_with_token(Workload::Researcher, &token, STOLEN);
         line.step("stolen_token", "the token in another agent's hands: refused", answer).await?;
         Ok(Held { token, certificate })
     }
@@ -69,17 +69,17 @@ impl<'a, W: Write> Story<'a, W> {
             ..AdvanceTaskRequest::default()
         });
         line.step("advance", "ci moves it on to reviewing: read only from here", advanced).await?;
-        let answer = acts.call_with_token(Workload::Summarizer, &old.token, 401);
+        let answer = acts.call_with_token(Workload::Summarizer, &old.token, DEAD);
         line.step("old_token", "the token from before: refused", answer).await?;
-        let answer = acts.call_with_certificate(&old.certificate, 401);
+        let answer = acts.call_with_certificate(&old.certificate, DEAD);
         line.step("old_certificate", "the certificate from before: refused", answer).await?;
         let issued = acts.token(Workload::Summarizer, &task.task_id);
         let token = line.step("reissue_token", "the agent asks again for a token", issued).await?;
         let issued = acts.certificate(Workload::Summarizer, &task.task_id);
         let certificate = line.step("reissue_certificate", "and a certificate", issued).await?;
-        let answer = acts.call_with_token(Workload::Summarizer, &token, 200);
+        let answer = acts.call_with_token(Workload::Summarizer, &token, ACCEPTED);
         line.step("new_token", "the new token: accepted", answer).await?;
-        let answer = acts.call_with_certificate(&certificate, 200);
+        let answer = acts.call_with_certificate(&certificate, ACCEPTED);
         line.step("new_certificate", "the new certificate: accepted", answer).await?;
         Ok(Held { token, certificate })
     }
@@ -93,7 +93,7 @@ impl<'a, W: Write> Story<'a, W> {
         let child = line.step("delegate", "with the same: a task below its own", child).await?;
         let issued = acts.token(Workload::Researcher, &child.task_id);
         let token = line.step("child_token", "the researcher asks for a token", issued).await?;
-        let answer = acts.call_with_token(Workload::Researcher, &token, 200);
+        let answer = acts.call_with_token(Workload::Researcher, &token, ACCEPTED);
         line.step("call_child_token", "the documents API accepts it", answer).await?;
         Ok(token)
     }
@@ -103,11 +103,11 @@ impl<'a, W: Write> Story<'a, W> {
         line.chapter("The task is done")?;
         let ended = acts.complete(&task.task_id);
         line.step("complete", "ci completes the task, in one write", ended).await?;
-        let answer = acts.call_with_token(Workload::Summarizer, &held.token, 401);
+        let answer = acts.call_with_token(Workload::Summarizer, &held.token, DEAD);
         line.step("dead_token", "its token: refused", answer).await?;
-        let answer = acts.call_with_certificate(&held.certificate, 401);
+        let answer = acts.call_with_certificate(&held.certificate, DEAD);
         line.step("dead_certificate", "its certificate: refused", answer).await?;
-        let answer = acts.call_with_token(Workload::Researcher, &child, 401);
+        let answer = acts.call_with_token(Workload::Researcher, &child, DEAD);
         line.step("dead_child", "the token of the task below: refused", answer).await?;
         let refused = acts.refused_token(Workload::Summarizer, &task.task_id, "TASK_ENDED");
         line.step("issue_after_end", "the agent asks once more: refused", refused).await?;
@@ -124,17 +124,17 @@ impl<'a, W: Write> Story<'a, W> {
         let token = line.step("issue_again", "the agent asks for a token", issued).await?;
         let stopped = acts.quarantine();
         line.step("quarantine", "an operator quarantines the agent", stopped).await?;
-        let answer = acts.call_with_token(Workload::Summarizer, &token, 401);
+        let answer = acts.call_with_token(Workload::Summarizer, &token, DEAD);
         line.step("quarantined_token", "its token: refused", answer).await?;
         let refused = acts.refused_token(Workload::Summarizer, &task.task_id, "QUARANTINED");
         line.step("issue_quarantined", "a new one: refused", refused).await?;
         let lifted = acts.lift();
         line.step("lift", "the operator lifts the quarantine", lifted).await?;
-        let answer = acts.call_with_token(Workload::Summarizer, &token, 401);
+        let answer = acts.call_with_token(Workload::Summarizer, &token, DEAD);
         line.step("lifted_token", "what was killed stays dead", answer).await?;
         let issued = acts.token(Workload::Summarizer, &task.task_id);
         let token = line.step("issue_lifted", "a new token is given", issued).await?;
-        let answer = acts.call_with_token(Workload::Summarizer, &token, 200);
+        let answer = acts.call_with_token(Workload::Summarizer, &token, ACCEPTED);
         line.step("call_lifted", "and accepted", answer).await?;
         let ended = acts.complete(&task.task_id);
         line.step("complete_again", "ci completes the task", ended).await
