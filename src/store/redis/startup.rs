@@ -10,7 +10,8 @@ use crate::domain::id::Partition;
 use crate::store::StoreError;
 
 /// The least rights of the Redis user, as `config/redis.acl` gives them, on keys `{lh:*}:*` only. `EVALSHA` and `SCRIPT LOAD` run
-/// the scripts of this folder, in which the server holds each command against the same rights.
+/// the scripts of this folder, in which the server holds each command against the same rights; `CONFIG GET` asks whether writes
+/// are safe, `ACL DRYRUN` whether the server could load them again.
 pub const RIGHTS: [&str; 28] = [
     "evalsha",
     "script|load",

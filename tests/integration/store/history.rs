@@ -7,10 +7,13 @@ use leasehold::broker::seams::Clock;
 use leasehold::domain::clamp::Clamp;
 use leasehold::domain::event::EventKind;
 use leasehold::domain::time::{INFINITY, Span, Stamp};
+use leasehold::store::redis::RedisStore;
 use leasehold::store::{Denial, Entries, Index, Listing, Outcome, Query, RecordKey, Store, Upkeep};
 use leasehold::testing::clock::TestClock;
+use leasehold::testing::entropy::SeededEntropy;
 use leasehold::testing::model::ModelStore;
-use leasehold::testing::store_contract::samples::{P, at, lease_id, task_id};
+use leasehold::testing::redis::RedisServer;
+use leasehold::testing::store_contract::samples::{P, at, commit, lease_id, task_id};
 use leasehold::testing::store_contract::{Fixture, constants};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -19,7 +22,7 @@ use tokio::runtime::Runtime;
 use super::deeds::{Deed, Horizon, Step, history};
 use super::open;
 
-/// The store's name, its state, and everything that was answered, as text.
+/// A store, and the model that does the same.
 struct Beside {
     real: Fixture,
     model: ModelStore,
@@ -120,12 +123,15 @@ async fn state(store: &dyn Store, upkeep: &dyn Upkeep) -> Vec<String> {
 }
 
 /// Runs one history.
-pub async fn run(
+async fn run(
     real: Fixture,
     clock: Option<Arc<TestClock>>,
     history: &[Step],
 ) -> Result<(), TestCaseError> {
     let beside = Beside::new(real, clock).await;
+    // From here on both are past every real clock.
+    beside.real.done(commit(at(0))).await;
+    beside.model.commit(commit(at(0))).await.unwrap();
     for step in history {
         beside.step(step).await?;
     }
@@ -144,8 +150,32 @@ fn on_embedded(history: &[Step]) -> Result<(), TestCaseError> {
     })
 }
 
+fn on_redis(history: &[Step]) -> Result<(), TestCaseError> {
+    let server = RedisServer::durable();
+    Runtime::new().unwrap().block_on(async {
+        let entropy = |seed| Arc::new(SeededEntropy::new(seed));
+        RedisStore::init(&server.settings(), constants(), entropy(1)).await.unwrap();
+        let store = RedisStore::connect(&server.settings(), entropy(2)).await.unwrap();
+        let store = Arc::new(store);
+        let real = Fixture { store: store.clone(), upkeep: store, keep: Box::new(()) };
+        run(real, None, history).await
+    })
+}
+
 /// Times that pass whatever is kept, and commits that come in groups.
 const EMBEDDED: Horizon = Horizon { seconds: 20_000, expiring: true, together: 8 };
+
+/// Redis drops by its own clock, and orders what comes at once as it likes.
+const REDIS: Horizon = Horizon { seconds: 3_000, expiring: false, together: 1 };
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    #[test]
+    fn redis_answers_as_the_model_does(history in history(REDIS)) {
+        on_redis(&history)?;
+    }
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]

@@ -97,6 +97,20 @@ async fn a_partition_whose_server_changed_is_closed_until_it_is_recovered() {
 }
 
 #[tokio::test]
+async fn class_24_a_server_that_was_a_replica_meanwhile_is_closed() {
+    let (server, other) = (RedisServer::durable(), RedisServer::durable());
+    let f = made_on(&server).await;
+    f.done(commit(at(0))).await;
+    server.command(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]);
+    server.command(&["REPLICAOF", "NO", "ONE"]);
+    assert!(is_closed(&f.store.commit(commit(at(1))).await), "its process is the same");
+    f.upkeep.recover().await.unwrap();
+    f.done(commit(at(1))).await;
+    server.command(&["HSET", "{lh:01}:meta", "run_id", &"0".repeat(40)]);
+    assert!(is_closed(&f.store.commit(commit(at(2))).await), "another process");
+}
+
+#[tokio::test]
 async fn recovery_of_a_durable_server_ends_the_old_incarnation_at_its_last_commit() {
     let mut server = RedisServer::durable();
     let f = made_on(&server).await;
