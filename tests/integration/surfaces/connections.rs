@@ -97,7 +97,8 @@ async fn class_09_old_connection_takes_no_more_requests_and_ends_those_that_run(
     let connection = tokio::spawn(connection);
     let running = sender.send_request(request("/slow"));
     server.asked.notified().await;
-    while sender.send_request(request("/quick")).await.is_ok() {}
+    let asking = async { while sender.send_request(request("/quick")).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(30), asking).await.unwrap();
     server.go.notify_one();
     assert_eq!(running.await.unwrap().status(), 200);
     connection.await.unwrap().unwrap();

@@ -1,5 +1,7 @@
 //! What comes over the wire malformed, odd, too large, too late, or with a certificate that has expired meanwhile.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use futures_util::stream;
 use hyper::client::conn::http2;
@@ -67,7 +69,7 @@ async fn request_id_is_a_uuid_and_stands_for_one_request() {
     let labels = (0..16).map(|n| (format!("label-{n}"), "x".to_owned())).collect();
     let request = v1::BeginTaskRequest { labels, ..begin_request() };
     let first = client.begin_task(request.clone()).await.unwrap().into_inner();
-    // Labels are sent in another order each time.
+    // A hash map would give the labels, and so the request, another order each time.
     for _ in 0..8 {
         let again = client.begin_task(request.clone()).await.unwrap().into_inner();
         assert_eq!(again.task.unwrap().task_id, first.task.clone().unwrap().task_id);
@@ -102,7 +104,8 @@ async fn send(site: &Site, request: Request<Body>) -> (StatusCode, Option<Code>)
     let (mut sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     let connection = tokio::spawn(connection);
-    let answer: Response<_> = sender.send_request(request).await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(30), sender.send_request(request));
+    let answer: Response<_> = answer.await.unwrap().unwrap();
     let status = answer.status();
     let code = Status::from_header_map(answer.headers()).map(|status| status.code());
     connection.abort();
