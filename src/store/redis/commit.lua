@@ -53,8 +53,10 @@ local function to_varint(number)
   return bytes .. string.char(number)
 end
 
+-- A count of zero is not written out: the message ends with the scope.
 local function block_count(value, body)
   local length, scope = varint(value, body + 5)
+  if scope + length > #value then return 0 end
   return (varint(value, scope + length + 1))
 end
 

@@ -64,7 +64,7 @@ pub async fn a_watermark_takes_the_origin_of_its_commit(f: &Fixture) {
 
 pub async fn blocks_count_upward(f: &Fixture) {
     let scope = scope("class:finance");
-    for (count, stands) in [(1, 1), (1, 1), (4, 4), (3, 4), (5, 5)] {
+    for (count, stands) in [(0, 0), (1, 1), (1, 1), (4, 4), (3, 4), (5, 5)] {
         f.done(kill(at(0), vec![Entry::Block(scope.clone(), count)])).await;
         let snapshot = f.snapshot(Vec::new(), Entries::All).await;
         assert_eq!(snapshot.lattice.block_count(&scope), stands);
