@@ -400,8 +400,14 @@ fn class_06_random_histories_over_the_embedded_store_go_as_the_design_tells() {
 }
 
 #[test]
+fn class_06_random_histories_over_redis_go_as_the_design_tells() {
+    beside(8, stores::redis);
+}
+
+#[test]
 #[ignore = "soak: thousands of histories"]
 fn class_06_many_random_histories_go_as_the_design_tells() {
     beside(5_000, stores::model);
     beside(500, stores::embedded);
+    beside(200, stores::redis);
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use leasehold::domain::time::Stamp;
+use leasehold::store::Entries;
 use leasehold::store::redis::RedisStore;
 use leasehold::testing::clock::TestClock;
 use leasehold::testing::entropy::SeededEntropy;
 use leasehold::testing::redis::RedisServer;
-use leasehold::testing::store_contract::samples::P;
 use leasehold::testing::store_contract::{Fixture, constants};
 use leasehold::testing::world::World;
 
@@ -26,16 +27,20 @@ pub async fn embedded() -> Scene {
     Scene::of(World::over(fixture, clock).await)
 }
 
-/// On a server of its own, which has its own clock: the brokers' begins with that.
+/// On a server of its own, whose clock lies a day behind the brokers': its stamps go on from theirs, so only the test moves
+/// time here too.
 pub async fn redis() -> Scene {
     let server = RedisServer::durable();
     let entropy = Arc::new(SeededEntropy::new(1));
     RedisStore::init(&server.settings(), constants(), entropy.clone()).await.unwrap();
     let store = Arc::new(RedisStore::connect(&server.settings(), entropy).await.unwrap());
     let fixture = Fixture { store: store.clone(), upkeep: store, keep: Box::new(server) };
-    let meta = fixture.snapshot(Vec::new(), Default::default()).await.meta;
-    assert!(meta.open, "partition {P}");
-    Scene::of(World::over(fixture, Arc::new(TestClock::at(meta.now))).await)
+    let meta = fixture.snapshot(Vec::new(), Entries::None).await.meta;
+    let now = Stamp::from_seconds(meta.now.seconds() + 24 * 3_600);
+    for partition in constants().partitions.all() {
+        fixture.upkeep.prune(partition, now).await.unwrap();
+    }
+    Scene::of(World::over(fixture, Arc::new(TestClock::at(now))).await)
 }
 
 /// Makes a test of each claim, an `async fn(Scene)`, over each store.
