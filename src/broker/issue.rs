@@ -18,16 +18,13 @@ use crate::domain::refusal::Refusal;
 use crate::domain::scope::Scope;
 use crate::domain::task::Task;
 use crate::domain::tier::{ProofRequirement, Tier};
-use crate::domain::time::{Span, Stamp};
+use crate::domain::time::Stamp;
 use crate::mint::csr::ProvedKey;
 use crate::mint::{self, ActiveLease, MintError, MintedToken};
 use crate::mint::{MAX_LIFE_SECONDS, MintedCertificate};
 use crate::policy::{self, Action, Permit, Question};
 use crate::store::{Commit, IssueTimes, Lane, Replay, Subject, Write};
 use crate::telemetry::metrics;
-
-/// How long a ceiling's record is kept beyond the ceiling.
-const CEILING_KEPT: Span = Span::from_seconds(3_600);
 
 /// An issued credential, and what the agent needs to go on.
 #[derive(Debug)]
@@ -317,11 +314,11 @@ impl Broker {
             // A token that is minted with a certificate has two signing keys.
             commit.unblocked.push(Scope::Key(self.signer(Kind::X509Svid)?.0).reach());
         }
-        let ceiling = Span::from_seconds(draft.ceiling_seconds);
         commit.times = Some(IssueTimes {
             limits,
             ceiling_key: ceiling_key(task, &draft.holder, &draft.audience),
-            ceiling_keep_until: line.deadline().min(self.now().plus(ceiling)).plus(CEILING_KEPT),
+            // INVARIANT (one ceiling): forgotten only once nothing more can be issued, else it would begin anew.
+            ceiling_keep_until: line.deadline(),
             lease_origin: None,
         });
         if let Some(public_key) = &draft.public_key {

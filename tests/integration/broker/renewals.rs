@@ -16,6 +16,7 @@ over_stores_with_our_clock! {
     class_04_nothing_is_renewed_at_or_after_its_expiry,
     class_04_renewals_end_at_the_ceiling_from_first_issue,
     class_04_the_ceiling_survives_release_and_issuing_anew,
+    class_04_a_ceiling_that_is_reached_stays_so_as_long_as_the_task_lives,
     class_06_a_lease_of_an_earlier_epoch_is_not_renewed,
 }
 
@@ -155,6 +156,16 @@ async fn class_04_the_ceiling_survives_release_and_issuing_anew(scene: Scene) {
     scene.forward(101);
     scene.a.sweep().await.unwrap();
     assert_eq!(refused(scene.issue_at(&scene.b, &agent, request).await), Refusal::CeilingReached);
+}
+
+async fn class_04_a_ceiling_that_is_reached_stays_so_as_long_as_the_task_lives(scene: Scene) {
+    let (agent, request, _) = long(&scene).await;
+    for _ in 0..10 {
+        scene.forward(3_700);
+        scene.a.sweep().await.unwrap();
+        let issued = scene.issue_at(&scene.b, &agent, request.clone()).await;
+        assert_eq!(refused(issued), Refusal::CeilingReached);
+    }
 }
 
 async fn class_06_a_lease_of_an_earlier_epoch_is_not_renewed(scene: Scene) {
