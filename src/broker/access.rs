@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 
 use crate::domain::lease::Lease;
 use crate::domain::line::Line;
+use crate::domain::principal::Name;
 use crate::domain::refusal::Refusal;
 use crate::domain::role::{self, RoleEntry, Roles};
+use crate::domain::scope::{Scope, scopes_of};
 use crate::identity::{Proof, VerifiedCaller};
 
 /// Every call of the contract.
@@ -120,6 +122,18 @@ impl Caller {
     /// What it may be.
     pub fn roles(&self) -> &Roles {
         &self.roles
+    }
+
+    /// The scopes by which a quarantine stops the caller itself: its principal, and its trust domain or issuer.
+    pub fn scopes(&self) -> Vec<Scope> {
+        scopes_of(self.identity.principal())
+    }
+
+    /// Those by which it stops the caller from driving a task of this role entry.
+    pub fn scopes_as_driver(&self, entry: &Name) -> Vec<Scope> {
+        let drives = self.roles.orchestrator.contains(entry);
+        let entry = drives.then(|| Scope::Orchestrator(entry.clone()));
+        self.scopes().into_iter().chain(entry).collect()
     }
 
     /// Whether the caller has a role that the RPC needs at all; asked before anything is looked up.

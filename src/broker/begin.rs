@@ -52,7 +52,7 @@ impl Broker {
 
         let mut commit = Commit::new(partition, Lane::Ordinary);
         commit.guards = vec![Guard { key: RecordKey::Task(task.id), version: None }];
-        commit.unblocked = task_reach(&line);
+        commit.unblocked = task_reach(caller, &line);
         commit.writes = vec![self.write(task.clone())];
         commit.replay = Some(self.begin_replay(caller, id, &task));
         let event = self.event(EventKind::TaskBegun, Some((caller, id)), &task.purpose)?;
@@ -112,7 +112,7 @@ impl Broker {
             let mut commit = self.change_commit(line, &change, Some((caller, id)))?;
             commit.guards.push(Guard { key: RecordKey::Task(change.task.id), version: None });
             commit.before = line.due_at();
-            commit.unblocked = task_reach(&below);
+            commit.unblocked = task_reach(caller, &below);
             commit.replay = Some(self.begin_replay(caller, id, &change.task));
             Ok((commit, below))
         });
@@ -234,8 +234,8 @@ pub(super) fn pin_of(caller: &Caller) -> Pin {
     Pin { principal: identity.principal().clone(), instance: identity.instance().to_owned() }
 }
 
-/// Scopes that reach a task before anybody holds a credential of it.
-fn task_reach(line: &Line) -> Vec<Reach> {
+/// Scopes that reach a task before anybody holds a credential of it, and the caller who begins it.
+fn task_reach(caller: &Caller, line: &Line) -> Vec<Reach> {
     let task = line.own();
     let agent = match &task.agent {
         Agent::One(principal) => Some(principal.clone()),
@@ -244,5 +244,6 @@ fn task_reach(line: &Line) -> Vec<Reach> {
     let mut reach = line.reach(agent.as_ref());
     reach.push(Scope::Tier(task.tier.clone()).reach());
     reach.push(Scope::All.reach());
+    reach.extend(caller.scopes().iter().map(Scope::reach));
     reach
 }

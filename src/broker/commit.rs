@@ -7,11 +7,12 @@ use crate::broker::access::Caller;
 use crate::broker::error::BrokerError;
 use crate::broker::request::{Idempotency, hash};
 use crate::domain::clamp::too_short;
-use crate::domain::decide::{Change, Command, Decision, decide};
+use crate::domain::decide::{Advance, Change, Command, Decision, decide};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::{Partition, TaskId};
 use crate::domain::line::Line;
 use crate::domain::refusal::Refusal;
+use crate::domain::scope::{Reach, Scope};
 use crate::domain::task::Task;
 use crate::domain::time::{Span, Stamp};
 use crate::store::{
@@ -218,7 +219,8 @@ impl Broker {
                     continue;
                 }
             };
-            let commit = self.command_commit(by, &line, change.as_ref())?;
+            let mut commit = self.command_commit(by, &line, change.as_ref())?;
+            commit.unblocked = standing_in(by.0, line.own(), &command);
             match self.attempt(commit).await? {
                 Attempt::Settled(Committed::Done(receipt)) => {
                     let changed = change.map(|c| codec::stamped(c.task, receipt.origin.stamp));
@@ -334,6 +336,21 @@ impl Broker {
         }
         Err(BrokerError::Contended)
     }
+}
+
+/// Scopes none of which may be quarantined: of whoever drives the task on, and of the agent that takes it over. What only
+/// ends or suspends is never refused for that, since it can do nothing but kill.
+fn standing_in(caller: &Caller, task: &Task, command: &Command) -> Vec<Reach> {
+    let driver = || caller.scopes_as_driver(&task.orchestrator);
+    let scopes = match command {
+        Command::Advance(Advance { agent: Some((agent, class)), .. }) => {
+            let class = std::iter::once(Scope::Class(class.clone()));
+            driver().into_iter().chain(agent.scopes()).chain(class).collect()
+        }
+        Command::Advance(_) | Command::Resume { .. } | Command::Heartbeat => driver(),
+        Command::End { .. } | Command::Suspend { .. } | Command::Sweep => Vec::new(),
+    };
+    scopes.iter().map(Scope::reach).collect()
 }
 
 /// That a task still stands in the version it was decided on.

@@ -16,7 +16,8 @@ use crate::domain::time::Stamp;
 use crate::store::{Commit, Entries, Lane, Query, Subject};
 
 impl Broker {
-    /// Kills every credential that the scope reaches, and blocks issuing for it. When this answers, both hold in every
+    /// Kills every credential that the scope reaches, blocks issuing for it, and stops callers whom it reaches from driving
+    /// tasks; ending them stays possible. When this answers, both hold in every
     /// partition; the answer is when the last one was written. If it fails half way, trying again with the same request id
     /// writes the rest.
     ///

@@ -144,10 +144,7 @@ impl Line {
         let mut scopes: Vec<Scope> = vec![Scope::Orchestrator(self.own.orchestrator.clone())];
         scopes.extend(self.tasks().map(|task| Scope::Class(task.class.clone())));
         scopes.extend(self.actors(caller).iter().flat_map(scopes_of));
-        scopes.extend(self.tasks().filter_map(|task| match &task.agent {
-            Agent::Pattern(pattern) => Some(Scope::TrustDomain(pattern.trust_domain().to_owned())),
-            Agent::One(_) | Agent::Class(_) => None,
-        }));
+        scopes.extend(self.tasks().flat_map(|task| task.agent.scopes()));
         let mut reach: Vec<Reach> = scopes.iter().map(Scope::reach).collect();
         reach.sort_unstable();
         reach.dedup();

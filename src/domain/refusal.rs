@@ -51,8 +51,8 @@ pub enum Refusal {
     /// The lease was released or revoked, or its task moved on.
     #[error("the lease is over; issue a new credential")]
     LeaseRevoked,
-    /// A quarantine blocks issuing.
-    #[error("a quarantine blocks issuing for this task or agent; an operator can lift it")]
+    /// A quarantine blocks the caller, the task or its agent.
+    #[error("a quarantine blocks you, this task or its agent; an operator can lift it")]
     Quarantined,
     /// Another instance of the agent holds the task.
     #[error(

@@ -7,6 +7,7 @@ use crate::domain::grant::Grant;
 use crate::domain::id::TaskId;
 use crate::domain::path::{Counter, Hop, Path};
 use crate::domain::principal::{Name, Principal, SpiffePattern};
+use crate::domain::scope::{Scope, scopes_of};
 use crate::domain::time::{Span, Stamp};
 
 /// Where a task stands. Ended states are final.
@@ -115,6 +116,15 @@ impl Agent {
             return SpiffePattern::parse(text).ok().map(Self::Pattern);
         }
         Principal::parse(text).ok().map(Self::One)
+    }
+
+    /// The scopes that reach it before anybody holds a credential: itself and its trust domain or issuer, as far as it says.
+    pub fn scopes(&self) -> Vec<Scope> {
+        match self {
+            Self::One(principal) => scopes_of(principal),
+            Self::Pattern(pattern) => vec![Scope::TrustDomain(pattern.trust_domain().to_owned())],
+            Self::Class(class) => vec![Scope::Class(class.clone())],
+        }
     }
 
     /// Whether the task is for this principal, if it is of the task's class.

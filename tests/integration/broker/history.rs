@@ -16,7 +16,9 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
-use super::plain::{Plain, PlainAdvance, PlainTask, Reason, SILENCE, Stand, TIERS, agent_scope};
+use super::plain::{
+    DRIVER, Plain, PlainAdvance, PlainTask, Reason, SILENCE, Stand, TIERS, agent_scope,
+};
 use super::scene::{Held, ParseName, Scene, agent_of, spec, token};
 use super::stores;
 
@@ -91,7 +93,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (any_task(), 0..4 * AGENTS).prop_map(|(task, agent)| Step::Issue { task, agent }),
         6 => any_task().prop_map(Step::Renew),
         1 => (any_task(), any::<bool>()).prop_map(|(lease, revoked)| Step::Over { lease, revoked }),
-        2 => (0usize..6, any::<bool>()).prop_map(|(scope, lift)| Step::Quarantine { scope, lift }),
+        2 => (0usize..7, any::<bool>()).prop_map(|(scope, lift)| Step::Quarantine { scope, lift }),
         3 => prop_oneof![1u64..15, 20u64..400].prop_map(Step::Forward),
         1 => (1u64..4_000).prop_map(Step::Back),
         2 => Just(Step::Sweep),
@@ -177,6 +179,7 @@ impl Beside {
                     0..AGENTS => agent_scope(scope),
                     3 => "tier:critical".to_owned(),
                     4 => "orchestrator:ci".to_owned(),
+                    5 => DRIVER.to_owned(),
                     _ => "all".to_owned(),
                 };
                 self.switch(&scope, lift, b).await;

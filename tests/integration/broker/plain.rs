@@ -27,6 +27,8 @@ pub const TIERS: [PlainTier; 2] = [
     PlainTier { name: "critical", ttl: 60, ceiling: 600, fails: true },
 ];
 const MINIMUM: u64 = 10;
+/// The orchestrator itself.
+pub const DRIVER: &str = "principal:spiffe://prod.example/ci/one";
 /// Three heartbeats, in milliseconds.
 pub const SILENCE: u64 = 31_500;
 
@@ -146,14 +148,24 @@ impl Plain {
         agents.chain([tier, "all".to_owned(), "orchestrator:ci".to_owned()]).collect()
     }
 
+    fn must_be_unblocked(&self, mut scopes: impl Iterator<Item = String>) -> Result<(), Reason> {
+        if scopes.any(|scope| self.blocked.contains(&scope)) { Err("QUARANTINED") } else { Ok(()) }
+    }
+
+    /// The orchestrator who does everything here, and whoever takes the task over.
+    fn must_be_in_standing(&self, takes_over: Option<usize>) -> Result<(), Reason> {
+        let driver = [DRIVER, "orchestrator:ci"].map(str::to_owned).into_iter();
+        self.must_be_unblocked(driver.chain(takes_over.map(agent_scope)))
+    }
+
     pub fn begin(&mut self, new: PlainTask) -> Result<(), Reason> {
         self.tasks.push(new);
         let reach = self.reach(self.tasks.len() - 1);
-        if reach.is_disjoint(&self.blocked) {
-            return Ok(());
+        let begun = self.must_be_in_standing(None).and(self.must_be_unblocked(reach.into_iter()));
+        if begun.is_err() {
+            self.tasks.pop();
         }
-        self.tasks.pop();
-        Err("QUARANTINED")
+        begun
     }
 
     pub fn delegate(&mut self, parent: usize, epoch: u64, child: PlainTask) -> Result<(), Reason> {
@@ -180,6 +192,7 @@ impl Plain {
         if change.narrow == Some(false) && narrow_above {
             return Err("GRANT_WIDENS");
         }
+        self.must_be_in_standing(change.agent)?;
         let own = &mut self.tasks[task];
         own.narrow = change.narrow.unwrap_or(own.narrow);
         own.agent = change.agent.unwrap_or(own.agent);
@@ -215,12 +228,14 @@ impl Plain {
             return Err("TASK_ENDED");
         }
         self.must_be_epoch(task, epoch)?;
+        let in_standing = if by_operator { Ok(()) } else { self.must_be_in_standing(None) };
         if self.tasks[task].stand == Stand::Active {
-            return self.must_be_active(task);
+            return self.must_be_active(task).and(in_standing);
         }
         if self.tasks[task].by_operator && !by_operator {
             return Err("TASK_SUSPENDED");
         }
+        in_standing?;
         let own = &mut self.tasks[task];
         (own.stand, own.by_operator) = (Stand::Active, false);
         self.sign_of_life(task);
@@ -243,6 +258,7 @@ impl Plain {
         if !self.tasks[task].listens {
             return Err("REQUEST_INVALID");
         }
+        self.must_be_in_standing(None)?;
         self.sign_of_life(task);
         Ok(())
     }

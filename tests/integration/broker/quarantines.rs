@@ -1,11 +1,16 @@
 //! The kill switch: each kind of scope kills what it reaches and blocks issuing for it, everywhere, until it is lifted.
 
-use leasehold::broker::Presented;
-use leasehold::broker::access::Caller;
+use leasehold::broker::access::{Caller, Rpc};
+use leasehold::broker::error::BrokerError;
+use leasehold::broker::request::TaskSpec;
+use leasehold::broker::{AdvanceRequest, Presented, TaskView};
 use leasehold::domain::id::TaskId;
 use leasehold::domain::scope::Scope;
-use leasehold::testing::world::{BATCH, CD, RESEARCH};
+use leasehold::domain::task::Agent;
+use leasehold::domain::time::Span;
+use leasehold::testing::world::{BATCH, CD, CI, CI_TOO, RESEARCH};
 
+use super::endings::unchanged;
 use super::scene::{Level, ParseName, Scene, Shown, agent_of, reason, spec};
 use super::stores::over_every_store;
 
@@ -20,6 +25,10 @@ over_every_store! {
     class_06_quarantine_of_everything_leaves_nothing,
     class_06_lifting_lets_issuing_go_on_and_revives_nothing,
     class_07_two_scopes_that_overlap_are_their_union,
+    class_06_quarantine_of_a_driver_s_principal_stops_that_driver_alone,
+    class_06_quarantine_of_a_driver_s_trust_domain_or_issuer_stops_it_wherever_its_agents_are,
+    class_06_quarantine_of_an_orchestrator_entry_stops_all_its_drivers,
+    class_06_a_task_is_not_handed_over_to_a_quarantined_agent_but_away_from_one,
 }
 
 async fn quarantine(scene: &Scene, scope: &str) {
@@ -89,10 +98,7 @@ async fn class_06_quarantine_of_an_issuer_reaches_its_agents_alone(scene: Scene)
 
 async fn class_06_quarantine_of_a_tier_reaches_its_tasks_alone(scene: Scene) {
     let tree = scene.tree().await;
-    let critical = leasehold::broker::request::TaskSpec {
-        tier: Some("critical".parse_name()),
-        ..spec(&agent_of(0))
-    };
+    let critical = TaskSpec { tier: Some("critical".parse_name()), ..spec(&agent_of(0)) };
     let other = scene.begin(critical).await.task.id;
     let other = scene.held_level(other, scene.world.caller(&agent_of(0))).await;
     quarantine(&scene, "tier:standard").await;
@@ -162,6 +168,111 @@ async fn class_07_two_scopes_that_overlap_are_their_union(scene: Scene) {
     quarantine(&scene, "td:prod.example").await;
     lift(&scene, "class:finance").await;
     must_be_over(&scene, &tree).await;
+}
+
+/// A task that waits for heartbeats, one that is suspended, and one whose agent holds it, all in epochs that are told.
+struct Driven {
+    beating: TaskId,
+    suspended: TaskId,
+    held: TaskId,
+}
+
+async fn driven(scene: &Scene) -> Driven {
+    driven_by(scene, &scene.ci).await
+}
+
+async fn driven_by(scene: &Scene, driver: &Caller) -> Driven {
+    let begin = async |spec| scene.a.begin(driver, &scene.world.id(), spec).await.unwrap().task.id;
+    let beating = TaskSpec { heartbeat: Some(Span::from_seconds(600)), ..spec(RESEARCH) };
+    let (beating, suspended) = (begin(beating).await, begin(spec(RESEARCH)).await);
+    scene.a.suspend(driver, &scene.world.id(), suspended, String::new()).await.unwrap();
+    Driven { beating, suspended, held: begin(spec(RESEARCH)).await }
+}
+
+/// Why a caller cannot do what only somebody in good standing may: begin, delegate, advance, resume, heartbeat.
+async fn refusals(scene: &Scene, driver: &Caller, tasks: &Driven) -> Vec<&'static str> {
+    let mut reasons = Vec::new();
+    let outcome =
+        |result: Result<TaskView, BrokerError>| result.err().map(|e| reason::<()>(Err(e)));
+    for broker in [&scene.a, &scene.b] {
+        let epochs = (scene.epoch(tasks.held).await, scene.epoch(tasks.suspended).await);
+        let id = || scene.world.id();
+        reasons.push(outcome(broker.begin(driver, &id(), spec(RESEARCH)).await));
+        let child = broker.delegate(driver, &id(), tasks.held, epochs.0, spec(RESEARCH)).await;
+        reasons.push(outcome(child));
+        let advanced = broker.advance(driver, &id(), tasks.held, unchanged(epochs.0)).await;
+        reasons.push(outcome(advanced));
+        reasons.push(outcome(broker.resume(driver, &id(), tasks.suspended, epochs.1).await));
+        reasons.push(outcome(broker.heartbeat(driver, &id(), tasks.beating).await));
+    }
+    reasons.into_iter().flatten().collect()
+}
+
+/// What only takes something away stays possible, whoever asks.
+async fn must_end(scene: &Scene, driver: &Caller, tasks: &Driven) {
+    let id = || scene.world.id();
+    scene.a.suspend(driver, &id(), tasks.held, String::new()).await.unwrap();
+    for (task, rpc) in [
+        (tasks.held, Rpc::CompleteTask),
+        (tasks.suspended, Rpc::CancelTask),
+        (tasks.beating, Rpc::FailTask),
+    ] {
+        scene.b.end(driver, &id(), rpc, task, String::new()).await.unwrap();
+    }
+}
+
+async fn class_06_quarantine_of_a_driver_s_principal_stops_that_driver_alone(scene: Scene) {
+    let (tasks, research) = (driven(&scene).await, research(&scene).await);
+    let too = scene.world.caller(CI_TOO);
+    quarantine(&scene, &format!("principal:{CI}")).await;
+    assert_eq!(refusals(&scene, &scene.ci, &tasks).await, ["QUARANTINED"; 10]);
+    scene.must_go_on(&research).await;
+    assert_eq!(refusals(&scene, &too, &tasks).await, [""; 0]);
+    must_end(&scene, &scene.ci, &driven_by(&scene, &too).await).await;
+    lift(&scene, &format!("principal:{CI}")).await;
+    assert_eq!(refusals(&scene, &scene.ci, &tasks).await, [""; 0]);
+}
+
+async fn class_06_quarantine_of_a_driver_s_trust_domain_or_issuer_stops_it_wherever_its_agents_are(
+    scene: Scene,
+) {
+    let (tasks, research) = (driven(&scene).await, research(&scene).await);
+    quarantine(&scene, "issuer:k8s").await;
+    assert_eq!(refusals(&scene, &scene.ci, &tasks).await, [""; 0]);
+    quarantine(&scene, "td:prod.example").await;
+    assert_eq!(refusals(&scene, &scene.ci, &tasks).await, ["QUARANTINED"; 10]);
+    scene.must_go_on(&research).await;
+    must_end(&scene, &scene.ci, &tasks).await;
+    // Nobody locks out who holds the key: operators of that very trust domain lift it.
+    lift(&scene, "td:prod.example").await;
+    scene.begin(spec(RESEARCH)).await;
+}
+
+async fn class_06_quarantine_of_an_orchestrator_entry_stops_all_its_drivers(scene: Scene) {
+    let tasks = driven(&scene).await;
+    quarantine(&scene, "orchestrator:ci").await;
+    for driver in [CI, CI_TOO] {
+        let driver = scene.world.caller(driver);
+        assert_eq!(refusals(&scene, &driver, &tasks).await, ["QUARANTINED"; 10]);
+    }
+    must_end(&scene, &scene.ci, &tasks).await;
+}
+
+async fn class_06_a_task_is_not_handed_over_to_a_quarantined_agent_but_away_from_one(scene: Scene) {
+    let task = scene.begin(spec(&agent_of(0))).await.task.id;
+    let hand_over = async |epoch, agent: &str| {
+        let agent = Agent::parse(agent);
+        let request = AdvanceRequest { agent, ..unchanged(epoch) };
+        scene.b.advance(&scene.ci, &scene.world.id(), task, request).await
+    };
+    quarantine(&scene, &format!("principal:{}", agent_of(1))).await;
+    quarantine(&scene, "class:research").await;
+    for agent in [&agent_of(1), RESEARCH, "class:research"] {
+        assert_eq!(reason(hand_over(1, agent).await), "QUARANTINED", "{agent}");
+    }
+    quarantine(&scene, &format!("principal:{}", agent_of(0))).await;
+    hand_over(1, &agent_of(2)).await.unwrap();
+    scene.issue(&scene.world.caller(&agent_of(2)), task).await.unwrap();
 }
 
 async fn must_be_over(scene: &Scene, levels: &[Level]) {
