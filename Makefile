@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 BUF_VERSION := 1.75.0
 BUF := target/buf/node_modules/.bin/buf
 
-.PHONY: help test lint bench soak demo interop clippy-installed buf-lint redis-server
+.PHONY: help test lint bench soak demo interop clients clippy-installed buf-lint redis-server
 .DEFAULT_GOAL := help
 
 help: ## Lists the targets
@@ -37,6 +37,10 @@ demo: ## The whole story in one process
 
 interop: ## Against foreign software: needs Python, Node with npm, Go and OpenSSL
 	tests/interop/run
+
+clients: ## The packages for other languages, against a broker: needs Python
+	cargo build --locked --release
+	LEASEHOLD_BIN="$${CARGO_TARGET_DIR:-$$PWD/target}/release/leasehold" clients/python/check
 
 clippy-installed:
 	@cargo fmt --version >/dev/null && cargo clippy --version >/dev/null \

@@ -1,0 +1,52 @@
+"""Client of Leasehold, a just-in-time credential broker: a credential lives exactly as long as its task.
+
+`Client` is the way in for orchestrators and agents, `Verifier` for what accepts their credentials; `AsyncClient` and
+`AsyncVerifier` are the same with `await`. `leasehold.httpx` and `leasehold.requests` send requests with a credential.
+"""
+
+from .client import Client, Task
+from .credential import Credential, IssuedCredential, Proof
+from .errors import (
+    DeniedError,
+    EpochStaleError,
+    FieldViolation,
+    IdentityError,
+    LeaseError,
+    LeaseholdError,
+    NotFoundError,
+    RequestError,
+    TaskEndedError,
+    TaskStateError,
+    UnavailableError,
+)
+from .grant import Access, Grant
+from .identity import Identity, KeyPair, TokenIdentity, X509Identity
+from .models import Introspection, TaskInfo, TaskState
+
+__all__ = [
+    "Access",
+    "Client",
+    "Credential",
+    "DeniedError",
+    "EpochStaleError",
+    "FieldViolation",
+    "Grant",
+    "Identity",
+    "IdentityError",
+    "Introspection",
+    "IssuedCredential",
+    "KeyPair",
+    "LeaseError",
+    "LeaseholdError",
+    "NotFoundError",
+    "Proof",
+    "RequestError",
+    "Task",
+    "TaskEndedError",
+    "TaskInfo",
+    "TaskState",
+    "TaskStateError",
+    "TokenIdentity",
+    "UnavailableError",
+    "X509Identity",
+]

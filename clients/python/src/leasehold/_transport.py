@@ -1,0 +1,199 @@
+"""Calls over gRPC, without `await`: one connection for each identity that is in use."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from . import _clock
+from ._rpc import Answer, AnyCall, Call, Result
+from ._status import error_of
+from .errors import LeaseholdError, request_error
+from .identity import Identity, KeyPair, TokenIdentity, X509Identity, read_file
+from .schedule import retry_in
+
+#: How often a call is sent at most.
+MOST_TRIES = 4
+_FIRST_RETRY = 0.1
+_OPTIONS = [
+    # A broker that comes back is found soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 5000),
+    # A connection that died without a word is noticed while calls run.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # Retries are ours: they know request ids and what the broker says of when.
+    ("grpc.enable_retries", 0),
+]
+
+
+class Way:
+    """Where the broker is, whom to trust, and who we are."""
+
+    def __init__(self, address: str, ca: str | os.PathLike[str] | None, identity: Identity) -> None:
+        scheme, _, target = address.partition("://")
+        if scheme != "https" or not target.rstrip("/") or "/" in target.rstrip("/"):
+            problem = (
+                f"`{address}` is not like `https://127.0.0.1:7700`; a broker answers over TLS only"
+            )
+            raise request_error("address", problem)
+        self.address = address
+        self.target = target.rstrip("/")
+        self.ca_file = ca
+        self.identity = identity
+
+    def key_pair(self) -> KeyPair | None:
+        """The certificate to show, as it is now."""
+        return self.identity.key_pair() if isinstance(self.identity, X509Identity) else None
+
+    def credentials(self, pair: KeyPair | None) -> grpc.ChannelCredentials:
+        """TLS for a connection."""
+        return grpc.ssl_channel_credentials(
+            None if self.ca_file is None else read_file(self.ca_file),
+            None if pair is None else pair.key_pem,
+            None if pair is None else pair.certificate_pem,
+        )
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What proves who we are beside the connection."""
+        if isinstance(self.identity, TokenIdentity):
+            return (("authorization", f"Bearer {self.identity.token()}"),)
+        return ()
+
+    @property
+    def options(self) -> list[tuple[str, Any]]:
+        """How a connection behaves."""
+        return list(_OPTIONS)
+
+
+class Tries:
+    """How long a call may take, tries and waits together, and whether another try is worth it."""
+
+    def __init__(self, timeout: float) -> None:
+        self._until = _clock.now() + timeout
+        self._failures = 0
+
+    @property
+    def left(self) -> float:
+        """Seconds until the call must have answered."""
+        return max(self._until - _clock.now(), 0.001)
+
+    def wait_after(self, error: LeaseholdError) -> float | None:
+        """How long to wait before the next try; nothing if there is to be none."""
+        self._failures += 1
+        if not error.retriable or error.reason == "DEADLINE_EXCEEDED":
+            return None
+        asked = 0.0 if error.retry_after is None else error.retry_after.total_seconds()
+        wait = retry_in(self._failures, random=random.random(), asked=asked, first=_FIRST_RETRY)  # noqa: S311
+        return wait if self._failures < MOST_TRIES and wait < self.left else None
+
+
+class _Line:
+    """A connection, and who is using it."""
+
+    def __init__(self, channel: grpc.Channel, pair: KeyPair | None) -> None:
+        self.channel = channel
+        self.pair = pair
+        self.users = 0
+        self.retired = False
+
+
+class Transport:
+    """Sends calls. Safe to share between threads."""
+
+    def __init__(self, way: Way, timeout: float) -> None:
+        self.way = way
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._line: _Line | None = None
+        self._closed = False
+
+    def send(self, call: AnyCall[Result], timeout: float | None = None) -> Result:
+        """The result of a call, tried again while that is worth it."""
+        return self.send_as(call, timeout)[0]
+
+    def send_as(
+        self, call: AnyCall[Result], timeout: float | None = None
+    ) -> tuple[Result, KeyPair | None]:
+        """The same, and the certificate that the call was made with."""
+        tries = Tries(self._timeout if timeout is None else timeout)
+        while True:
+            try:
+                return self._send(call, tries.left)
+            except LeaseholdError as error:
+                wait = tries.wait_after(error)
+                if wait is None:
+                    raise
+            time.sleep(wait)
+
+    def _send(self, call: Call[Answer, Result], timeout: float) -> tuple[Result, KeyPair | None]:
+        with self._connected() as line:
+            method: Any = line.channel.unary_unary(
+                call.rpc.path,
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=call.rpc.answer.FromString,
+            )
+            try:
+                answer = method(call.request, timeout=timeout, metadata=self.way.metadata())
+            except grpc.RpcError as failure:
+                raise self._error(failure, call.request_id) from None
+            return call.read(answer), line.pair
+
+    def _error(self, failure: Any, request_id: str | None) -> LeaseholdError:
+        return error_of(
+            failure.code(),
+            failure.details(),
+            failure.trailing_metadata(),
+            address=self.way.address,
+            request_id=request_id,
+        )
+
+    @contextmanager
+    def _connected(self) -> Iterator[_Line]:
+        """The connection for the present identity. An earlier one is closed when nobody uses it any more."""
+        pair = self.way.key_pair()
+        with self._lock:
+            if self._closed:
+                raise closed()
+            line = self._line
+            if line is None or line.pair is not pair:
+                channel = grpc.secure_channel(
+                    self.way.target, self.way.credentials(pair), self.way.options
+                )
+                if line is not None:
+                    self._retire(line)
+                line = self._line = _Line(channel, pair)
+            line.users += 1
+        try:
+            yield line
+        finally:
+            with self._lock:
+                line.users -= 1
+                if line.retired and line.users == 0:
+                    line.channel.close()
+
+    def _retire(self, line: _Line) -> None:
+        line.retired = True
+        if line.users == 0:
+            line.channel.close()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        with self._lock:
+            self._closed = True
+            if self._line is not None:
+                self._line.channel.close()
+                self._line = None
+
+
+def closed() -> LeaseholdError:
+    """What is said after `close`."""
+    return LeaseholdError("it was closed", reason="CLOSED", code="CANCELLED")

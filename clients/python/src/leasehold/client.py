@@ -1,0 +1,433 @@
+"""The way in: a broker, who we are, and the tasks there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from types import TracebackType
+
+from . import _calls
+from ._calls import Length, RequestId
+from ._renewal import Proof, Terms, default_proof
+from ._transport import Transport, Way
+from .credential import Credential
+from .errors import LeaseholdError, TaskEndedError
+from .grant import Grant
+from .identity import Identity, identity_from_env
+from .models import Introspection, TaskInfo, TaskState
+from .schedule import beat_in
+
+__all__ = ["Client", "Task"]
+
+log = logging.getLogger("leasehold")
+DEFAULT_ADDRESS = "https://127.0.0.1:7700"
+DEFAULT_TIMEOUT = 10.0
+
+
+class Client:
+    """A broker, as one caller sees it. Safe to share between threads.
+
+    What is left out comes from the environment, by the names that the command line uses: `LEASEHOLD_BROKER`,
+    `LEASEHOLD_CA`, and `LEASEHOLD_CERT` with `LEASEHOLD_KEY`, or `LEASEHOLD_TOKEN_FILE`.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        ca: str | os.PathLike[str] | None = None,
+        identity: Identity | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None:
+        """`ca`: the PEM of the CA that issued the broker's certificate.
+
+        `timeout`: how many seconds a call may take, tries and waits together.
+        """
+        self._transport = Transport(way_of(address, ca, identity), timeout)
+        self._credentials: weakref.WeakSet[Credential] = weakref.WeakSet()
+
+    @property
+    def address(self) -> str:
+        """Where the broker is."""
+        return self._transport.way.address
+
+    def begin(
+        self,
+        *,
+        agent: str,
+        grant: Grant,
+        tier: str,
+        duration: Length | None = None,
+        deadline: datetime | None = None,
+        purpose: str = "",
+        owner: str = "",
+        labels: Mapping[str, str] | None = None,
+        heartbeat_interval: Length | None = None,
+        step: str = "",
+        checkpoint: bytes = b"",
+        instances: int = 0,
+        request_id: RequestId = None,
+    ) -> Task:
+        """Begins a task for an agent. For orchestrators.
+
+        `agent`: a principal, or the pattern of one agent class. `grant`: what its credentials may at most allow, such
+        as `{"https://ledger.example": ["read"]}`. When it ends by itself: exactly one of `deadline` and `duration`
+        (seconds or a `timedelta`). After three missed heartbeats the tier's `on_silence` acts; `Task.heartbeat` sends
+        one.
+        """
+        terms = _calls.new_task(
+            agent=agent,
+            grant=grant,
+            purpose=purpose,
+            owner=owner,
+            labels=labels,
+            deadline=deadline,
+            duration_=duration,
+            heartbeat_interval=heartbeat_interval,
+            step=step,
+            checkpoint=checkpoint,
+            instances=instances,
+            request_id=request_id,
+        )
+        return Task(self, self._transport, self._transport.send(_calls.begin(tier, terms)))
+
+    @contextmanager
+    def task(
+        self,
+        *,
+        agent: str,
+        grant: Grant,
+        tier: str,
+        duration: Length | None = None,
+        deadline: datetime | None = None,
+        purpose: str = "",
+        owner: str = "",
+        labels: Mapping[str, str] | None = None,
+        heartbeat_interval: Length | None = None,
+        step: str = "",
+        checkpoint: bytes = b"",
+        instances: int = 0,
+    ) -> Iterator[Task]:
+        """Begins a task as `begin` does, and ends it with the block: completed at its end, failed by an exception.
+
+        With `heartbeat_interval` the heartbeats are sent until then. The record of a failed task names the exception's
+        class alone, since its message may hold a secret.
+        """
+        task = self.begin(
+            agent=agent,
+            grant=grant,
+            tier=tier,
+            duration=duration,
+            deadline=deadline,
+            purpose=purpose,
+            owner=owner,
+            labels=labels,
+            heartbeat_interval=heartbeat_interval,
+            step=step,
+            checkpoint=checkpoint,
+            instances=instances,
+        )
+        with _Heartbeats(task):
+            try:
+                yield task
+            except BaseException as error:
+                _fail(task, error)
+                raise
+            if not task.ended_here:
+                task.complete()
+
+    def get(self, task_id: str) -> Task:
+        """A task that somebody else began. For its orchestrators, its agent, and operators."""
+        return Task(self, self._transport, self._transport.send(_calls.get(task_id)))
+
+    def list(self, *, state: TaskState | None = None) -> Iterator[TaskInfo]:
+        """The tasks that we may see."""
+        token: str | None = ""
+        while token is not None:
+            page, following = self._transport.send(_calls.list_page(state, token))
+            yield from page
+            token = following or None
+
+    def credential(
+        self,
+        task_id: str,
+        audience: str,
+        *,
+        grant: Grant | None = None,
+        ttl: Length | None = None,
+        proof: Proof | None = None,
+        expected_epoch: int | None = None,
+    ) -> Credential:
+        """Gets a token for one resource, and renews it for as long as the task lives.
+
+        For the task's agent. `grant`: what it shall allow, within the task's; default: all that the task's says of the
+        audience. `proof`: what it is bound to, the `"certificate"` that we call with (default, where we have one), a
+        fresh `"key"` for which the broker signs a certificate, or nothing (`"bearer"`, only where the tier allows it).
+        """
+        proof = proof or default_proof(self._transport.way.identity)
+        return self._keep(Terms(task_id, "token", audience, grant, ttl, expected_epoch, proof))
+
+    def certificate(
+        self,
+        task_id: str,
+        audience: str = "",
+        *,
+        grant: Grant | None = None,
+        ttl: Length | None = None,
+        expected_epoch: int | None = None,
+    ) -> Credential:
+        """Gets an X.509-SVID for a fresh key, and renews it while the task lives. For the task's agent."""
+        terms = Terms(task_id, "certificate", audience, grant, ttl, expected_epoch, "key")
+        return self._keep(terms)
+
+    def introspect(
+        self, token: str | None = None, *, certificate: bytes | None = None
+    ) -> Introspection:
+        """Asks whether a token, or a certificate in DER, is active now. For the verifier that its audience names."""
+        return self._transport.send(_calls.introspect(token, certificate))
+
+    def close(self) -> None:
+        """Stops renewing what was issued through it, and closes its connection."""
+        for credential in list(self._credentials):
+            credential.close()
+        self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.address!r})"
+
+    def _keep(self, terms: Terms) -> Credential:
+        credential = Credential(self._transport, terms)
+        self._credentials.add(credential)
+        return credential
+
+
+class Task:
+    """One task: the orchestrator drives it, the agent gets its credentials."""
+
+    def __init__(self, client: Client, transport: Transport, info: TaskInfo) -> None:
+        self._client = client
+        self._transport = transport
+        #: As the broker last told it.
+        self.info = info
+        #: Whether it was ended by this object, and not by somebody else.
+        self.ended_here = False
+
+    @property
+    def id(self) -> str:
+        """Its name. It is no secret, and no right to anything."""
+        return self.info.id
+
+    @property
+    def state(self) -> TaskState:
+        """As the broker last told it."""
+        return self.info.state
+
+    @property
+    def epoch(self) -> int:
+        """As the broker last told it."""
+        return self.info.epoch
+
+    def refresh(self) -> TaskInfo:
+        """Asks how it stands."""
+        return self._send(_calls.get(self.id))
+
+    def advance(
+        self,
+        *,
+        grant: Grant | None = None,
+        step: str | None = None,
+        checkpoint: bytes | None = None,
+        agent: str | None = None,
+        keep_children: bool = False,
+        expected_epoch: int | None = None,
+        request_id: RequestId = None,
+    ) -> TaskInfo:
+        """Says that it changed: its credentials die, and it goes on in a new epoch. What is left out stays as it is.
+
+        `agent` hands it to another one. Children end unless `keep_children` is set, which is refused when grant or
+        agent change. `expected_epoch`: the epoch that is changed; default: as this object last saw it.
+        """
+        call = _calls.advance(
+            self.info,
+            grant=grant,
+            step=step,
+            checkpoint=checkpoint,
+            agent=agent,
+            keep_children=keep_children,
+            expected_epoch=expected_epoch,
+            request_id=request_id,
+        )
+        return self._send(call)
+
+    def suspend(self, reason: str = "", *, request_id: RequestId = None) -> TaskInfo:
+        """Stops it and all below it; its credentials die; it can go on."""
+        return self._send(_calls.suspend(self.id, reason, request_id))
+
+    def resume(
+        self, *, expected_epoch: int | None = None, request_id: RequestId = None
+    ) -> TaskInfo:
+        """Lets it go on after a suspension."""
+        return self._send(_calls.resume(self.info, expected_epoch, request_id))
+
+    def complete(self, reason: str = "", *, request_id: RequestId = None) -> TaskInfo:
+        """Ends it as done.
+
+        Once this has returned, nothing of it is issued, and of nothing issued does the broker say that it is active.
+        """
+        return self._end(_calls.complete(self.id, reason, request_id))
+
+    def fail(self, reason: str = "", *, request_id: RequestId = None) -> TaskInfo:
+        """Ends it as failed."""
+        return self._end(_calls.fail(self.id, reason, request_id))
+
+    def cancel(self, reason: str = "", *, request_id: RequestId = None) -> TaskInfo:
+        """Ends it as not wanted any more."""
+        return self._end(_calls.cancel(self.id, reason, request_id))
+
+    def heartbeat(self) -> datetime:
+        """Says that the orchestrator is still there. Answers when silence acts if no further one comes."""
+        return self._transport.send(_calls.heartbeat(self.id))
+
+    def delegate(
+        self,
+        *,
+        agent: str,
+        grant: Grant,
+        tier: str = "",
+        duration: Length | None = None,
+        deadline: datetime | None = None,
+        purpose: str = "",
+        owner: str = "",
+        labels: Mapping[str, str] | None = None,
+        heartbeat_interval: Length | None = None,
+        step: str = "",
+        checkpoint: bytes = b"",
+        instances: int = 0,
+        expected_epoch: int | None = None,
+        request_id: RequestId = None,
+    ) -> Task:
+        """Begins a child for another agent, with no more than this one has; tier and deadline by default this one's."""
+        terms = _calls.new_task(
+            agent=agent,
+            grant=grant,
+            purpose=purpose,
+            owner=owner,
+            labels=labels,
+            deadline=deadline,
+            duration_=duration,
+            heartbeat_interval=heartbeat_interval,
+            step=step,
+            checkpoint=checkpoint,
+            instances=instances,
+            request_id=request_id,
+        )
+        call = _calls.delegate(self.info, expected_epoch, tier, terms)
+        return Task(self._client, self._transport, self._transport.send(call))
+
+    def credential(
+        self,
+        audience: str,
+        *,
+        grant: Grant | None = None,
+        ttl: Length | None = None,
+        proof: Proof | None = None,
+        expected_epoch: int | None = None,
+    ) -> Credential:
+        """As `Client.credential`, for this task."""
+        return self._client.credential(
+            self.id, audience, grant=grant, ttl=ttl, proof=proof, expected_epoch=expected_epoch
+        )
+
+    def certificate(
+        self,
+        audience: str = "",
+        *,
+        grant: Grant | None = None,
+        ttl: Length | None = None,
+        expected_epoch: int | None = None,
+    ) -> Credential:
+        """As `Client.certificate`, for this task."""
+        return self._client.certificate(
+            self.id, audience, grant=grant, ttl=ttl, expected_epoch=expected_epoch
+        )
+
+    def __repr__(self) -> str:
+        return f"Task({self.id!r}, state={self.state.value!r}, epoch={self.epoch})"
+
+    def _send(self, call: _calls.TaskCall) -> TaskInfo:
+        self.info = self._transport.send(call)
+        return self.info
+
+    def _end(self, call: _calls.TaskCall) -> TaskInfo:
+        info = self._send(call)
+        self.ended_here = True
+        return info
+
+
+class _Heartbeats:
+    """Sends heartbeats while a block runs, if the task expects any."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._beat, name=f"leasehold heartbeats of {task.id}", daemon=True
+        )
+
+    def __enter__(self) -> None:
+        if self._task.info.heartbeat_interval is not None:
+            self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+
+    def _beat(self) -> None:
+        interval = self._task.info.heartbeat_interval
+        while interval is not None and not self._stop.wait(beat_in(interval.total_seconds())):
+            try:
+                self._task.heartbeat()
+            except TaskEndedError:
+                return
+            except LeaseholdError as error:
+                if not self._stop.is_set():
+                    log.warning("no heartbeat for task %s: %s", self._task.id, error)
+
+
+def _fail(task: Task, error: BaseException) -> None:
+    """Fails a task whose block was left by an exception, which matters more than what goes wrong here."""
+    if task.ended_here:
+        return
+    try:
+        task.fail(type(error).__name__)
+    except TaskEndedError:
+        pass
+    except LeaseholdError as failure:
+        log.error("task %s could not be failed: %s", task.id, failure)  # noqa: TRY400
+
+
+def way_of(
+    address: str | None, ca: str | os.PathLike[str] | None, identity: Identity | None
+) -> Way:
+    """Where to call, and as whom; what is not said comes from the environment."""
+    address = address or os.environ.get("LEASEHOLD_BROKER") or DEFAULT_ADDRESS
+    return Way(
+        address,
+        ca or os.environ.get("LEASEHOLD_CA"),
+        identity or identity_from_env(os.environ),
+    )

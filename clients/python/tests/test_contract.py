@@ -1,0 +1,37 @@
+"""The calls of this package are calls of the contract, and its version is the broker's."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from pathlib import Path
+
+from leasehold import _rpc
+from leasehold.v1 import credential_service_pb2, task_service_pb2, verification_service_pb2
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_every_call_is_one_of_the_contract_with_its_answer() -> None:
+    services = [
+        service
+        for file in (task_service_pb2, credential_service_pb2, verification_service_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+    ]
+    contract = {
+        f"/{service.full_name}/{method.name}": method.output_type.full_name
+        for service in services
+        for method in service.methods
+    }
+    made = [value for value in vars(_rpc).values() if isinstance(value, _rpc.Rpc)]
+    assert len(made) == 15
+    for rpc in made:
+        assert contract[rpc.path] == rpc.answer.DESCRIPTOR.full_name
+    tasks = {path for path in contract if "TaskService" in path}
+    assert tasks == {rpc.path for rpc in made if "TaskService" in rpc.path}
+
+
+def test_package_and_broker_have_one_version() -> None:
+    found = re.search(r'(?m)^version = "(.+)"$', (ROOT / "Cargo.toml").read_text())
+    assert found
+    assert importlib.metadata.version("leasehold") == found[1]
