@@ -50,7 +50,10 @@ impl Store {
             Self::Init(Init { config, partitions, delta_max }) => {
                 let config = config::load(&config)?;
                 app::make_store(&config, Constants { partitions, delta_max }).await?;
-                let text = "the store is made; brokers can start".to_owned();
+                let text = format!(
+                    "there is a store of {} partitions; brokers can start",
+                    partitions.get()
+                );
                 Ok(Shown::new(json!({ "partitions": partitions.get() }), text))
             }
             Self::Restored(Restored { config }) => {

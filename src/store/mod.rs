@@ -102,6 +102,21 @@ impl Constants {
     /// What `leasehold store init` takes if told nothing (FORMATS.md, Numbers).
     pub const DEFAULT: Self =
         Self { partitions: PartitionCount::DEFAULT, delta_max: Span::from_seconds(30) };
+
+    /// That a store which is there is the one that was to be made.
+    ///
+    /// # Errors
+    /// [`StoreError::Misconfigured`] if it was made with other constants.
+    pub fn must_be(self, wanted: Self) -> Result<(), StoreError> {
+        if self == wanted {
+            return Ok(());
+        }
+        Err(StoreError::Misconfigured(format!(
+            "it was made with {} partitions and a `delta_max` of {} ms, which cannot change",
+            self.partitions.get(),
+            self.delta_max.millis(),
+        )))
+    }
 }
 
 /// A partition that was recovered.

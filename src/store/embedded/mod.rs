@@ -54,17 +54,16 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Makes a new store in a directory, which is made too.
+    /// Makes a new store in a directory, which is made too. A store that is there stays as it is.
     ///
     /// # Errors
-    /// [`StoreError::Misconfigured`] if there is a store already; [`StoreError::Unavailable`] if the disk refuses.
+    /// [`StoreError::Misconfigured`] if there is one with other constants; [`StoreError::Unavailable`] if the disk refuses.
     pub fn init(path: &Path, constants: Constants) -> Result<(), StoreError> {
         make_directory(path)?;
         let (database, tree) = open_database(path)?;
         let view = View { tree: tree.clone(), snapshot: database.snapshot() };
-        if state::constants(&view)?.is_some() {
-            let problem = format!("there is a store in `{}` already", path.display());
-            return Err(StoreError::Misconfigured(problem));
+        if let Some(made) = state::constants(&view)? {
+            return made.must_be(constants);
         }
         write(&database, &tree, state::new_store(constants))
     }
@@ -127,15 +126,7 @@ impl EmbeddedStore {
             Self::init(path, constants)?;
         }
         let store = Self::open(path, clock)?;
-        if store.constants != constants {
-            let Constants { partitions, delta_max } = store.constants;
-            return Err(StoreError::Misconfigured(format!(
-                "the store in `{}` was made with {} partitions and a `delta_max` of {} ms, which cannot change",
-                path.display(),
-                partitions.get(),
-                delta_max.millis(),
-            )));
-        }
+        store.constants.must_be(constants)?;
         Ok(store)
     }
 

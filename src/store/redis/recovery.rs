@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 
 use super::RedisStore;
-use super::connection::misconfigured;
 use super::keys::Keys;
 use super::script::{Call, Reply, array, text, unexpected};
 use crate::broker::seams::Entropy;
@@ -29,7 +28,7 @@ pub(super) enum Which {
 }
 
 impl RedisStore {
-    /// Makes every partition, or none.
+    /// Makes every partition, or none. A store that is there stays as it is.
     pub(super) async fn make(&self, constants: Constants) -> Result<(), StoreError> {
         let now = self.server_time().await?;
         let mut call = Call::default();
@@ -46,10 +45,7 @@ impl RedisStore {
         let value = self.ordinary.run(&self.scripts.make, &call).await?;
         match Reply::parse(value, Partition::ZERO)? {
             (word, _) if word == "made" => Ok(()),
-            (_, mut reply) => Err(misconfigured(format!(
-                "there is a store already: the key `{}` exists; nothing was changed",
-                reply.text()?
-            ))),
+            _ => self.read_constants().await?.must_be(constants),
         }
     }
 

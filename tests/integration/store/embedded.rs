@@ -183,8 +183,10 @@ async fn class_07_a_store_that_was_never_made_is_not_empty() {
 async fn a_store_is_made_once() {
     let disk = Disk::new();
     EmbeddedStore::init(disk.folder.path(), constants()).unwrap();
-    let again = EmbeddedStore::init(disk.folder.path(), constants());
-    assert!(matches!(again, Err(StoreError::Misconfigured(_))));
+    EmbeddedStore::init(disk.folder.path(), constants()).unwrap();
+    let other = Constants { partitions: PartitionCount::DEFAULT, ..constants() };
+    let changed = EmbeddedStore::init(disk.folder.path(), other);
+    assert!(matches!(changed, Err(StoreError::Misconfigured(_))));
     assert_eq!(disk.start().upkeep.constants(), constants());
 }
 

@@ -18,7 +18,8 @@ use crate::domain::path::Origin;
 use crate::domain::secret::Secret;
 use crate::domain::time::{INFINITY, Span};
 use crate::store::{
-    Commit, Denial, Lane, Outcome, RecordKey, Replay, Store as _, StoreError, Subject, Write, codec,
+    Commit, Constants, Denial, Lane, Outcome, RecordKey, Replay, Store as _, StoreError, Subject,
+    Write, codec,
 };
 use crate::testing::entropy::SeededEntropy;
 use crate::testing::redis::{PASSWORD, RedisServer};
@@ -49,7 +50,12 @@ async fn a_store_is_made_once_and_nothing_is_opened_that_was_not_made() {
     f.done(begin(at(0), &task(1))).await;
     let entropy = Arc::new(SeededEntropy::new(1));
     let again = RedisStore::init(&server.settings(), constants(), entropy).await;
-    assert!(matches!(again, Err(StoreError::Misconfigured(_))));
+    assert!(again.is_ok());
+    let other = Constants { delta_max: Span::from_seconds(7), ..constants() };
+    let entropy = Arc::new(SeededEntropy::new(2));
+    let changed = RedisStore::init(&server.settings(), other, entropy).await;
+    assert!(matches!(changed, Err(StoreError::Misconfigured(_))));
+    assert_eq!(f.upkeep.constants(), constants());
     assert!(f.record(RecordKey::Task(task_id(1))).await.is_some());
 }
 
