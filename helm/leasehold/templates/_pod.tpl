@@ -1,0 +1,76 @@
+{{/* What the brokers' pods and the Job that makes the store have alike. */}}
+{{- define "leasehold.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: { type: RuntimeDefault }
+{{- end }}
+
+{{- define "leasehold.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: { drop: [ALL] }
+{{- end }}
+
+{{- define "leasehold.mounts" -}}
+- { name: config, mountPath: /etc/leasehold/config, readOnly: true }
+- { name: tls, mountPath: /etc/leasehold/tls, readOnly: true }
+- { name: keyring, mountPath: /etc/leasehold/keyring, readOnly: true }
+- { name: cluster-ca, mountPath: /var/run/leasehold/cluster-ca, readOnly: true }
+{{- if or .Values.trustBundles.inline .Values.trustBundles.existingConfigMap }}
+- { name: bundles, mountPath: /etc/leasehold/bundles, readOnly: true }
+{{- end }}
+{{- if .Values.ca.existingSecret }}
+- { name: ca, mountPath: /etc/leasehold/ca, readOnly: true }
+{{- end }}
+{{- if include "leasehold.isEmbedded" . }}
+- { name: data, mountPath: /var/lib/leasehold }
+{{- else }}
+{{- if .Values.redis.passwordSecret.name }}
+- { name: redis-password, mountPath: /etc/leasehold/redis-password, readOnly: true }
+{{- end }}
+{{- if .Values.redis.caSecret.name }}
+- { name: redis-ca, mountPath: /etc/leasehold/redis-ca, readOnly: true }
+{{- end }}
+{{- if .Values.redis.clientSecret }}
+- { name: redis-client, mountPath: /etc/leasehold/redis-client, readOnly: true }
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "leasehold.volumes" -}}
+- name: config
+  configMap: { name: {{ include "leasehold.fullname" . }} }
+- name: tls
+  secret: { secretName: {{ .Values.tls.existingSecret }}, defaultMode: 0440 }
+- name: keyring
+  secret: { secretName: {{ .Values.keyring.existingSecret }}, defaultMode: 0440 }
+- name: cluster-ca
+  configMap: { name: kube-root-ca.crt }
+{{- if or .Values.trustBundles.inline .Values.trustBundles.existingConfigMap }}
+- name: bundles
+  configMap: { name: {{ .Values.trustBundles.existingConfigMap | default (printf "%s-bundles" (include "leasehold.fullname" .)) }} }
+{{- end }}
+{{- if .Values.ca.existingSecret }}
+- name: ca
+  secret: { secretName: {{ .Values.ca.existingSecret }}, defaultMode: 0440 }
+{{- end }}
+{{- if include "leasehold.isEmbedded" . }}
+- name: data
+  persistentVolumeClaim: { claimName: {{ .Values.persistence.existingClaim | default (include "leasehold.fullname" .) }} }
+{{- else }}
+{{- if .Values.redis.passwordSecret.name }}
+- name: redis-password
+  secret: { secretName: {{ .Values.redis.passwordSecret.name }}, defaultMode: 0440 }
+{{- end }}
+{{- if .Values.redis.caSecret.name }}
+- name: redis-ca
+  secret: { secretName: {{ .Values.redis.caSecret.name }}, defaultMode: 0440 }
+{{- end }}
+{{- if .Values.redis.clientSecret }}
+- name: redis-client
+  secret: { secretName: {{ .Values.redis.clientSecret }}, defaultMode: 0440 }
+{{- end }}
+{{- end }}
+{{- end }}
