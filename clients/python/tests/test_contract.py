@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from leasehold import _rpc
 from leasehold.v1 import credential_service_pb2, task_service_pb2, verification_service_pb2
@@ -35,3 +39,19 @@ def test_package_and_broker_have_one_version() -> None:
     found = re.search(r'(?m)^version = "(.+)"$', (ROOT / "Cargo.toml").read_text())
     assert found
     assert importlib.metadata.version("leasehold") == found[1]
+
+
+@pytest.mark.parametrize(
+    ("module", "missing", "extra"),
+    [
+        ("leasehold.httpx", "httpx", "httpx"),
+        ("leasehold.requests", "requests", "requests"),
+        ("leasehold.verifier", "jwt", "verifier"),
+    ],
+)
+def test_an_extra_that_was_not_installed_is_named(module: str, missing: str, extra: str) -> None:
+    hidden = f"import sys; sys.modules[{missing!r}] = None; import {module}"
+    ran = subprocess.run(
+        [sys.executable, "-c", hidden], capture_output=True, text=True, check=False
+    )
+    assert f"`pip install 'leasehold[{extra}]'` brings it" in ran.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from leasehold._renewal import Renewal, Terms
 from leasehold.schedule import beat_in, renew_in, retry_in
 
 
@@ -30,6 +31,12 @@ def test_waits_double_up_to_half_a_minute_and_half_of_each_is_chance() -> None:
 def test_the_broker_is_never_asked_again_sooner_than_it_said() -> None:
     assert retry_in(1, random=0.0, asked=7.0) == 7
     assert retry_in(9, random=1.0, asked=7.0) == 30
+
+
+def test_no_server_makes_us_hammer_the_broker() -> None:
+    renewal = Renewal(Terms("tsk_00", "token", "a", None, None, None, "key"), lambda: 0.0)
+    waits = [renewal.replace_in(now) for now in (7.0, 7.04, 7.1, 9.0)]
+    assert waits == pytest.approx([0, 0.06, 0.1, 0])
 
 
 def test_heartbeats_come_twice_in_their_interval() -> None:

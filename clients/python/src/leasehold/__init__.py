@@ -1,9 +1,11 @@
 """Client of Leasehold, a just-in-time credential broker: a credential lives exactly as long as its task.
 
-`Client` is the way in for orchestrators and agents, `Verifier` for what accepts their credentials; `AsyncClient` and
-`AsyncVerifier` are the same with `await`. `leasehold.httpx` and `leasehold.requests` send requests with a credential.
+`Client` is the way in for orchestrators and agents, `AsyncClient` the same with `await`. `leasehold.httpx` and
+`leasehold.requests` send requests with a credential; `leasehold.verifier` is for whatever accepts one.
 """
 
+from ._aio_credential import AsyncCredential
+from .aio import AsyncClient, AsyncTask
 from .client import Client, Task
 from .credential import Credential, IssuedCredential, Proof
 from .errors import (
@@ -25,6 +27,9 @@ from .models import Introspection, TaskInfo, TaskState
 
 __all__ = [
     "Access",
+    "AsyncClient",
+    "AsyncCredential",
+    "AsyncTask",
     "Client",
     "Credential",
     "DeniedError",

@@ -36,8 +36,8 @@ _PAUSED = frozenset({"TASK_SUSPENDED", "QUARANTINED"})
 _ANOTHER = frozenset({"LEASE_REVOKED", "NOT_FOUND"})
 #: Said of a release: there is nothing left to give back.
 LEASE_IS_OVER = frozenset({"LEASE_REVOKED", "TASK_ENDED", "NOT_FOUND"})
-#: A server that refuses what was issued so lately refuses the next one too.
-JUST_ISSUED = 1.0
+#: However often servers refuse what was issued, the broker is not asked for another one sooner than this.
+_BETWEEN_REPLACEMENTS = 0.1
 #: Limits that asking earlier does not lift.
 _FINAL_CLAMPS = frozenset({wire.TTL_CLAMP_TASK_DEADLINE, wire.TTL_CLAMP_LEASE_CEILING})
 #: Counted from a time in whole seconds, a life may be a second shorter than it looks.
@@ -109,6 +109,7 @@ class Renewal:
     #: Why the last try failed.
     failure: LeaseholdError | None = None
     due_at: float = 0.0
+    _replaced_at: float | None = field(default=None, repr=False)
     _failures: int = field(default=0, repr=False)
     _lease_id: str | None = field(default=None, repr=False)
     _is_dead: bool = field(default=True, repr=False)
@@ -166,6 +167,12 @@ class Renewal:
         asked = 0.0 if error.retry_after is None else error.retry_after.total_seconds()
         self.due_at = now + retry_in(self._failures, random=self.random(), asked=asked)
         return False
+
+    def replace_in(self, now: float) -> float:
+        """How many seconds to wait before asking for another one because a server has refused the latest."""
+        earliest = now if self._replaced_at is None else self._replaced_at + _BETWEEN_REPLACEMENTS
+        self._replaced_at = max(now, earliest)
+        return self._replaced_at - now
 
     def stop(self, why: LeaseholdError) -> None:
         """There is to be no further one, and the latest is not to be used."""

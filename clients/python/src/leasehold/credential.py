@@ -8,12 +8,12 @@ import os
 import random
 import ssl
 import threading
+import time
 import weakref
 from types import TracebackType
 
 from . import _clock
 from ._renewal import (
-    JUST_ISSUED,
     LEASE_IS_OVER,
     IssuedCredential,
     Proof,
@@ -100,7 +100,7 @@ class Credential:
             return self._renew()
 
     def replace(self, refused: IssuedCredential) -> IssuedCredential | None:
-        """Another one than a server has refused; none if there is no hope in that.
+        """Another one than a server has refused; none if the broker is away.
 
         Raises `TaskEndedError` and the like if that is why it was refused.
         """
@@ -108,8 +108,9 @@ class Credential:
             latest = self._usable()
             if latest is not None and latest is not refused:
                 return latest
-            if _clock.now() - refused.asked_at < JUST_ISSUED:
-                return None
+            with self._lock:
+                wait = self._renewal.replace_in(_clock.now())
+            time.sleep(wait)
             try:
                 return self._renew()
             except UnavailableError:

@@ -1,0 +1,150 @@
+"""An access token (`at+jwt`, RFC 9068), and every rule that can be checked without asking anybody."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from types import MappingProxyType
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ._extra import needs
+from .grant import Access, parse_grant
+from .identity import thumbprint
+from .refusal import TokenRefusedError
+
+needs("jwt", "verifier")
+
+import jwt  # noqa: E402
+
+_MOST_BYTES = 16 * 1024
+_MOST_KID_BYTES = 128
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_REQUIRED = [
+    *("iss", "sub", "client_id", "aud", "iat", "nbf", "exp", "jti", "txn"),
+    *("authorization_details", "leasehold"),
+]
+_CONFIRMATION = "x5t#S256"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class VerifiedToken:
+    """A token that is good for what was asked."""
+
+    #: Who presents it: the task's agent.
+    agent: str
+    #: For whom, in the end: the root task's agent.
+    subject: str
+    task_id: str
+    root_task_id: str
+    lease_id: str
+    audience: str
+    expires_at: datetime
+    grant: tuple[Access, ...]
+    #: All that it says.
+    claims: Mapping[str, Any]
+
+    def allows(self, action: str, data_class: str | None = None) -> bool:
+        """Whether it allows an action here, on a class of data if one is named."""
+        return any(access.allows(self.audience, action, data_class) for access in self.grant)
+
+
+def kid_of(token: str) -> str:
+    """Which key is said to have signed it. `TokenRefusedError` if it is not of the published form."""
+    if not token:
+        raise TokenRefusedError("there is no token")
+    if len(token) > _MOST_BYTES or not _COMPACT.fullmatch(token):
+        raise TokenRefusedError("the token is no compact JWS")
+    header = _json(token.partition(".")[0])
+    # Exactly these: what is not known here may be what says that the token is not for us (RFC 8725 section 3.10).
+    if not isinstance(header, dict) or set(header) != {"alg", "typ", "kid"}:
+        raise TokenRefusedError("the token's header is not that of an access token")
+    if header["alg"] != "ES256" or header["typ"] != "at+jwt":
+        raise TokenRefusedError("the token is no access token, or of another algorithm")
+    kid = header["kid"]
+    if not isinstance(kid, str) or len(kid) > _MOST_KID_BYTES:
+        raise TokenRefusedError("the token's `kid` is of no known form")
+    return kid
+
+
+def read(token: str, key: ec.EllipticCurvePublicKey, issuer: str, audience: str) -> VerifiedToken:
+    """What it says, if it is signed by the key, and is by this issuer, for this audience, and now. No leeway."""
+    try:
+        claims = jwt.decode(
+            token,
+            key,
+            algorithms=["ES256"],
+            issuer=issuer,
+            audience=audience,
+            leeway=0,
+            options={"require": _REQUIRED, "strict_aud": True},
+        )
+    except jwt.InvalidTokenError as fault:
+        raise TokenRefusedError(f"the token does not verify: {fault}") from None
+    try:
+        return _verified(claims)
+    except (ValueError, TypeError, KeyError, IndexError):
+        raise TokenRefusedError("the token's claims are of no known form") from None
+
+
+def check_key(token: VerifiedToken, certificate: bytes | None, *, accept_bearer: bool) -> None:
+    """That the connection shows the certificate that the token is bound to (RFC 8705 section 3)."""
+    if "cnf" not in token.claims:
+        if accept_bearer:
+            return
+        raise TokenRefusedError("the token is bound to no key")
+    bound = token.claims["cnf"]
+    # Ignored, a confirmation of another kind would make it a bearer token.
+    if not isinstance(bound, dict) or set(bound) != {_CONFIRMATION}:
+        raise TokenRefusedError("the token is bound in a way that is not known here")
+    if certificate is None:
+        raise TokenRefusedError(
+            "the token is bound to a certificate, and the connection shows none"
+        )
+    if not hmac.compare_digest(
+        thumbprint(certificate).encode(), str(bound[_CONFIRMATION]).encode()
+    ):
+        raise TokenRefusedError("the token is bound to another certificate than is shown")
+
+
+def _verified(claims: dict[str, Any]) -> VerifiedToken:
+    execution = claims["leasehold"]
+    if execution["v"] != _VERSION:
+        raise TokenRefusedError("the token is of a newer version; upgrade this package")
+    hop = execution["path"][-1]
+    names = [claims["client_id"], claims["sub"], hop[0], claims["txn"], execution["lease"]]
+    if not all(isinstance(name, str) and name for name in names):
+        raise ValueError("a name is no text")
+    agent, subject, task_id, root_task_id, lease_id = names
+    return VerifiedToken(
+        agent=agent,
+        subject=subject,
+        task_id=task_id,
+        root_task_id=root_task_id,
+        lease_id=lease_id,
+        audience=claims["aud"],
+        expires_at=datetime.fromtimestamp(claims["exp"], timezone.utc),
+        grant=parse_grant(claims["authorization_details"]),
+        claims=MappingProxyType(claims),
+    )
+
+
+def _json(part: str) -> Any:
+    def once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(members)
+        if len(found) != len(members):
+            raise ValueError("a member stands twice")
+        return found
+
+    try:
+        content = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        return json.loads(content, object_pairs_hook=once)
+    except ValueError:
+        raise TokenRefusedError("the token's header is no JSON") from None

@@ -1,0 +1,196 @@
+"""Requests with a credential, by requests: the token, over a connection that shows the certificate it is bound to.
+
+`session` is requests' own session, and all that most need. `Auth` sets the header alone, for where somebody else does
+the TLS.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+from ._extra import needs
+
+needs("requests", "requests")
+
+import requests  # noqa: E402
+from requests.adapters import HTTPAdapter  # noqa: E402
+from requests.auth import AuthBase  # noqa: E402
+
+from ._renewal import IssuedCredential  # noqa: E402
+from ._tls import client_context  # noqa: E402
+from .credential import Credential  # noqa: E402
+from .errors import request_error  # noqa: E402
+from .identity import KeyPair  # noqa: E402
+
+__all__ = ["Adapter", "Auth", "session"]
+
+_REFUSED = 401
+
+
+def session(
+    credential: Credential, base_url: str, *, ca: str | os.PathLike[str] | None = None
+) -> requests.Session:
+    """A `requests.Session` that sends the credential to the origin of `base_url`, and to no other.
+
+    `ca`: the PEM of the CA that issued the server's certificate; default: the machine's roots.
+    """
+    url = urllib.parse.urlsplit(base_url)
+    _must_be_secure(base_url)
+    made = requests.Session()
+    # With the slash: without it, `https://a.example` would be a prefix of `https://a.example.org`.
+    made.mount(f"https://{url.netloc}/", Adapter(credential, ca=ca))
+    return made
+
+
+class Auth(AuthBase):
+    """Sets the `Authorization` header, over `https` only, and asks for another token when one is refused with 401.
+
+    It shows no certificate: for tokens that are bound to one, use `session`, or TLS that shows the same.
+    """
+
+    def __init__(self, credential: Credential) -> None:
+        self._credential = credential
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """What requests runs before it sends."""
+        issued = self._credential.current()
+
+        def again(response: requests.Response, **options: Any) -> requests.Response:
+            if not _is_refused(response) or response.history:
+                return response
+            following = self._credential.replace(issued)
+            if following is None:
+                return response
+            response.close()
+            repeated = response.request.copy()
+            repeated.hooks = {"response": []}
+            second: requests.Response = response.connection.send(
+                _shown(repeated, following), **options
+            )
+            second.history.append(response)
+            return second
+
+        request.register_hook("response", again)  # type: ignore[no-untyped-call]
+        return _shown(request, issued)
+
+
+class Adapter(HTTPAdapter):
+    """Sends every request with the credential: mount it for the origins that the credential is meant for alone."""
+
+    def __init__(
+        self, credential: Credential, *, ca: str | os.PathLike[str] | None = None, **options: Any
+    ) -> None:
+        """`options` are those of `requests.adapters.HTTPAdapter`."""
+        self._credential = credential
+        self._ca = ca
+        self._options = options
+        self._lock = threading.Lock()
+        self._inner: tuple[KeyPair | None, _Inner] | None = None
+        super().__init__(**options)
+
+    def send(  # noqa: PLR0917
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """Sends it; once more with another credential, if it is refused and can be sent again.
+
+        `verify` and `cert` do not count: whom to trust was said by `ca`, and what is shown belongs to the token.
+        """
+        issued = self._credential.current()
+        response = self._send(request, issued, stream, timeout, proxies)
+        if not _is_refused(response):
+            return response
+        try:
+            following = self._credential.replace(issued)
+        except BaseException:
+            response.close()
+            raise
+        if following is None:
+            return response
+        response.close()
+        return self._send(request, following, stream, timeout, proxies)
+
+    def close(self) -> None:
+        """Closes its connections."""
+        with self._lock:
+            inner, self._inner = self._inner, None
+        if inner is not None:
+            inner[1].close()
+        super().close()
+
+    def _send(
+        self,
+        request: requests.PreparedRequest,
+        issued: IssuedCredential,
+        stream: bool,
+        timeout: Any,
+        proxies: Mapping[str, str] | None,
+    ) -> requests.Response:
+        inner = self._way(issued.key_pair)
+        return inner.send(_shown(request, issued), stream, timeout, True, None, proxies)
+
+    def _way(self, pair: KeyPair | None) -> _Inner:
+        with self._lock:
+            if self._inner is None or self._inner[0] is not pair:
+                if self._inner is not None:
+                    # Those in use are not cut off; they are not used again.
+                    self._inner[1].close()
+                self._inner = (pair, _Inner(client_context(self._ca, pair), self._options))
+            return self._inner[1]
+
+
+class _Inner(HTTPAdapter):
+    """Connections that show one certificate."""
+
+    def __init__(self, context: ssl.SSLContext, options: Mapping[str, Any]) -> None:
+        self._context = context
+        super().__init__(**options)
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        """Has every connection use our TLS."""
+        super().init_poolmanager(*arguments, **options, ssl_context=self._context)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        """Has every connection through a proxy use our TLS."""
+        return super().proxy_manager_for(proxy, **options, ssl_context=self._context)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Adds no roots to those of our TLS."""
+        conn.cert_reqs = "CERT_REQUIRED"
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
+    ) -> Any:
+        """Adds no roots to those of our TLS."""
+        host, _ = super().build_connection_pool_key_attributes(request, True, None)
+        return host, {"cert_reqs": "CERT_REQUIRED", "ssl_context": self._context}
+
+
+def _shown(request: requests.PreparedRequest, issued: IssuedCredential) -> requests.PreparedRequest:
+    _must_be_secure(request.url or "")
+    if issued.token:
+        request.headers["Authorization"] = f"Bearer {issued.token}"
+    return request
+
+
+def _is_refused(response: requests.Response) -> bool:
+    """Whether another credential may do, and the request can be sent again: a stream is read only once."""
+    body = response.request.body
+    return response.status_code == _REFUSED and (body is None or isinstance(body, (bytes, str)))
+
+
+def _must_be_secure(url: str) -> None:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme != "https" or not parts.netloc:
+        origin = f"{parts.scheme}://{parts.hostname}"
+        raise request_error("url", f"`{origin}` is not `https`; a credential goes over TLS only")
