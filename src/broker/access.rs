@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use crate::domain::lease::Lease;
-use crate::domain::line::Line;
 use crate::domain::principal::Name;
 use crate::domain::refusal::Refusal;
 use crate::domain::role::{self, RoleEntry, Roles};
 use crate::domain::scope::{Scope, scopes_of};
+use crate::domain::task::Task;
 use crate::identity::{Proof, VerifiedCaller};
 
 /// Every call of the contract.
@@ -166,19 +166,25 @@ impl Caller {
     ///
     /// # Errors
     /// [`Refusal::NotFound`] if in none.
-    pub fn on_task(&self, rpc: Rpc, line: &Line) -> Result<Relation, Refusal> {
-        let holds = |relation: &&Relation| self.is(**relation, line);
+    pub fn on_task(&self, rpc: Rpc, task: &Task) -> Result<Relation, Refusal> {
+        let holds = |relation: &&Relation| self.is(**relation, task);
         relations(rpc).iter().find(holds).copied().ok_or(Refusal::NotFound("task"))
     }
 
-    /// In which relation the caller may act on a lease of a task.
+    /// In which relation the caller may act on a lease. Its record alone tells: one look-up, as for a lease that never was.
     ///
     /// # Errors
     /// [`Refusal::NotFound`] if in none.
-    pub fn on_lease(&self, rpc: Rpc, lease: &Lease, line: &Line) -> Result<Relation, Refusal> {
+    pub fn on_lease(&self, rpc: Rpc, lease: &Lease) -> Result<Relation, Refusal> {
         let holds = |relation: &&Relation| match relation {
             Relation::Holder => self.holds(lease),
-            other => self.is(**other, line),
+            Relation::TaskOrchestrator => self.orchestrates(lease),
+            Relation::Operator => self.roles.operator,
+            Relation::Orchestrator
+            | Relation::TaskAgent
+            | Relation::DelegatingAgent
+            | Relation::Verifier
+            | Relation::Everyone => false,
         };
         relations(rpc).iter().find(holds).copied().ok_or(Refusal::NotFound("lease"))
     }
@@ -188,8 +194,13 @@ impl Caller {
         self.roles.agent.is_some() && lease.draft.holder == *self.identity.principal()
     }
 
-    fn is(&self, relation: Relation, line: &Line) -> bool {
-        let task = line.own();
+    /// Whether the lease's task belongs to a role entry of the caller's: that entry is in its reach.
+    fn orchestrates(&self, lease: &Lease) -> bool {
+        let reach = |entry: &Name| Scope::Orchestrator(entry.clone()).reach();
+        self.roles.orchestrator.iter().any(|entry| lease.draft.reach.contains(&reach(entry)))
+    }
+
+    fn is(&self, relation: Relation, task: &Task) -> bool {
         if !self.could_be(relation) {
             return false;
         }

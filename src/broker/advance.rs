@@ -42,8 +42,7 @@ impl Broker {
         request: AdvanceRequest,
     ) -> Result<TaskView, BrokerError> {
         caller.admit(Rpc::AdvanceTask)?;
-        let line = self.line(task).await?;
-        caller.on_task(Rpc::AdvanceTask, &line)?;
+        let (line, _) = self.line_for(caller, Rpc::AdvanceTask, task).await?;
         check_step(request.step.as_deref().unwrap_or_default())?;
         check_checkpoint(request.checkpoint.as_deref().unwrap_or_default())?;
         let agent = match request.agent {

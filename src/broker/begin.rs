@@ -80,8 +80,7 @@ impl Broker {
         spec: TaskSpec,
     ) -> Result<TaskView, BrokerError> {
         caller.admit(Rpc::DelegateTask)?;
-        let line = self.line(parent).await?;
-        let relation = caller.on_task(Rpc::DelegateTask, &line)?;
+        let (line, relation) = self.line_for(caller, Rpc::DelegateTask, parent).await?;
         if let Some(answer) = self.answered(parent.partition(), caller, id).await? {
             return self.replayed(answer.subject, &line);
         }
@@ -93,10 +92,10 @@ impl Broker {
         }
         let limits = (self.settings.limits.depth, self.settings.limits.fan_out);
         let child = &child;
-        let built = self.commit_on(parent, |line| async move {
+        let built = self.commit_on(line, |line| async move {
             let line = &*line;
             // A handover since the line was cached takes the right to delegate with it.
-            caller.on_task(Rpc::DelegateTask, line)?;
+            caller.on_task(Rpc::DelegateTask, line.own())?;
             if relation == Relation::TaskAgent {
                 decide::pin(line.own(), pin_of(caller))?;
             }

@@ -305,16 +305,16 @@ impl Broker {
         Ok(line)
     }
 
-    /// Runs `build` and its commit on a current line until it is settled.
+    /// Runs `build` and its commit on a line, which may be out of date, until it is settled.
     pub(super) async fn commit_on<T, F>(
         &self,
-        task: TaskId,
+        mut line: Line,
         mut build: impl FnMut(Arc<Line>) -> F,
     ) -> Result<(Committed, T), BrokerError>
     where
         F: Future<Output = Result<(Commit, T), BrokerError>>,
     {
-        let mut line = self.line(task).await?;
+        let task = line.own().id;
         let mut fresh = false;
         for _ in 0..ATTEMPTS {
             let (commit, product) = match build(Arc::new(line)).await {

@@ -27,8 +27,7 @@ impl Broker {
             return Err(Refusal::invalid("task_id", "this call does not end a task").into());
         };
         caller.admit(rpc)?;
-        let line = self.line(task).await?;
-        caller.on_task(rpc, &line)?;
+        let (line, _) = self.line_for(caller, rpc, task).await?;
         check_reason(&reason)?;
         let command = Command::End { state, reason };
         let (task, line) = self.command((caller, id), line, command).await?;

@@ -19,8 +19,7 @@ impl Broker {
         task: TaskId,
     ) -> Result<TaskView, BrokerError> {
         caller.admit(Rpc::Heartbeat)?;
-        let line = self.line(task).await?;
-        caller.on_task(Rpc::Heartbeat, &line)?;
+        let (line, _) = self.line_for(caller, Rpc::Heartbeat, task).await?;
         let (task, line) = self.command((caller, id), line, Command::Heartbeat).await?;
         Ok(self.view_of(task, &line))
     }

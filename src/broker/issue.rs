@@ -83,10 +83,11 @@ impl Broker {
         if request.audience.is_empty() && kind == Kind::AccessToken {
             return Err(Refusal::invalid("audience", "a token is for exactly one audience").into());
         }
+        let (line, _) = self.line_for(caller, Rpc::IssueCredential, request.task).await?;
         let (request, binding) = (&request, &binding);
-        let built = self.commit_on(request.task, |line| async move {
+        let built = self.commit_on(line, |line| async move {
             let line = &*line;
-            caller.on_task(Rpc::IssueCredential, line)?;
+            caller.on_task(Rpc::IssueCredential, line.own())?;
             let tier = self.tier_of(caller, line.own())?;
             if let Some(expected) = request.expected_epoch
                 && expected != line.own().epoch.get()

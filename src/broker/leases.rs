@@ -53,9 +53,9 @@ impl Broker {
         lease: LeaseId,
     ) -> Result<LeaseView, BrokerError> {
         caller.admit(Rpc::GetLease)?;
-        let view = self.lease_view(lease).await?;
-        self.must_see(caller, Rpc::GetLease, &view.lease).await?;
-        Ok(view)
+        let lease = self.find_lease(lease).await?;
+        caller.on_lease(Rpc::GetLease, &lease)?;
+        self.lease_view(lease).await
     }
 
     /// The leases of a task that the caller may see.
@@ -75,10 +75,10 @@ impl Broker {
         if !page_token.is_empty() {
             LeaseId::parse(page_token).map_err(|_| bad_token())?;
         }
-        let line = self.fresh_line(task).await?;
-        let whole = caller.on_task(Rpc::ListLeases, &line).is_ok();
-        if !whole && caller.on_task(Rpc::GetTask, &line).is_err() {
-            return Err(Refusal::NotFound("task").into());
+        let own = self.find_task(task).await?;
+        let whole = caller.on_task(Rpc::ListLeases, &own).is_ok();
+        if !whole {
+            caller.on_task(Rpc::GetTask, &own)?;
         }
         let index = Index::Leases(task);
         let after = page_token.to_owned();
@@ -88,32 +88,16 @@ impl Broker {
         let next_page_token = names.last().filter(|_| full).cloned().unwrap_or_default();
         let mut leases = Vec::new();
         for lease in names.iter().filter_map(|name| LeaseId::parse(name).ok()) {
-            match self.lease_view(lease).await {
-                Ok(view) if whole || caller.holds(&view.lease) => leases.push(view),
+            match self.find_lease(lease).await {
+                Ok(lease) if whole || caller.holds(&lease) => {
+                    leases.push(self.lease_view(lease).await?);
+                }
                 // Somebody else's, or its record's time is over.
                 Ok(_) | Err(BrokerError::Refused(Refusal::NotFound(_))) => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(LeasePage { leases, next_page_token })
-    }
-
-    /// That the caller may do `rpc` on a lease.
-    pub(super) async fn must_see(
-        &self,
-        caller: &Caller,
-        rpc: Rpc,
-        lease: &Lease,
-    ) -> Result<(), BrokerError> {
-        if caller.holds(lease) {
-            return Ok(());
-        }
-        let line = match self.line(lease.draft.path.own().task).await {
-            Err(BrokerError::Refused(_)) => return Err(Refusal::NotFound("lease").into()),
-            line => line?,
-        };
-        caller.on_lease(rpc, lease, &line)?;
-        Ok(())
     }
 
     /// A lease's record.
@@ -127,8 +111,7 @@ impl Broker {
     }
 
     /// A lease, and where it stands now.
-    pub(super) async fn lease_view(&self, lease: LeaseId) -> Result<LeaseView, BrokerError> {
-        let lease = self.find_lease(lease).await?;
+    async fn lease_view(&self, lease: Lease) -> Result<LeaseView, BrokerError> {
         let state = self.lease_state(&lease).await?;
         Ok(LeaseView { lease, state })
     }

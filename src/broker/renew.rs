@@ -39,7 +39,8 @@ impl Broker {
         let task = held.draft.path.own().task;
         let binding = &binding;
         let mut held = Some(held);
-        let built = self.commit_on(task, |line| {
+        let line = self.line(task).await?;
+        let built = self.commit_on(line, |line| {
             let held = held.take();
             async move {
                 let line = &*line;

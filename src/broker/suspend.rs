@@ -20,8 +20,8 @@ impl Broker {
         reason: String,
     ) -> Result<TaskView, BrokerError> {
         caller.admit(Rpc::SuspendTask)?;
-        let line = self.line(task).await?;
-        let by_operator = caller.on_task(Rpc::SuspendTask, &line)? == Relation::Operator;
+        let (line, relation) = self.line_for(caller, Rpc::SuspendTask, task).await?;
+        let by_operator = relation == Relation::Operator;
         check_reason(&reason)?;
         let command = Command::Suspend { reason, by_operator };
         let (task, line) = self.command((caller, id), line, command).await?;
@@ -41,8 +41,7 @@ impl Broker {
         expected_epoch: u64,
     ) -> Result<TaskView, BrokerError> {
         caller.admit(Rpc::ResumeTask)?;
-        let line = self.line(task).await?;
-        caller.on_task(Rpc::ResumeTask, &line)?;
+        let (line, _) = self.line_for(caller, Rpc::ResumeTask, task).await?;
         let by_operator = caller.roles().operator;
         let command = Command::Resume { expected_epoch, by_operator };
         let (task, line) = self.command((caller, id), line, command).await?;

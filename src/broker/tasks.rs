@@ -6,7 +6,7 @@ use std::sync::Arc;
 use moka::sync::Cache as Bounded;
 
 use crate::broker::Broker;
-use crate::broker::access::{Caller, Rpc};
+use crate::broker::access::{Caller, Relation, Rpc};
 use crate::broker::error::BrokerError;
 use crate::domain::id::{Partition, TaskId};
 use crate::domain::line::{Line, Standing};
@@ -102,34 +102,63 @@ impl Broker {
 
     /// A task below its ancestors; from the cache if it is there.
     pub(super) async fn line(&self, task: TaskId) -> Result<Line, BrokerError> {
-        if self.tasks.floor(task.partition()).is_some()
-            && let Some(line) = self.tasks.line(task)
-        {
-            return Ok(line);
+        match self.cached_line(task) {
+            Some(line) => Ok(line),
+            None => self.fresh_line(task).await,
         }
-        self.fresh_line(task).await
+    }
+
+    /// A task below its ancestors, if the caller may do `rpc` to it, and in which relation. From the cache if that says so; it
+    /// may be behind a handover to the caller.
+    ///
+    /// A task of others costs one read, cached or not, as one that never was: time does not tell them apart.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] if there is none that the caller may do it to.
+    pub(super) async fn line_for(
+        &self,
+        caller: &Caller,
+        rpc: Rpc,
+        task: TaskId,
+    ) -> Result<(Line, Relation), BrokerError> {
+        if let Some(line) = self.cached_line(task)
+            && let Ok(relation) = caller.on_task(rpc, line.own())
+        {
+            return Ok((line, relation));
+        }
+        let own = self.find_task(task).await?;
+        caller.on_task(rpc, &own)?;
+        let line = self.below_ancestors(own).await?;
+        let relation = caller.on_task(rpc, line.own())?;
+        Ok((line, relation))
+    }
+
+    fn cached_line(&self, task: TaskId) -> Option<Line> {
+        self.tasks.floor(task.partition()).and_then(|_| self.tasks.line(task))
     }
 
     /// A task below its ancestors, from the store.
     pub(super) async fn fresh_line(&self, task: TaskId) -> Result<Line, BrokerError> {
-        match self.find_line(task).await? {
-            Some(line) => Ok(line),
-            None => Err(Refusal::NotFound("task").into()),
-        }
+        let own = self.find_task(task).await?;
+        self.below_ancestors(own).await
     }
 
-    async fn find_line(&self, task: TaskId) -> Result<Option<Line>, BrokerError> {
-        let Some(own) = self.find_tasks(task.partition(), vec![task]).await?.pop() else {
-            return Ok(None);
-        };
-        let ancestors: Vec<TaskId> = own.lineage.iter().map(|hop| hop.task).collect();
-        if ancestors.is_empty() {
-            return Ok(Line::new(vec![], own));
+    /// A task's record, from the store.
+    pub(super) async fn find_task(&self, task: TaskId) -> Result<Task, BrokerError> {
+        let found = self.find_tasks(task.partition(), vec![task]).await?.pop();
+        Ok(found.ok_or(Refusal::NotFound("task"))?)
+    }
+
+    /// A task that was just read, below its ancestors: read again together with them, for one instant's sake.
+    async fn below_ancestors(&self, own: Task) -> Result<Line, BrokerError> {
+        let not_found = Refusal::NotFound("task");
+        if own.lineage.is_empty() {
+            return Ok(Line::new(vec![], own).ok_or(not_found)?);
         }
-        // Together with its ancestors at one instant, unless it went away in between.
-        let names = ancestors.into_iter().chain([task]).collect();
-        let mut tasks = self.find_tasks(task.partition(), names).await?;
-        Ok(tasks.pop().and_then(|own| Line::new(tasks, own)))
+        let names = own.lineage.iter().map(|hop| hop.task).chain([own.id]).collect();
+        let mut tasks = self.find_tasks(own.id.partition(), names).await?;
+        // It, or an ancestor, may have gone away in between.
+        Ok(tasks.pop().and_then(|own| Line::new(tasks, own)).ok_or(not_found)?)
     }
 
     /// The lines of tasks of one partition, in two reads: the tasks, then their ancestors.
@@ -194,9 +223,9 @@ impl Broker {
     /// [`Refusal::NotFound`] if there is none that the caller may see.
     pub async fn get_task(&self, caller: &Caller, task: TaskId) -> Result<TaskView, BrokerError> {
         caller.admit(Rpc::GetTask)?;
-        let line = self.fresh_line(task).await?;
-        caller.on_task(Rpc::GetTask, &line)?;
-        Ok(self.view(&line))
+        let own = self.find_task(task).await?;
+        caller.on_task(Rpc::GetTask, &own)?;
+        Ok(self.view(&self.below_ancestors(own).await?))
     }
 
     /// The tasks that the caller may see, partition by partition. A page may be short, even empty, and have a next one.
@@ -232,7 +261,7 @@ impl Broker {
                 looked_at = looked_at.saturating_add(1);
                 after = name;
                 if let Some(line) = line
-                    && caller.on_task(Rpc::ListTasks, &line).is_ok()
+                    && caller.on_task(Rpc::ListTasks, line.own()).is_ok()
                 {
                     let view = self.view(&line);
                     if state.is_none_or(|wanted| wanted == view.standing.state) {

@@ -2,15 +2,18 @@
 
 use leasehold::broker::access::{Caller, Rpc};
 use leasehold::broker::error::BrokerError;
+use leasehold::broker::{AdvanceRequest, Broker};
 use leasehold::domain::id::{LeaseId, TaskId};
 use leasehold::domain::refusal::Refusal;
 use leasehold::domain::scope::Scope;
+use leasehold::domain::task::Agent;
 use leasehold::domain::time::Stamp;
 use leasehold::testing::world::{
     CD, CI, CI_TOO, FINANCE, LEDGER, OPERATOR, RESEARCH, SEARCH, STRANGER, TWOFOLD,
 };
 
 use super::endings::unchanged;
+use super::round_trips::Counting;
 use super::scene::{Held, Scene, agent_of, reason, refused, spec, token};
 
 /// The agent that delegated the task which the verbs are about.
@@ -66,12 +69,13 @@ async fn subject(scene: &Scene) -> Subject {
 /// Calls a verb about a task and a lease; an answer that leaves them out is as if they were not found.
 async fn call(
     scene: &Scene,
+    broker: &Broker,
     rpc: Rpc,
     caller: &Caller,
     (task, lease): (TaskId, LeaseId),
     held: &Held,
 ) -> Result<(), BrokerError> {
-    let (broker, id) = (&scene.b, scene.world.id());
+    let id = scene.world.id();
     let (text, found) = (String::new(), |found: bool| match found {
         true => Ok(()),
         false => Err(Refusal::NotFound("entry of the list").into()),
@@ -119,7 +123,7 @@ async fn class_02_every_verb_answers_every_role_as_the_table_says() {
         for (name, expected) in CALLERS.iter().zip(row.chars()) {
             let Subject { task, held } = subject(&scene).await;
             let caller = scene.world.caller(name);
-            let answer = call(&scene, rpc, &caller, (task, held.lease), &held).await;
+            let answer = call(&scene, &scene.b, rpc, &caller, (task, held.lease), &held).await;
             let was = match answer {
                 Ok(()) => '+',
                 Err(BrokerError::Refused(refusal)) => match refusal.reason() {
@@ -146,16 +150,60 @@ async fn class_03_ids_of_others_are_answered_as_ids_that_never_were_and_nothing_
             if !row.contains('n') || rpc == Rpc::ListTasks {
                 continue;
             }
-            let foreign = call(&scene, rpc, &caller, (task, held.lease), &held).await;
+            let foreign = call(&scene, &scene.b, rpc, &caller, (task, held.lease), &held).await;
             if matches!(&foreign, Err(BrokerError::Refused(Refusal::RoleMissing(_)))) {
                 continue;
             }
-            let never = call(&scene, rpc, &caller, unknown, &held).await;
+            let never = call(&scene, &scene.b, rpc, &caller, unknown, &held).await;
             assert_eq!(refused(foreign), refused(never), "{rpc:?} by {name}");
         }
     }
     assert_eq!(scene.b.get_task(&scene.operator, task).await.unwrap().task, before);
     assert!(scene.is_active(&scene.b, &held).await);
+}
+
+/// Whoever measures how long an answer takes learns no more than from the answer.
+#[tokio::test]
+async fn class_03_ids_of_others_cost_as_many_round_trips_as_ids_that_never_were() {
+    let scene = Scene::on_model().await;
+    let Subject { task, held } = subject(&scene).await;
+    let unknown = (TaskId::new(task.partition(), 7), LeaseId::new(task.partition(), 7));
+    let (store, warm) = Counting::over(&scene);
+    scene.issue_at(&warm, &scene.world.caller(FINANCE), token(task)).await.unwrap();
+    for (name, column) in [(CD, 1), (OTHER, 3), (RESEARCH, 3)] {
+        let caller = scene.world.caller(name);
+        for (rpc, row) in TABLE {
+            if row.chars().nth(column) != Some('n') || rpc == Rpc::ListTasks {
+                continue;
+            }
+            let (cold_store, cold) = Counting::over(&scene);
+            for (store, broker) in [(&store, &warm), (&cold_store, &cold)] {
+                store.asked();
+                let foreign = call(&scene, broker, rpc, &caller, (task, held.lease), &held).await;
+                let of_others = store.asked();
+                let never = call(&scene, broker, rpc, &caller, unknown, &held).await;
+                assert_eq!(refused(foreign), refused(never), "{rpc:?} by {name}");
+                assert_eq!(of_others, store.asked(), "{rpc:?} by {name}");
+            }
+        }
+    }
+}
+
+/// A broker that knows the task from before it was handed over asks again before it says that it is somebody else's.
+#[tokio::test]
+async fn who_took_a_task_over_may_delegate_at_every_broker() {
+    let scene = Scene::on_model().await;
+    let task = scene.begin(spec(FINANCE)).await.task.id;
+    scene.issue_at(&scene.b, &scene.world.caller(FINANCE), token(task)).await.unwrap();
+    let agent = Some(Agent::parse(OTHER).unwrap());
+    let handover = AdvanceRequest { agent, ..unchanged(1) };
+    scene.a.advance(&scene.ci, &scene.world.id(), task, handover).await.unwrap();
+    let (former, other) = (scene.world.caller(FINANCE), scene.world.caller(OTHER));
+    scene.issue(&other, task).await.unwrap();
+    let delegate =
+        async |caller| scene.b.delegate(caller, &scene.world.id(), task, 2, spec(FINANCE)).await;
+    delegate(&other).await.unwrap();
+    assert_eq!(reason(delegate(&former).await), "NOT_FOUND");
 }
 
 #[tokio::test]
@@ -174,7 +222,7 @@ async fn class_03_ids_of_a_partition_that_there_is_not_are_not_found() {
         (Rpc::RevokeLease, OPERATOR),
         (Rpc::ListLeases, OPERATOR),
     ] {
-        let answer = call(&scene, rpc, &scene.world.caller(caller), ids, &held).await;
+        let answer = call(&scene, &scene.b, rpc, &scene.world.caller(caller), ids, &held).await;
         assert_eq!(reason(answer), "NOT_FOUND", "{rpc:?}");
     }
 }

@@ -14,13 +14,13 @@ use leasehold::broker::access::Rpc;
 use leasehold::broker::request::{CredentialRequest, IssueRequest, TokenProof};
 
 /// Writes down what the store below it is asked.
-struct Counting {
+pub struct Counting {
     inner: Arc<dyn Store>,
     asked: Mutex<Vec<&'static str>>,
 }
 
 impl Counting {
-    fn over(scene: &Scene) -> (Arc<Self>, Broker) {
+    pub fn over(scene: &Scene) -> (Arc<Self>, Broker) {
         let inner = scene.world.store.store.clone();
         let counting = Arc::new(Self { inner, asked: Mutex::default() });
         let (clock, upkeep) = (scene.world.clock.clone(), scene.world.store.upkeep.clone());
@@ -28,7 +28,7 @@ impl Counting {
         (counting, broker)
     }
 
-    fn asked(&self) -> Vec<&'static str> {
+    pub fn asked(&self) -> Vec<&'static str> {
         std::mem::take(&mut *self.asked.lock())
     }
 }
