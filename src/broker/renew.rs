@@ -51,7 +51,7 @@ impl Broker {
                 };
                 let floor = self.floor(task.partition());
                 line.must_be_active(floor, self.now())?;
-                must_be_current(&held, line, self.now())?;
+                must_be_current(&held, line, floor, self.now())?;
                 if held.draft.instance != caller.identity().instance() {
                     return Err(Refusal::InstanceMismatch.into());
                 }
@@ -104,9 +104,11 @@ fn rebind(caller: &Caller, held: &Lease, csr: Option<Vec<u8>>) -> Result<Binding
     }
 }
 
-/// That the lease's latest credential is alive as far as time and task go.
-fn must_be_current(held: &Lease, line: &Line, now: Stamp) -> Result<(), Refusal> {
-    if held.is_expired(now) || held.draft.path != line.path() {
+/// That the lease's latest credential is alive as far as time, task and floor go. The end of a lease from before the floor may
+/// have been lost.
+fn must_be_current(held: &Lease, line: &Line, floor: Stamp, now: Stamp) -> Result<(), Refusal> {
+    let before_loss = held.first_origin.incarnation < floor;
+    if held.is_expired(now) || held.draft.path != line.path() || before_loss {
         return Err(Refusal::LeaseRevoked);
     }
     Ok(())

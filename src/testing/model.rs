@@ -33,6 +33,7 @@ struct Part {
     incarnation: Stamp,
     stamp: Stamp,
     max_expiry: Stamp,
+    floor: Stamp,
     tasks: BTreeMap<String, (Task, Stamp)>,
     leases: BTreeMap<LeaseId, (Lease, Stamp)>,
     keyring: Option<(Vec<u8>, Stamp)>,
@@ -57,6 +58,12 @@ impl ModelStore {
         for partition in self.constants.partitions.all() {
             parts.entry(partition).or_default().begin(self.clock.now());
         }
+    }
+
+    /// The same where something that was answered may be missing: everything from before is fenced.
+    pub fn restart_after_loss(&self) {
+        self.restart();
+        self.parts.lock().values_mut().for_each(|part| part.floor = part.incarnation);
     }
 
     fn part<T>(
@@ -197,7 +204,7 @@ impl Part {
         let stands = |(guard, (_, record)): (&crate::store::Guard, &(_, Option<Record>))| {
             record.as_ref().map(Record::version) == guard.version
         };
-        let floor_stands = commit.floor.is_none_or(|floor| floor == Stamp::ZERO);
+        let floor_stands = commit.floor.is_none_or(|floor| floor == self.floor);
         if !floor_stands || !commit.guards.iter().zip(&now).all(stands) {
             return Err(Outcome::Stale(now));
         }
@@ -284,6 +291,7 @@ impl Part {
     /// Ends, and the entries that are wanted.
     fn lattice(&self, wanted: impl Fn(&Entry) -> bool) -> Lattice {
         let mut lattice = Lattice::default();
+        lattice.raise_floor(self.floor);
         let entries = self.entries.values().map(|(entry, _)| entry);
         entries
             .filter(|entry| matches!(entry, Entry::End(..)) || wanted(entry))
@@ -316,7 +324,7 @@ impl Part {
                 stamp: self.stamp,
                 now,
                 max_expiry: self.max_expiry,
-                floor: Stamp::ZERO,
+                floor: self.floor,
             },
             records: query.records.iter().map(|key| self.record(*key, now)).collect(),
             lattice,

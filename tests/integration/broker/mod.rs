@@ -6,6 +6,7 @@ mod endings;
 mod faults;
 mod history;
 mod limits;
+mod losses;
 mod plain;
 mod quarantines;
 mod races;

@@ -27,14 +27,20 @@ pub async fn embedded() -> Scene {
     Scene::of(World::over(fixture, clock).await)
 }
 
-/// On a server of its own, whose clock lies a day behind the brokers': its stamps go on from theirs, so only the test moves
-/// time here too.
+/// On a server of its own.
 pub async fn redis() -> Scene {
     let server = RedisServer::durable();
+    let mut scene = on_redis(&server).await;
+    scene.world.store.keep = Box::new(server);
+    scene
+}
+
+/// On a server, whose clock lies a day behind the brokers': its stamps go on from theirs, so only the test moves time here too.
+pub async fn on_redis(server: &RedisServer) -> Scene {
     let entropy = Arc::new(SeededEntropy::new(1));
     RedisStore::init(&server.settings(), constants(), entropy.clone()).await.unwrap();
     let store = Arc::new(RedisStore::connect(&server.settings(), entropy).await.unwrap());
-    let fixture = Fixture { store: store.clone(), upkeep: store, keep: Box::new(server) };
+    let fixture = Fixture { store: store.clone(), upkeep: store, keep: Box::new(()) };
     let meta = fixture.snapshot(Vec::new(), Entries::None).await.meta;
     let now = Stamp::from_seconds(meta.now.seconds() + 24 * 3_600);
     for partition in constants().partitions.all() {
