@@ -114,20 +114,22 @@ async fn class_07_revoking_by_showing_the_token_is_no_success_while_the_store_is
 
 #[tokio::test]
 async fn class_07_a_quarantine_that_was_written_in_some_partitions_is_finished_by_asking_again() {
-    let scene = Scene::on_model().await;
-    let (store, broker) = faulty(&scene);
-    let mut levels = Vec::new();
-    for partition in constants().partitions.all() {
-        let task = scene.begin_in(partition, &scene.ci, spec(&agent_of(0))).await.task.id;
-        levels.push(scene.held_level(task, scene.world.caller(&agent_of(0))).await);
-    }
-    let id = scene.world.id();
-    store.plan(&[Fault::None, Fault::Before, Fault::None]);
-    let first = ends(&scene, &broker, Rpc::Quarantine, &id, &levels[0]).await;
-    assert!(is_store_error(&first));
-    ends(&scene, &broker, Rpc::Quarantine, &id, &levels[0]).await.unwrap();
-    for level in &levels {
-        scene.must_be_over(level).await;
+    for written in 0..usize::from(constants().partitions.get()) {
+        let scene = Scene::on_model().await;
+        let (store, broker) = faulty(&scene);
+        let mut levels = Vec::new();
+        for partition in constants().partitions.all() {
+            let task = scene.begin_in(partition, &scene.ci, spec(&agent_of(0))).await.task.id;
+            levels.push(scene.held_level(task, scene.world.caller(&agent_of(0))).await);
+        }
+        let id = scene.world.id();
+        store.plan(&[vec![Fault::None; written], vec![Fault::Before]].concat());
+        let first = ends(&scene, &broker, Rpc::Quarantine, &id, &levels[0]).await;
+        assert!(is_store_error(&first), "after {written} partitions");
+        ends(&scene, &broker, Rpc::Quarantine, &id, &levels[0]).await.unwrap();
+        for level in &levels {
+            scene.must_be_over(level).await;
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The broker's promises, verb by verb, in one process and without sockets.
 
 mod access;
+mod between;
 mod clocks;
 mod endings;
 mod faults;
