@@ -5,16 +5,17 @@ use leasehold::broker::error::BrokerError;
 use leasehold::broker::{AdvanceRequest, Broker};
 use leasehold::domain::id::{LeaseId, TaskId};
 use leasehold::domain::refusal::Refusal;
+use leasehold::domain::role::Role;
 use leasehold::domain::scope::Scope;
 use leasehold::domain::task::Agent;
 use leasehold::domain::time::Stamp;
 use leasehold::testing::world::{
-    CD, CI, CI_TOO, FINANCE, LEDGER, OPERATOR, RESEARCH, SEARCH, STRANGER, TWOFOLD,
+    CD, CI, CI_TOO, FINANCE, LEDGER, OPERATOR, RESEARCH, SEARCH, STRANGER, TWOFOLD, settings,
 };
 
 use super::endings::unchanged;
 use super::round_trips::Counting;
-use super::scene::{Held, Scene, agent_of, reason, refused, spec, token};
+use super::scene::{Held, ParseName, Scene, agent_of, reason, refused, spec, token};
 
 /// The agent that delegated the task which the verbs are about.
 const DELEGATING: &str = "spiffe://prod.example/agents/finance/delegating";
@@ -262,6 +263,22 @@ async fn a_principal_of_two_agent_classes_is_refused_as_caller_and_as_agent() {
 }
 
 /// An agent of the right name but another class is not the task's.
+#[tokio::test]
+async fn class_12_an_agent_that_was_moved_to_another_class_has_no_part_in_its_former_tasks() {
+    let scene = Scene::on_model().await;
+    let agent = scene.world.caller(&agent_of(0));
+    let task = scene.begin(spec(&agent_of(0))).await.task.id;
+    scene.issue(&agent, task).await.unwrap();
+    let mut roles = settings().roles;
+    for entry in &mut roles {
+        if let Role::Agent(class) = &mut entry.role {
+            class.name = "audit".parse_name();
+        }
+    }
+    let moved = Caller::new(agent.identity().clone(), &roles).unwrap();
+    assert_eq!(reason(scene.issue(&moved, task).await), "NOT_FOUND");
+}
+
 #[tokio::test]
 async fn class_12_an_agent_of_another_class_is_not_a_class_s_agent() {
     let scene = Scene::on_model().await;

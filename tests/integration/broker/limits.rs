@@ -76,6 +76,19 @@ async fn class_04_no_token_outlives_the_key_that_signed_it() {
 }
 
 #[tokio::test]
+async fn class_04_each_audience_has_a_ceiling_of_its_own() {
+    let scene = Scene::on_model().await;
+    let agent = scene.world.caller(&agent_of(0));
+    let deadline = Deadline::After(Span::from_seconds(7_200));
+    let ledger = begin(&scene, TaskSpec { deadline, ..spec(&agent_of(0)) }).await;
+    let search = IssueRequest { audience: SEARCH_AUDIENCE.to_owned(), ..ledger.clone() };
+    assert_eq!(clamped(&scene, &agent, ledger.clone()).await, (Clamp::Tier, 300));
+    scene.forward(3_400);
+    assert_eq!(clamped(&scene, &agent, ledger).await, (Clamp::LeaseCeiling, 200));
+    assert_eq!(clamped(&scene, &agent, search).await, (Clamp::Tier, 300));
+}
+
+#[tokio::test]
 async fn class_04_less_than_the_tier_s_minimum_is_refused_by_the_limit_s_name() {
     let scene = Scene::on_model().await;
     let agent = scene.world.caller(&agent_of(0));
