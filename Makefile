@@ -38,9 +38,11 @@ demo: ## The whole story in one process
 interop: ## Against foreign software: needs Python, Node with npm, Go and OpenSSL
 	tests/interop/run
 
-clients: ## The packages for other languages, against a broker: needs Python
+clients: export LEASEHOLD_BIN = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release/leasehold
+clients: ## The packages for other languages, against a broker: needs Python, and Node with npm
 	cargo build --locked --release
-	LEASEHOLD_BIN="$${CARGO_TARGET_DIR:-$$PWD/target}/release/leasehold" clients/python/check
+	clients/python/check
+	clients/typescript/check
 
 clippy-installed:
 	@cargo fmt --version >/dev/null && cargo clippy --version >/dev/null \

@@ -1,0 +1,84 @@
+// One call of the contract, tried again while that helps: every call either reads, or carries an id under which it is done once.
+
+import type {
+  DescMessage,
+  DescMethodUnary,
+  MessageInitShape,
+  MessageShape,
+} from '@bufbuild/protobuf'
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+import type { Connection, Connections } from './connection.js'
+import { type LeaseholdError, UnavailableError } from './errors.js'
+import type { CallOptions, ChangeOptions } from './options.js'
+import { retryInMs } from './schedule.js'
+import { fromFailure } from './status.js'
+
+const MOST_TRIES = 4
+
+/** The id of a change. */
+export function requestIdOf(options: ChangeOptions): string {
+  return options.requestId ?? randomUUID()
+}
+
+/** Makes calls to one broker. */
+export class Caller {
+  readonly connections: Connections
+  readonly #timeoutMs: number
+
+  constructor(connections: Connections, timeoutMs: number) {
+    this.connections = connections
+    this.#timeoutMs = timeoutMs
+  }
+
+  /** Calls, on the connection of now. */
+  async call<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    input: MessageInitShape<I>,
+    options: CallOptions = {},
+  ): Promise<MessageShape<O>> {
+    return this.callOn(await this.connections.get(), method, input, options)
+  }
+
+  /** Calls on one connection, all tries: what is bound to its certificate is then bound to that one. */
+  async callOn<I extends DescMessage, O extends DescMessage>(
+    connection: Connection,
+    method: DescMethodUnary<I, O>,
+    input: MessageInitShape<I>,
+    { signal, timeoutMs = this.#timeoutMs }: CallOptions = {},
+  ): Promise<MessageShape<O>> {
+    const began = performance.now()
+    for (let tries = 1; ; tries++) {
+      const left = timeoutMs - (performance.now() - began)
+      try {
+        const headers = await this.connections.headers()
+        const answer = await connection.transport.unary(
+          method,
+          signal,
+          Math.max(Math.ceil(left), 1),
+          headers,
+          input,
+        )
+        return answer.message
+      } catch (failure) {
+        signal?.throwIfAborted()
+        const error = fromFailure(failure, this.connections.address, requestIdIn(input))
+        const wait = waitAfter(error, tries)
+        const remaining = timeoutMs - (performance.now() - began)
+        if (wait === undefined || wait >= remaining) throw error
+        await sleep(wait, undefined, signal && { signal })
+      }
+    }
+  }
+}
+
+/** How long to wait before the next try; nothing if there is none. */
+function waitAfter(error: LeaseholdError, tries: number): number | undefined {
+  const mayHelp = error instanceof UnavailableError && tries < MOST_TRIES
+  return mayHelp ? retryInMs(tries, Math.random(), error.retryDelayMs) : undefined
+}
+
+function requestIdIn(input: object): string | undefined {
+  return 'requestId' in input && typeof input.requestId === 'string' ? input.requestId : undefined
+}

@@ -1,0 +1,123 @@
+// `fetch` with a credential: over the connection that proves its key, with the token, to the origins it is meant for.
+
+import { Agent, fetch as send, type RequestInit as Options } from 'undici'
+
+import { RequestError } from './errors.js'
+import type { TlsIdentity } from './identity.js'
+import type { Minted } from './minting.js'
+import type { Renewal } from './renewal.js'
+
+/** Sends requests with the credential that a renewal keeps alive. */
+export class CredentialFetch {
+  readonly #renewal: Renewal
+  readonly #ca: string | undefined
+  readonly #origins: ReadonlySet<string> | undefined
+  #agent: { readonly tls: TlsIdentity | undefined; readonly agent: Agent } | undefined
+
+  constructor(renewal: Renewal, ca: string | undefined, origins: readonly string[] | undefined) {
+    this.#renewal = renewal
+    this.#ca = ca
+    this.#origins = origins && new Set(origins.map((origin) => new URL(origin).origin))
+  }
+
+  /** As the global `fetch`. What a server answers with 401 is sent once more with a new credential, if it can be sent again. */
+  async fetch(input: string | URL | Request, init?: RequestInit): Promise<Response> {
+    const parcel = await Parcel.of(input, init)
+    this.#check(parcel.url)
+    const first = await this.#renewal.current()
+    const answer = await this.#send(parcel, first)
+    if (answer.status !== 401 || !parcel.isRepeatable) return answer
+    const next = await this.#renewal.after(first)
+    if (next === undefined) return answer
+    await answer.body?.cancel()
+    return this.#send(parcel, next)
+  }
+
+  /** Closes connections when their answers have been read. */
+  close(): void {
+    this.#agent?.agent.close().catch(() => undefined)
+    this.#agent = undefined
+  }
+
+  async #send(parcel: Parcel, minted: Minted): Promise<Response> {
+    const answer = await send(parcel.url, {
+      ...parcel.options(minted),
+      dispatcher: this.#agentFor(minted.tls),
+    })
+    // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment -- Node has the same class built in
+    return answer
+  }
+
+  #check(url: URL): void {
+    if (url.protocol !== 'https:') {
+      throw RequestError.of(
+        'input',
+        `\`${url.origin}\` is not \`https\`; a credential goes over TLS only`,
+      )
+    }
+    if (this.#origins?.has(url.origin) === false) {
+      throw RequestError.of(
+        'input',
+        `\`${url.origin}\` is not among \`origins\`; the credential is not for it`,
+      )
+    }
+  }
+
+  #agentFor(tls: TlsIdentity | undefined): Agent {
+    if (this.#agent === undefined || this.#agent.tls !== tls) {
+      this.close()
+      const connect = { ...(this.#ca !== undefined && { ca: this.#ca }), ...tls?.pem() }
+      this.#agent = { tls, agent: new Agent({ connect }) }
+    }
+    return this.#agent.agent
+  }
+}
+
+/** A request, read once so that it can be sent twice. */
+class Parcel {
+  readonly url: URL
+  /** Not what is read while it is sent. */
+  readonly isRepeatable: boolean
+  readonly #request: Request
+  readonly #body: Uint8Array | ReadableStream | undefined
+
+  private constructor(request: Request, body: Uint8Array | ReadableStream | undefined) {
+    this.url = new URL(request.url)
+    this.isRepeatable = !(body instanceof ReadableStream)
+    this.#request = request
+    this.#body = body
+  }
+
+  /** Node's own class understands whatever `fetch` takes, and sets the content's type. */
+  static async of(input: string | URL | Request, init: RequestInit | undefined): Promise<Parcel> {
+    const given: unknown = init?.body ?? (input instanceof Request ? input.body : undefined)
+    const isStream = typeof given === 'object' && given !== null && Symbol.asyncIterator in given
+    const request = new Request(input, {
+      ...init,
+      ...(isStream && { duplex: 'half' }),
+    })
+    if (request.body === null) return new Parcel(request, undefined)
+    return new Parcel(
+      request,
+      isStream ? request.body : new Uint8Array(await request.arrayBuffer()),
+    )
+  }
+
+  /** What is sent with a credential. */
+  options(minted: Minted): Options {
+    const { method, headers, signal, redirect, integrity } = this.#request
+    const shown = new Headers(headers)
+    if (minted.token !== undefined) shown.set('authorization', `Bearer ${minted.token}`)
+    const body = this.#body
+    const options = {
+      method,
+      headers: [...shown],
+      signal,
+      redirect,
+      integrity,
+      body,
+      duplex: 'half',
+    }
+    return options as Options
+  }
+}

@@ -1,0 +1,230 @@
+// For whatever accepts credentials: is this token good for this request?
+//
+//                                          `verify`   `verifyActive`
+//  signature, issuer, audience, time           ✓             ✓
+//  the connection proves the token's key       ✓             ✓
+//  the grant allows the action                 ✓             ✓
+//  the task lives, nothing was revoked      not seen   ✓ when asked
+
+import { createHash, timingSafeEqual } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import { TLSSocket } from 'node:tls'
+
+import { createRemoteJWKSet, customFetch, errors, jwtVerify, type JWTVerifyGetKey } from 'jose'
+
+import { allows } from './allowance.js'
+import { type Claims, claimsOf } from './claims.js'
+import type { X509Identity } from './identity.js'
+import { PublicHttp } from './public-http.js'
+import { TokenRefusedError, VerifierUnavailableError } from './refusal.js'
+
+export type { Claims } from './claims.js'
+export { TokenRefusedError, VerifierUnavailableError } from './refusal.js'
+
+/** Longer ones are not looked at. */
+const MOST_TOKEN_BYTES = 8 * 1024
+const KEYS_AGE_MS = 5 * 60_000
+const BETWEEN_FETCHES_MS = 10_000
+
+/** Whose tokens are accepted, and for what. */
+export interface VerifierOptions {
+  /** The broker's `base_url`: the `iss` of its tokens, compared byte for byte; its public documents lie below. */
+  readonly issuer: string
+  /** Our own name, which a token must be for. */
+  readonly audience: string
+  /** File with the CA that issued the broker's certificate, in PEM; default: the roots of Node. */
+  readonly ca?: string | undefined
+  /** Who we are, for introspection: an X.509-SVID with the role `verifier` for the audience. */
+  readonly identity?: X509Identity | undefined
+  /** Accept tokens that are bound to no key, as tiers with `proof = "optional"` issue them; default: false. */
+  readonly acceptBearer?: boolean | undefined
+}
+
+/** What came with a request. */
+export interface Presented {
+  /** The compact JWS of the `authorization` header. */
+  readonly token: string | undefined
+  /** DER of the client certificate of the connection that the request came over. */
+  readonly certificate: Uint8Array | undefined
+}
+
+/** A token that is good for what was asked. */
+export interface VerifiedToken {
+  /** Who presents it: the task's agent. */
+  readonly agent: string
+  /** For whom, in the end: the root task's agent. */
+  readonly subject: string
+  readonly taskId: string
+  readonly rootTaskId: string
+  readonly leaseId: string
+  readonly expiresAt: Date
+  readonly claims: Claims
+}
+
+export class Verifier {
+  readonly #issuer: string
+  readonly #audience: string
+  readonly #acceptBearer: boolean
+  readonly #canIntrospect: boolean
+  readonly #http: PublicHttp
+  readonly #keys: JWTVerifyGetKey
+
+  constructor({ issuer, audience, ca, identity, acceptBearer }: VerifierOptions) {
+    this.#issuer = issuer
+    this.#audience = audience
+    this.#acceptBearer = acceptBearer ?? false
+    this.#canIntrospect = identity !== undefined
+    this.#http = new PublicHttp(issuer, ca, identity)
+    this.#keys = createRemoteJWKSet(new URL(`${issuer}/oauth2/jwks`), {
+      cacheMaxAge: KEYS_AGE_MS,
+      cooldownDuration: BETWEEN_FETCHES_MS,
+      [customFetch]: (url) => this.#http.get(url),
+    })
+  }
+
+  /**
+   * That a token is good for an action, as far as the token itself and the broker's published keys tell. It does **not** see
+   * whether the task still runs: what has ended or was revoked since passes until the token expires. For that there is
+   * `verifyActive`.
+   *
+   * @throws {TokenRefusedError} if it is not.
+   * @throws {VerifierUnavailableError} if the keys cannot be had.
+   */
+  async verify(presented: Presented, action: string, dataClass?: string): Promise<VerifiedToken> {
+    const token = presented.token ?? ''
+    if (token === '' || token.length > MOST_TOKEN_BYTES) {
+      throw TokenRefusedError.invalid(
+        token === '' ? 'there is no bearer token' : 'the token is too long',
+      )
+    }
+    const claims = await this.#claims(token)
+    this.#checkKey(claims, presented.certificate)
+    if (!allows(claims.authorization_details, this.#audience, action, dataClass)) {
+      throw TokenRefusedError.insufficient(`the token does not allow \`${action}\` here`)
+    }
+    return verified(claims)
+  }
+
+  /**
+   * The same, and that the broker says it is active now: its task lives, in the token's epoch, and nothing was revoked. True at
+   * that moment; what ends while the request is served is not seen.
+   *
+   * @throws {TokenRefusedError} if it is not.
+   * @throws {VerifierUnavailableError} if the broker cannot be asked, which is never a yes.
+   */
+  async verifyActive(
+    presented: Presented,
+    action: string,
+    dataClass?: string,
+  ): Promise<VerifiedToken> {
+    const token = await this.verify(presented, action, dataClass)
+    if ((await this.introspect(presented.token ?? '')) === undefined) {
+      throw TokenRefusedError.invalid('the token is not active')
+    }
+    return token
+  }
+
+  /**
+   * Asks the broker about a token (RFC 7662). Its claims if it is active; nothing if it is not, whatever the reason. Says
+   * nothing of who presents it, or for what: that is up to `verifyActive`.
+   */
+  async introspect(token: string): Promise<Readonly<Record<string, unknown>> | undefined> {
+    if (!this.#canIntrospect) {
+      throw new VerifierUnavailableError(
+        'introspection needs `identity`: the broker tells verifiers only',
+      )
+    }
+    const answer = await this.#http.post('/oauth2/introspect', { token })
+    if (answer['active'] === true) return answer
+    if (answer['active'] === false) return undefined
+    throw new VerifierUnavailableError('the broker answered introspection with something else')
+  }
+
+  /** Closes the connections to the broker. */
+  close(): void {
+    this.#http.close()
+  }
+
+  async #claims(token: string): Promise<Claims> {
+    try {
+      const { payload, protectedHeader } = await jwtVerify(token, this.#keys, {
+        algorithms: ['ES256'],
+        issuer: this.#issuer,
+        clockTolerance: 0,
+      })
+      // Byte for byte, where the library takes other spellings as well.
+      if (protectedHeader.typ !== 'at+jwt' || typeof protectedHeader.kid !== 'string') {
+        throw TokenRefusedError.invalid('the token is not of the published form')
+      }
+      return claimsOf(payload, this.#audience)
+    } catch (error) {
+      throw refusalOf(error)
+    }
+  }
+
+  /** That the connection shows the certificate that the token is bound to (RFC 8705 section 3.1). */
+  #checkKey({ cnf }: Claims, certificate: Uint8Array | undefined): void {
+    if (cnf === undefined) {
+      if (this.#acceptBearer) return
+      throw TokenRefusedError.invalid('the token is bound to no key')
+    }
+    if (certificate === undefined) {
+      throw TokenRefusedError.invalid(
+        'the token is bound to a certificate, and the connection shows none',
+      )
+    }
+    const shown = Buffer.from(createHash('sha256').update(certificate).digest('base64url'))
+    const bound = Buffer.from(cnf['x5t#S256'])
+    if (shown.length !== bound.length || !timingSafeEqual(shown, bound)) {
+      throw TokenRefusedError.invalid(
+        'the token is bound to another certificate than the connection shows',
+      )
+    }
+  }
+}
+
+/** What a request of Node's `https` server presents; the server must ask for client certificates (`requestCert`). */
+export function presentedBy(request: IncomingMessage): Presented {
+  const [, token] = /^Bearer ([\x21-\x7e]+)$/i.exec(request.headers.authorization ?? '') ?? []
+  const { socket } = request
+  const certificate = socket instanceof TLSSocket ? socket.getPeerX509Certificate()?.raw : undefined
+  return { token, certificate }
+}
+
+function verified(claims: Claims): VerifiedToken {
+  const { client_id, sub, txn, exp, leasehold } = claims
+  const taskId = leasehold.path.at(-1)?.[0] ?? txn
+  return {
+    ...{
+      agent: client_id,
+      subject: sub,
+      taskId,
+      rootTaskId: txn,
+      leaseId: leasehold.lease,
+      claims,
+    },
+    expiresAt: new Date(exp * 1_000),
+  }
+}
+
+/** What `jose` says about a token, apart from what it says about the way to the keys. */
+const ABOUT_THE_TOKEN = [
+  errors.JOSEAlgNotAllowed,
+  errors.JOSENotSupported,
+  errors.JWKSMultipleMatchingKeys,
+  errors.JWKSNoMatchingKey,
+  errors.JWSInvalid,
+  errors.JWSSignatureVerificationFailed,
+  errors.JWTClaimValidationFailed,
+  errors.JWTExpired,
+  errors.JWTInvalid,
+]
+
+function refusalOf(error: unknown): Error {
+  if (error instanceof TokenRefusedError || error instanceof VerifierUnavailableError) return error
+  const isRefusal = ABOUT_THE_TOKEN.some((kind) => error instanceof kind)
+  const why = error instanceof Error ? error.message : 'it is of no use'
+  return isRefusal
+    ? TokenRefusedError.invalid(`the token does not verify: ${why}`, error)
+    : new VerifierUnavailableError(`the broker's keys cannot be had: ${why}`, error)
+}
