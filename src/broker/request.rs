@@ -198,3 +198,15 @@ pub enum TokenProof {
     /// Nothing; only where the tier allows it.
     Bearer,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn class_12_what_is_hashed_together_is_told_apart() {
+        assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"a", b"bc"]));
+        assert_ne!(hash(&[b"abc"]), hash(&[b"abc", b""]));
+        assert_eq!(hash(&[b"ab", b"c"]), hash(&[b"ab", b"c"]));
+    }
+}

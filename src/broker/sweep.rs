@@ -79,7 +79,9 @@ impl Broker {
             Err(error) => return Err(error),
         };
         if line.own().state.is_ended() {
-            return self.drop_task(line.own(), now).await;
+            // What ended since it was found to be due is not over for long.
+            let is_over = line.own().version < now;
+            return if is_over { self.drop_task(line.own(), now).await } else { Ok(None) };
         }
         let floor = self.floor(task.partition());
         let Decision::Change(change) = decide(&line, Command::Sweep, floor, now)? else {

@@ -3,6 +3,7 @@
 mod access;
 mod between;
 mod clocks;
+mod drops;
 mod endings;
 mod faults;
 mod history;

@@ -2,7 +2,7 @@
 
 use leasehold::broker::access::{Caller, Rpc};
 use leasehold::broker::error::BrokerError;
-use leasehold::broker::request::TaskSpec;
+use leasehold::broker::request::{CredentialRequest, IssueRequest, TaskSpec, TokenProof};
 use leasehold::broker::{AdvanceRequest, Presented, TaskView};
 use leasehold::domain::id::TaskId;
 use leasehold::domain::scope::Scope;
@@ -11,7 +11,7 @@ use leasehold::domain::time::Span;
 use leasehold::testing::world::{BATCH, CD, CI, CI_TOO, RESEARCH};
 
 use super::endings::unchanged;
-use super::scene::{Level, ParseName, Scene, Shown, agent_of, reason, spec};
+use super::scene::{Level, ParseName, Scene, Shown, agent_of, new_csr, reason, spec, token};
 use super::stores::over_every_store;
 
 over_every_store! {
@@ -22,6 +22,7 @@ over_every_store! {
     class_06_quarantine_of_an_issuer_reaches_its_agents_alone,
     class_06_quarantine_of_a_tier_reaches_its_tasks_alone,
     class_06_quarantine_of_a_signing_key_reaches_what_it_signed_alone,
+    class_06_quarantine_of_the_ca_stops_tokens_that_come_with_a_certificate,
     class_06_quarantine_of_everything_leaves_nothing,
     class_06_lifting_lets_issuing_go_on_and_revives_nothing,
     class_07_two_scopes_that_overlap_are_their_union,
@@ -128,6 +129,19 @@ async fn class_06_quarantine_of_a_signing_key_reaches_what_it_signed_alone(scene
     let ski = scene.a.keys().authority(now).unwrap().key_id().to_owned();
     quarantine(&scene, &format!("key:{ski}")).await;
     must_be_over(&scene, &tree).await;
+}
+
+async fn class_06_quarantine_of_the_ca_stops_tokens_that_come_with_a_certificate(scene: Scene) {
+    let agent = scene.world.caller(&agent_of(0));
+    let plain = token(scene.begin(spec(&agent_of(0))).await.task.id);
+    let credential = CredentialRequest::AccessToken(TokenProof::Csr(new_csr()));
+    let with_certificate = IssueRequest { credential, ..plain.clone() };
+    scene.issue_at(&scene.b, &agent, with_certificate.clone()).await.unwrap();
+    let ski = scene.a.keys().authority(scene.a.now()).unwrap().key_id().to_owned();
+    quarantine(&scene, &format!("key:{ski}")).await;
+    scene.issue_at(&scene.b, &agent, plain).await.unwrap();
+    let refused = scene.issue_at(&scene.b, &agent, with_certificate).await;
+    assert_eq!(reason(refused), "QUARANTINED");
 }
 
 async fn class_06_quarantine_of_everything_leaves_nothing(scene: Scene) {
