@@ -52,7 +52,7 @@ export class Caller {
     for (let tries = 1; ; tries++) {
       const left = timeoutMs - (performance.now() - began)
       try {
-        const headers = await this.connections.headers()
+        const headers = await this.connections.authorization.header()
         const answer = await connection.transport.unary(
           method,
           signal,
@@ -67,7 +67,7 @@ export class Caller {
         const wait = waitAfter(error, tries)
         const remaining = timeoutMs - (performance.now() - began)
         if (wait === undefined || wait >= remaining) throw error
-        await sleep(wait, undefined, signal && { signal })
+        await sleep(wait, undefined, { signal }).catch(() => signal?.throwIfAborted())
       }
     }
   }

@@ -4,8 +4,8 @@ import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-no
 import type { Transport } from '@connectrpc/connect'
 
 import { RequestError } from './errors.js'
-import { WatchedFiles } from './files.js'
-import { bearer, type Identity, TlsIdentity, unreadable } from './identity.js'
+import { Authorization, type Identity } from './identity.js'
+import { TlsFiles, tlsOptions, type TlsSettings } from './tls.js'
 
 /** An answer is never larger; a list of 1,000 tasks with their checkpoints comes nearest. */
 const MOST_ANSWER_BYTES = 16 * 1024 * 1024
@@ -27,23 +27,17 @@ export interface Way {
 /** One connection, and what it proves. */
 export class Connection {
   readonly transport: Transport
-  /** The certificate that it shows: what tokens issued over it are bound to. */
-  readonly tls: TlsIdentity | undefined
-  /** The CA in PEM. */
-  readonly ca: string | undefined
+  /** The certificate that it shows is what tokens issued over it are bound to. */
+  readonly tls: TlsSettings
   readonly #session: Http2SessionManager
 
-  constructor(address: string, ca: string | undefined, tls: TlsIdentity | undefined) {
+  constructor(address: string, tls: TlsSettings) {
     const pings = {
       pingIntervalMs: PING_AFTER_MS,
       pingTimeoutMs: PING_TIMEOUT_MS,
       idleConnectionTimeoutMs: IDLE_MS,
     }
-    this.#session = new Http2SessionManager(address, pings, {
-      ...(ca !== undefined && { ca }),
-      ...tls?.pem(),
-      minVersion: 'TLSv1.2',
-    })
+    this.#session = new Http2SessionManager(address, pings, tlsOptions(tls))
     this.transport = createGrpcTransport({
       baseUrl: address,
       sessionManager: this.#session,
@@ -51,7 +45,6 @@ export class Connection {
       readMaxBytes: MOST_ANSWER_BYTES,
     })
     this.tls = tls
-    this.ca = ca
   }
 
   close(): void {
@@ -62,99 +55,34 @@ export class Connection {
 /** The connection of now. */
 export class Connections {
   readonly address: string
-  readonly #identity: Identity
-  readonly #caFile: string | undefined
-  readonly #files: WatchedFiles
-  readonly #tokenFile: WatchedFiles | undefined
-  #contents: readonly string[] | undefined
+  readonly authorization: Authorization
+  readonly #files: TlsFiles
   #current: Connection | undefined
   #previous: Connection | undefined
-  #looking: Promise<Connection> | undefined
 
   constructor({ address, ca, identity }: Way) {
     this.address = checked(address)
-    this.#identity = identity
-    this.#caFile = ca
-    const files = ca === undefined ? [] : [ca]
-    if ('cert' in identity) files.push(identity.cert, identity.key)
-    this.#files = new WatchedFiles(files)
-    this.#tokenFile = 'tokenFile' in identity ? new WatchedFiles([identity.tokenFile]) : undefined
+    this.authorization = new Authorization(identity)
+    this.#files = new TlsFiles(ca, identity)
   }
 
   /** A connection that shows the identity as its files have it now. */
-  get(): Promise<Connection> {
-    this.#looking ??= this.#look().finally(() => {
-      this.#looking = undefined
-    })
-    return this.#looking
-  }
-
-  /** The headers that a call shows: an OIDC token, if that is who we are. */
-  async headers(): Promise<Headers> {
-    const headers = new Headers()
-    const identity = this.#identity
-    if ('token' in identity) {
-      const token = await fromFunction(identity.token)
-      headers.set('authorization', bearer(token, '`identity.token`'))
-    } else if ('tokenFile' in identity) {
-      const where = `\`${identity.tokenFile}\``
-      const text = await this.#tokenFile?.read().catch((cause: unknown) => {
-        throw unreadable(where, cause)
-      })
-      headers.set('authorization', bearer(text?.[0] ?? '', where))
+  async get(): Promise<Connection> {
+    const tls = await this.#files.read()
+    if (this.#current?.tls !== tls) {
+      // The one before lives on for the calls that are under way on it, and closes when it is idle.
+      this.#previous?.close()
+      this.#previous = this.#current
+      this.#current = new Connection(this.address, tls)
     }
-    return headers
+    return this.#current
   }
 
   /** Closes what is open; a later call opens it again. */
   close(): void {
     this.#previous?.close()
     this.#current?.close()
-    this.#previous = this.#current = this.#contents = undefined
-  }
-
-  async #look(): Promise<Connection> {
-    try {
-      const contents = await this.#files.read()
-      if (this.#current !== undefined && contents === this.#contents) return this.#current
-      const next = this.#made(contents)
-      // The one before lives on for the calls that are under way on it, and closes when it is idle.
-      this.#previous?.close()
-      this.#previous = this.#current
-      this.#current = next
-      this.#contents = contents
-      return next
-    } catch (cause) {
-      // In the middle of a rotation: half of a pair, or none. The old one does until it expires.
-      if (this.#current !== undefined && this.#current.tls?.isExpired !== true) return this.#current
-      throw unreadable(this.#names(), cause)
-    }
-  }
-
-  #made(contents: readonly string[]): Connection {
-    const [ca, [cert, key]] =
-      this.#caFile === undefined ? [undefined, contents] : [contents[0], contents.slice(1)]
-    if (ca !== undefined && !ca.includes('-----BEGIN CERTIFICATE-----')) {
-      throw new Error('`ca` holds no certificate in PEM')
-    }
-    const tls = cert !== undefined && key !== undefined ? new TlsIdentity(cert, key) : undefined
-    return new Connection(this.address, ca, tls)
-  }
-
-  #names(): string {
-    const identity = 'cert' in this.#identity ? [this.#identity.cert, this.#identity.key] : []
-    return [this.#caFile ?? [], identity]
-      .flat()
-      .map((file) => `\`${file}\``)
-      .join(', ')
-  }
-}
-
-async function fromFunction(token: () => string | Promise<string>): Promise<string> {
-  try {
-    return await token()
-  } catch (cause) {
-    throw unreadable('`identity.token`', cause)
+    this.#previous = this.#current = undefined
   }
 }
 

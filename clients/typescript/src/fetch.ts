@@ -1,18 +1,18 @@
 // `fetch` with a credential: over the connection that proves its key, with the token, to the origins it is meant for.
 
-import { Agent, fetch as send, type RequestInit as Options } from 'undici'
+import { Agent, type Dispatcher, fetch as send, type RequestInit as Options } from 'undici'
 
 import { RequestError } from './errors.js'
-import type { TlsIdentity } from './identity.js'
 import type { Minted } from './minting.js'
 import type { Renewal } from './renewal.js'
+import { type TlsIdentity, tlsOptions } from './tls.js'
 
 /** Sends requests with the credential that a renewal keeps alive. */
 export class CredentialFetch {
   readonly #renewal: Renewal
   readonly #ca: string | undefined
   readonly #origins: ReadonlySet<string> | undefined
-  #agent: { readonly tls: TlsIdentity | undefined; readonly agent: Agent } | undefined
+  #held: { readonly identity: TlsIdentity | undefined; readonly dispatcher: Dispatcher } | undefined
 
   constructor(renewal: Renewal, ca: string | undefined, origins: readonly string[] | undefined) {
     this.#renewal = renewal
@@ -35,17 +35,20 @@ export class CredentialFetch {
 
   /** Closes connections when their answers have been read. */
   close(): void {
-    this.#agent?.agent.close().catch(() => undefined)
-    this.#agent = undefined
+    this.#held?.dispatcher.close().catch(() => undefined)
+    this.#held = undefined
   }
 
   async #send(parcel: Parcel, minted: Minted): Promise<Response> {
-    const answer = await send(parcel.url, {
-      ...parcel.options(minted),
-      dispatcher: this.#agentFor(minted.tls),
-    })
-    // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment -- Node has the same class built in
-    return answer
+    try {
+      const dispatcher = this.#agentFor(minted.tls)
+      const answer = await send(parcel.url, { ...parcel.options(minted), dispatcher })
+      // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment -- Node has the same class built in
+      return answer
+    } catch (error) {
+      // What stands in the way of a redirect is said as it is.
+      throw error instanceof Error && error.cause instanceof RequestError ? error.cause : error
+    }
   }
 
   #check(url: URL): void {
@@ -63,13 +66,18 @@ export class CredentialFetch {
     }
   }
 
-  #agentFor(tls: TlsIdentity | undefined): Agent {
-    if (this.#agent === undefined || this.#agent.tls !== tls) {
+  #agentFor(identity: TlsIdentity | undefined): Dispatcher {
+    if (this.#held === undefined || this.#held.identity !== identity) {
       this.close()
-      const connect = { ...(this.#ca !== undefined && { ca: this.#ca }), ...tls?.pem() }
-      this.#agent = { tls, agent: new Agent({ connect }) }
+      const agent = new Agent({ connect: tlsOptions({ ca: this.#ca, identity }) })
+      // Looked at where each request goes out, so that no redirect leads elsewhere.
+      const dispatcher = agent.compose((dispatch) => (options, handler) => {
+        this.#check(new URL(options.origin ?? ''))
+        return dispatch(options, handler)
+      })
+      this.#held = { identity, dispatcher }
     }
-    return this.#agent.agent
+    return this.#held.dispatcher
   }
 }
 

@@ -1,8 +1,7 @@
-// Who the caller is: an X.509-SVID and its key, or an OIDC token. Read again when the files change.
-
-import { createPrivateKey, X509Certificate } from 'node:crypto'
+// Who the caller is: an X.509-SVID and its key, or an OIDC token. Looked at anew before every call.
 
 import { errorOf, type LeaseholdError } from './errors.js'
+import { WatchedFiles } from './files.js'
 
 /**
  * Who the caller is, and by what it proves it. Files are looked at before every call, so whoever rotates them (a SPIFFE helper,
@@ -28,30 +27,34 @@ export interface TokenIdentity {
   readonly token: () => string | Promise<string>
 }
 
-/** A certificate and its key, for a TLS connection. Both stay out of anything that is printed. */
-export class TlsIdentity {
-  readonly #cert: string
-  readonly #key: string
-  readonly #expires: number
+/** Proves by an OIDC token who calls, if that is what the identity is. */
+export class Authorization {
+  readonly #where: string
+  readonly #read: () => Promise<string | undefined>
 
-  constructor(cert: string, key: string) {
-    const leaf = new X509Certificate(cert)
-    if (!leaf.checkPrivateKey(createPrivateKey(key))) {
-      throw new Error("the key is not the certificate's")
+  constructor(identity: Identity | undefined) {
+    if (identity !== undefined && 'tokenFile' in identity) {
+      const file = new WatchedFiles([identity.tokenFile])
+      this.#where = `\`${identity.tokenFile}\``
+      this.#read = async () => (await file.read())[0]
+    } else {
+      const token = identity !== undefined && 'token' in identity ? identity.token : undefined
+      this.#where = '`identity.token`'
+      this.#read = async () => token?.()
     }
-    this.#cert = cert
-    this.#key = key
-    this.#expires = Date.parse(leaf.validTo)
   }
 
-  /** Whether it is over by this machine's clock. */
-  get isExpired(): boolean {
-    return Date.now() > this.#expires
-  }
-
-  /** What Node's TLS takes. */
-  pem(): { readonly cert: string; readonly key: string } {
-    return { cert: this.#cert, key: this.#key }
+  /** The `authorization` header (RFC 6750 section 2.1), if there is one to send. */
+  async header(): Promise<{ authorization: string } | Record<string, never>> {
+    const text = await this.#read().catch((cause: unknown) => {
+      throw unreadable(this.#where, cause)
+    })
+    if (text === undefined) return {}
+    const token = text.trim()
+    if (!/^[\x21-\x7e]+$/.test(token)) {
+      throw unreadable(this.#where, new Error('it holds no token'))
+    }
+    return { authorization: `Bearer ${token}` }
   }
 }
 
@@ -64,13 +67,4 @@ export function unreadable(what: string, cause: unknown): LeaseholdError {
     message: `${what} cannot be used: ${why}`,
     cause,
   })
-}
-
-/** The token of a file or a function, for the `authorization` header (RFC 6750 section 2.1). */
-export function bearer(text: string, where: string): string {
-  const token = text.trim()
-  if (!/^[\x21-\x7e]+$/.test(token)) {
-    throw unreadable(where, new Error('it holds no token'))
-  }
-  return `Bearer ${token}`
 }

@@ -14,10 +14,10 @@ import {
   TtlClamp,
 } from './gen/leasehold/v1/credential_service_pb.js'
 import { type Grant, toJson } from './grant.js'
-import { TlsIdentity } from './identity.js'
 import type { CallOptions, Proof } from './options.js'
 import { Stopwatch } from './stopwatch.js'
 import { date, lacking } from './task-info.js'
+import { TlsIdentity } from './tls.js'
 
 /** What is asked for. */
 export interface Terms {
@@ -59,8 +59,8 @@ export interface First {
 /** Issues a credential. */
 export async function issue(caller: Caller, terms: Terms, options: CallOptions): Promise<First> {
   const connection = await caller.connections.get()
-  const proof = terms.proof ?? (connection.tls === undefined ? 'key' : 'certificate')
-  if (proof === 'certificate' && connection.tls === undefined) {
+  const proof = terms.proof ?? (connection.tls.identity === undefined ? 'key' : 'certificate')
+  if (proof === 'certificate' && connection.tls.identity === undefined) {
     throw RequestError.of('proof', 'you call without a certificate to bind to; say `key`')
   }
   const key = terms.kind === 'certificate' || proof === 'key' ? freshKey() : undefined
@@ -156,7 +156,7 @@ function minted(
   return {
     leaseId: lease.leaseId,
     token: credential.accessToken || undefined,
-    tls: key === undefined ? bound?.tls : identityOf(credential.certificateChainDer, key),
+    tls: key === undefined ? bound?.tls.identity : identityOf(credential.certificateChainDer, key),
     spiffeId: credential.spiffeId || undefined,
     expiresAt,
     lifeMs: expiresAt.getTime() - date('lease.issue_time', lease.issueTime).getTime(),

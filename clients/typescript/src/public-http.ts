@@ -1,39 +1,35 @@
 // The broker's HTTP: public documents for everyone, introspection for verifiers.
 
-import { Agent, fetch, type Response as Answer } from 'undici'
+import { Agent, fetch, type RequestInit as Options, type Response as Answer } from 'undici'
 
 import { isObject } from './claims.js'
-import { WatchedFiles } from './files.js'
-import { type X509Identity, TlsIdentity } from './identity.js'
+import { RequestError } from './errors.js'
+import { Authorization, type Identity } from './identity.js'
 import { VerifierUnavailableError } from './refusal.js'
+import { TlsFiles, tlsOptions, type TlsSettings } from './tls.js'
 
 const MOST_ANSWER_BYTES = 256 * 1024
 const TIMEOUT_MS = 5_000
 
 export class PublicHttp {
   readonly #base: string
-  readonly #files: WatchedFiles
-  readonly #hasCa: boolean
-  #contents: readonly string[] | undefined
-  #agent: Agent | undefined
+  readonly #files: TlsFiles
+  readonly #authorization: Authorization
+  #held: { readonly tls: TlsSettings; readonly agent: Agent } | undefined
 
-  constructor(base: string, ca: string | undefined, identity: X509Identity | undefined) {
+  constructor(base: string, ca: string | undefined, identity: Identity | undefined) {
     if (!URL.canParse(base) || new URL(base).protocol !== 'https:') {
-      throw new TypeError(
-        `\`issuer\`: \`${base}\` is not \`https\`; give the broker's \`base_url\``,
-      )
+      const problem = `\`${base}\` is not \`https\`; give the broker's \`base_url\``
+      throw RequestError.of('issuer', problem)
     }
     this.#base = base
-    const files = ca === undefined ? [] : [ca]
-    this.#hasCa = ca !== undefined
-    this.#files = new WatchedFiles(
-      identity === undefined ? files : [...files, identity.cert, identity.key],
-    )
+    this.#files = new TlsFiles(ca, identity)
+    this.#authorization = new Authorization(identity)
   }
 
   /** A public document. */
   async get(url: string): Promise<Response> {
-    return this.#send(url, {})
+    return this.#send(url, () => ({}))
   }
 
   /** The JSON object that a form is answered with. */
@@ -42,61 +38,50 @@ export class PublicHttp {
     form: Readonly<Record<string, string>>,
   ): Promise<Readonly<Record<string, unknown>>> {
     const url = `${this.#base}${path}`
-    const answer = await this.#send(url, {
-      method: 'POST',
-      body: new URLSearchParams(form).toString(),
-    })
+    const body = new URLSearchParams(form).toString()
+    const headers = { 'content-type': 'application/x-www-form-urlencoded' }
+    const answer = await this.#send(url, async () => ({
+      ...{ method: 'POST', body },
+      headers: { ...headers, ...(await this.#authorization.header()) },
+    }))
     if (answer.status !== 200) {
       const text = await answer.text().catch(() => '')
       throw new VerifierUnavailableError(
         `\`${url}\` answered with status ${answer.status}: ${text.slice(0, 300)}`,
       )
     }
-    const body: unknown = await answer.json().catch((cause: unknown) => {
+    const said: unknown = await answer.json().catch((cause: unknown) => {
       throw new VerifierUnavailableError(`\`${url}\` answered with something else than JSON`, cause)
     })
-    if (!isObject(body))
+    if (!isObject(said))
       throw new VerifierUnavailableError(`\`${url}\` answered with something else than an object`)
-    return body
+    return said
   }
 
   close(): void {
-    this.#agent?.close().catch(() => undefined)
-    this.#agent = this.#contents = undefined
+    this.#held?.agent.close().catch(() => undefined)
+    this.#held = undefined
   }
 
-  async #send(url: string, request: { method?: string; body?: string }): Promise<Answer> {
+  async #send(url: string, request: () => Options | Promise<Options>): Promise<Answer> {
     try {
-      const headers =
-        request.body === undefined ? {} : { 'content-type': 'application/x-www-form-urlencoded' }
       const signal = AbortSignal.timeout(TIMEOUT_MS)
-      const dispatcher = await this.#current()
-      return await fetch(url, {
-        ...request,
-        headers,
-        signal,
-        dispatcher,
-        redirect: 'error',
-      })
+      const dispatcher = await this.#agent()
+      return await fetch(url, { ...(await request()), signal, dispatcher, redirect: 'error' })
     } catch (cause) {
       throw new VerifierUnavailableError(`\`${url}\` cannot be reached: ${innermost(cause)}`, cause)
     }
   }
 
   /** Connections that show the identity as its files have it now. */
-  async #current(): Promise<Agent> {
-    const contents = await this.#files.read()
-    if (this.#agent === undefined || contents !== this.#contents) {
-      const [ca, [cert, key]] = this.#hasCa
-        ? [contents[0], contents.slice(1)]
-        : [undefined, contents]
-      const tls = cert === undefined || key === undefined ? undefined : new TlsIdentity(cert, key)
+  async #agent(): Promise<Agent> {
+    const tls = await this.#files.read()
+    if (this.#held?.tls !== tls) {
       this.close()
-      const connect = { ...(ca !== undefined && { ca }), ...tls?.pem() }
-      this.#agent = new Agent({ connect, maxResponseSize: MOST_ANSWER_BYTES })
-      this.#contents = contents
+      const agent = new Agent({ connect: tlsOptions(tls), maxResponseSize: MOST_ANSWER_BYTES })
+      this.#held = { tls, agent }
     }
-    return this.#agent
+    return this.#held.agent
   }
 }
 

@@ -8,7 +8,6 @@ import { Certificate, Credential } from './credential.js'
 import { type Duration, milliseconds, toWire } from './duration.js'
 import { errorOf, NotFoundError, RequestError, TaskEndedError } from './errors.js'
 import { CredentialFetch } from './fetch.js'
-import { WatchedFiles } from './files.js'
 import {
   type BeginTaskRequestSchema,
   HeartbeatRequestSchema,
@@ -16,7 +15,6 @@ import {
 } from './gen/leasehold/v1/task_service_pb.js'
 import { toJson } from './grant.js'
 import { Heartbeats } from './heartbeats.js'
-import { unreadable } from './identity.js'
 import type { Terms } from './minting.js'
 import type {
   AdvanceOptions,
@@ -31,6 +29,7 @@ import type {
 } from './options.js'
 import { Renewal } from './renewal.js'
 import { type Changed, changed, type TaskInfo, taskInfo, type TaskState } from './task-info.js'
+import { TlsFiles } from './tls.js'
 
 /**
  * Where a client keeps what it must close.
@@ -227,7 +226,10 @@ export class Task implements AsyncDisposable {
 
   async #begin(terms: Terms, { ca, origins, signal, timeoutMs }: CertificateOptions) {
     const { caller, renewals } = this.#keeper
-    const pem = ca === undefined ? (await caller.connections.get()).ca : await readCa(ca)
+    const pem =
+      ca === undefined
+        ? (await caller.connections.get()).tls.ca
+        : (await new TlsFiles(ca, undefined).read()).ca
     const made = await Renewal.begin(caller, terms, { signal, timeoutMs }, (renewal) =>
       renewals.delete(renewal),
     )
@@ -287,13 +289,4 @@ export function newTask(options: NewTask) {
     checkpoint: checkpoint ?? new Uint8Array(),
     instances: instances ?? 0,
   } satisfies MessageInitShape<typeof BeginTaskRequestSchema>
-}
-
-async function readCa(file: string): Promise<string> {
-  try {
-    const [pem = ''] = await new WatchedFiles([file]).read()
-    return pem
-  } catch (cause) {
-    throw unreadable(`\`${file}\``, cause)
-  }
 }

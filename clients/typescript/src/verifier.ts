@@ -14,7 +14,7 @@ import { createRemoteJWKSet, customFetch, errors, jwtVerify, type JWTVerifyGetKe
 
 import { allows } from './allowance.js'
 import { type Claims, claimsOf } from './claims.js'
-import type { X509Identity } from './identity.js'
+import type { Identity } from './identity.js'
 import { PublicHttp } from './public-http.js'
 import { TokenRefusedError, VerifierUnavailableError } from './refusal.js'
 
@@ -34,8 +34,8 @@ export interface VerifierOptions {
   readonly audience: string
   /** File with the CA that issued the broker's certificate, in PEM; default: the roots of Node. */
   readonly ca?: string | undefined
-  /** Who we are, for introspection: an X.509-SVID with the role `verifier` for the audience. */
-  readonly identity?: X509Identity | undefined
+  /** Who we are, for introspection: somebody with the role `verifier` for the audience. */
+  readonly identity?: Identity | undefined
   /** Accept tokens that are bound to no key, as tiers with `proof = "optional"` issue them; default: false. */
   readonly acceptBearer?: boolean | undefined
 }

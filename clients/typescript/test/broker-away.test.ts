@@ -36,10 +36,26 @@ test('where nobody listens, that is what is said', async () => {
 test('a wait that is longer than the time that is left is not begun', async (context) => {
   context.mock.method(Math, 'random', () => 0.999)
   const address = 'https://127.0.0.1:1'
-  const client = broker.client({ ...broker.way('orchestrator'), address, timeoutMs: 400 })
+  const client = broker.client({ ...broker.way('orchestrator'), address, timeoutMs: 3_000 })
   const began = performance.now()
+  // After waits of half a second and a whole one, the next would be of two.
   await assert.rejects(client.begin(WORK), { reason: 'BROKER_UNREACHABLE' })
-  assert.ok(performance.now() - began < 450)
+  assert.ok(performance.now() - began < 3_000)
+})
+
+test('a call that waits for its next try can be given up', async (context) => {
+  context.mock.method(Math, 'random', () => 0.999)
+  const address = 'https://127.0.0.1:1'
+  const client = broker.client({ ...broker.way('orchestrator'), address, timeoutMs: 60_000 })
+  const giveUp = new AbortController()
+  const began = performance.now()
+  const call = client.begin({ ...WORK, signal: giveUp.signal })
+  setTimeout(() => {
+    giveUp.abort(new Error('enough'))
+  }, 600)
+  // In the middle of a wait of a whole second.
+  await assert.rejects(call, { message: 'enough' })
+  assert.ok(performance.now() - began < 1_400)
 })
 
 test('who does not answer is waited for no longer than was said', async () => {

@@ -112,6 +112,21 @@ test('the token follows no redirect to another origin', async () => {
   )
 })
 
+test('no redirect leads to an origin that was not named, or out of TLS', async () => {
+  const held = await credential({ origins: [documents.url] })
+  elsewhere.seen.length = 0
+  const moved = (to: string) => held.fetch(`${documents.url}/moved`, { headers: { 'x-to': to } })
+  await assert.rejects(moved(`${elsewhere.url}/open`), { name: 'RequestError', message: /origins/ })
+  assert.deepEqual(elsewhere.seen, [])
+  assert.equal((await moved(`${documents.url}/open`)).status, 200)
+  const anywhere = await credential()
+  const headers = { 'x-to': 'http://localhost:65000/' }
+  await assert.rejects(anywhere.fetch(`${documents.url}/moved`, { headers }), {
+    name: 'RequestError',
+    message: /TLS/,
+  })
+})
+
 test('nothing is sent without TLS, or to an origin that was not named', async () => {
   const held = await credential({ origins: [documents.url] })
   await assert.rejects(held.fetch('http://localhost:1/'), { name: 'RequestError', message: /TLS/ })

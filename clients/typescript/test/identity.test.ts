@@ -5,7 +5,14 @@ import { after, before, test } from 'node:test'
 
 import { decodeJwt } from 'jose'
 
-import { type BeginOptions, type Credential, IdentityError, LeaseholdError } from '../src/index.js'
+import {
+  type BeginOptions,
+  type Credential,
+  IdentityError,
+  LeaseholdError,
+  Verifier,
+  VerifierUnavailableError,
+} from '../src/index.js'
 import { replace, type Svid, TestAuthority } from './support/authority.js'
 import { AUDIENCE, Broker, SUMMARIZER } from './support/broker.js'
 import { Documents } from './support/documents.js'
@@ -181,6 +188,25 @@ test('whom nobody vouches for is told so, and so is who talks to a stranger', as
   })
   const identity = { token: () => 'x.y.z' }
   await assert.rejects(call({ identity }), { name: 'IdentityError', reason: 'IDENTITY_UNVERIFIED' })
+})
+
+test('no variable of the environment makes us trust a stranger', async () => {
+  const stranger = await TestAuthority.make()
+  writeFileSync(broker.file('stranger-ca.pem'), stranger.pem)
+  const ca = broker.file('stranger-ca.pem')
+  const task = await broker.as('orchestrator').begin(WORK)
+  const held = await broker.as('summarizer').task(task.id).credential({ audience: AUDIENCE, ca })
+  const verifier = new Verifier({ issuer: broker.issuer, audience: AUDIENCE, ca })
+  const presented = { token: await held.token(), certificate: undefined }
+  process.env['NODE_TLS_REJECT_UNAUTHORIZED'] = '0'
+  try {
+    const client = broker.client({ ...broker.way('summarizer'), ca })
+    await assert.rejects(client.get(task.id), { reason: 'BROKER_UNTRUSTED' })
+    await assert.rejects(held.fetch(`${documents.url}/open`), /fetch failed/)
+    await assert.rejects(verifier.verify(presented, 'read'), VerifierUnavailableError)
+  } finally {
+    Reflect.deleteProperty(process.env, 'NODE_TLS_REJECT_UNAUTHORIZED')
+  }
 })
 
 test('an address that is no broker of ours is refused before anything is sent', () => {

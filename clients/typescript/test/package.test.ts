@@ -3,7 +3,6 @@
 import assert from 'node:assert/strict'
 import { execFile, execFileSync } from 'node:child_process'
 import {
-  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -106,7 +105,7 @@ test('the lock file pins every package by its hash, and names no place to load i
 test('a strict project compiles what the README shows', async () => {
   const [first = '', ...others] = blocks()
   assert.ok(others.length >= 3)
-  writeFileSync(join(dir, 'first.ts'), first)
+  writeFileSync(join(dir, 'first.mts'), first)
   for (const [n, block] of others.entries())
     writeFileSync(join(dir, `other${String(n)}.ts`), PRELUDE + block)
   const options = {
@@ -115,7 +114,7 @@ test('a strict project compiles what the README shows', async () => {
   }
   writeFileSync(
     join(dir, 'tsconfig.json'),
-    JSON.stringify({ compilerOptions: options, include: ['*.ts'] }),
+    JSON.stringify({ compilerOptions: options, include: ['*.ts', '*.mts'] }),
   )
   const tsc = join(HOME, 'node_modules', 'typescript', 'bin', 'tsc')
   const compiled = await promisify(execFile)(process.execPath, [tsc, '-p', dir]).catch(
@@ -130,16 +129,15 @@ test('the ten lines of the README show a credential die', async () => {
     first.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('import')).length <=
       10,
   )
-  assert.ok(existsSync(join(dir, 'first.js')), 'it was not compiled')
   const broker = await Broker.start()
   try {
     // The playground of the test has free ports, and a folder of its own.
-    const program = readFileSync(join(dir, 'first.js'), 'utf8')
+    const program = first
       .replace('https://localhost:7701', broker.issuer)
       .replaceAll('play/', `${broker.dir}/`)
-    writeFileSync(join(dir, 'run.js'), program)
+    writeFileSync(join(dir, 'run.mjs'), program)
     const env = { ...process.env, LEASEHOLD_BROKER: broker.address }
-    const run = promisify(execFile)(process.execPath, [join(dir, 'run.js')], {
+    const run = promisify(execFile)(process.execPath, [join(dir, 'run.mjs')], {
       env,
       timeout: 30_000,
     })

@@ -254,6 +254,17 @@ test('what the broker calls inactive is refused, and what it does not say is no 
   }
 })
 
+test('who has no certificate asks with an OIDC token, and only about tokens', async () => {
+  const checks = verifier({ identity: { token: () => 'mine' } })
+  issuer.introspection = { status: 200, body: '{"active":true}' }
+  await checks.verify(await presented(), 'read')
+  assert.equal(issuer.authorization, undefined)
+  await checks.verifyActive(await presented(), 'read')
+  assert.equal(issuer.authorization, 'Bearer mine')
+  const none = verifier({ identity: { tokenFile: join(dir, 'nowhere') } })
+  await assert.rejects(none.verifyActive(await presented(), 'read'), VerifierUnavailableError)
+})
+
 test('what fails by itself is not asked about', async () => {
   const checks = verifier()
   const before = issuer.asked.get('/oauth2/introspect') ?? 0

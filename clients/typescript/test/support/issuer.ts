@@ -18,6 +18,8 @@ export class FakeIssuer {
   readonly ca: string
   /** How often each path was asked for. */
   readonly asked = new Map<string, number>()
+  /** Who asked last, by a header. */
+  authorization: string | undefined
   /** What introspection answers. */
   introspection: { status: number; body: string } = { status: 200, body: '{"active":false}' }
   /** Whether the keys can be had. */
@@ -36,6 +38,7 @@ export class FakeIssuer {
     this.url = `https://localhost:${String((server.address() as AddressInfo).port)}`
     server.on('request', (request, response) => {
       const path = request.url ?? ''
+      this.authorization = request.headers.authorization
       this.asked.set(path, (this.asked.get(path) ?? 0) + 1)
       if (this.isAway) response.writeHead(503).end()
       else if (path === '/oauth2/jwks') response.end(JSON.stringify({ keys: jwks }))
