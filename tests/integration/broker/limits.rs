@@ -80,7 +80,11 @@ async fn class_04_each_audience_has_a_ceiling_of_its_own() {
     let scene = Scene::on_model().await;
     let agent = scene.world.caller(&agent_of(0));
     let deadline = Deadline::After(Span::from_seconds(7_200));
-    let ledger = begin(&scene, TaskSpec { deadline, ..spec(&agent_of(0)) }).await;
+    let grant = grant(
+        r#"[{"type":"resource_access","audience":"https://ledger.example","actions":["read"]},
+            {"type":"resource_access","audience":"https://search.example","actions":["read"]}]"#,
+    );
+    let ledger = begin(&scene, TaskSpec { deadline, grant, ..spec(&agent_of(0)) }).await;
     let search = IssueRequest { audience: SEARCH_AUDIENCE.to_owned(), ..ledger.clone() };
     assert_eq!(clamped(&scene, &agent, ledger.clone()).await, (Clamp::Tier, 300));
     scene.forward(3_400);
