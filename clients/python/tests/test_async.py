@@ -253,13 +253,17 @@ def test_a_broker_that_is_away_is_said(playground: Playground) -> None:
         async with leasehold.AsyncClient(address, ca=playground.ca, identity=identity) as agent:
             with pytest.raises(leasehold.UnavailableError) as caught:
                 await agent.get("tsk_00")
+            assert agent._transport._line is None, "the next call connects anew"
         assert caught.value.reason == "BROKER_UNREACHABLE"
 
     run(main)
 
 
 def test_a_rotated_svid_is_picked_up_and_calls_over_the_earlier_one_are_not_cut_off(
-    playground: Playground, task: leasehold.Task, tmp_path: Path
+    playground: Playground,
+    task: leasehold.Task,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def main() -> None:
         identity = playground.authority.svid(SUMMARIZER).write(tmp_path)
@@ -268,14 +272,19 @@ def test_a_rotated_svid_is_picked_up_and_calls_over_the_earlier_one_are_not_cut_
         ) as agent:
             transport = agent._transport
             async with transport._connected() as before:
+                close = before.channel.close
+
+                async def counted() -> None:
+                    await close()
+                    closed.append(True)
+
+                monkeypatch.setattr(before.channel, "close", counted)
                 playground.authority.svid(SUMMARIZER).write(tmp_path)
                 assert (await agent.get(task.id)).id == task.id
-                assert before.retired
-                assert before.users == 1
-                state = before.channel.get_state()
-            assert transport._line is not before
-            assert before.channel.get_state() != state or before.users == 0
+                assert closed == []
+            assert closed == [True]
 
+    closed: list[bool] = []
     run(main)
 
 

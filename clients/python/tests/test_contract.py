@@ -35,6 +35,10 @@ def test_every_call_is_one_of_the_contract_with_its_answer() -> None:
     assert tasks == {rpc.path for rpc in made if "TaskService" in rpc.path}
 
 
+def test_package_and_broker_have_one_licence() -> None:
+    assert (ROOT / "clients/python/LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+
+
 def test_package_and_broker_have_one_version() -> None:
     found = re.search(r'(?m)^version = "(.+)"$', (ROOT / "Cargo.toml").read_text())
     assert found

@@ -398,9 +398,9 @@ def test_a_moment_without_a_broker_is_not_noticed_and_a_longer_one_is_said(
             begun = orchestrator.begin(
                 agent=SUMMARIZER, grant={AUDIENCE: ["read"]}, tier="standard", duration=60
             )
-            credential = agent.credential(begun.id, AUDIENCE, ttl=6)
-            first = credential.current()
+            credential = agent.credential(begun.id, AUDIENCE, ttl=8)
             own.stop()
+            first = credential.current()
             wait_until(lambda: credential._renewal.failure is not None)
             assert credential.current() is first, "it lives to its end"
             wait_until(lambda: _is_unavailable(credential))

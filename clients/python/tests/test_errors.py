@@ -136,7 +136,10 @@ def test_nobody_listening_is_said_with_the_address(playground: Playground) -> No
         leasehold.Client(address, ca=playground.ca, identity=identity) as client,
         pytest.raises(leasehold.UnavailableError) as caught,
     ):
-        client.get("tsk_00")
+        try:
+            client.get("tsk_00")
+        finally:
+            assert client._transport._line is None, "the next call connects anew"
     assert caught.value.reason == "BROKER_UNREACHABLE"
     assert address in caught.value.message
     assert "`address`" in caught.value.remedy
@@ -180,6 +183,16 @@ def test_a_certificate_that_the_broker_does_not_know_proves_nothing(
         client.get("tsk_00")
     assert caught.value.reason == "IDENTITY_UNVERIFIED"
     assert "X509Identity" in caught.value.remedy
+
+
+def test_an_svid_that_has_expired_is_said_to_have(playground: Playground, tmp_path: Path) -> None:
+    identity = playground.authority.svid(SUMMARIZER, seconds=-1).write(tmp_path)
+    with (
+        leasehold.Client(playground.address, ca=playground.ca, identity=identity) as client,
+        pytest.raises(leasehold.IdentityError, match="has expired at") as caught,
+    ):
+        client.get("tsk_00")
+    assert caught.value.reason == "IDENTITY_UNVERIFIED"
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,11 @@ def test_a_server_that_another_ca_vouches_for_is_sent_nothing(
     library: str,
     credential: leasehold.Credential,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Where else `requests` finds roots: they are not added to the one that was named.
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(playground.ca))
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(playground.ca))
     strange = tmp_path / "strange.pem"
     strange.write_bytes(playground.authority.pem())
     client: Any = leasehold.httpx.client if library == "httpx" else leasehold.requests.session

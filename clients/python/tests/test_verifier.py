@@ -69,6 +69,7 @@ def refused(
 ) -> TokenRefusedError:
     with pytest.raises(TokenRefusedError, match=why) as caught:
         verifier.verify(token, certificate=issuer.client_der, action=action)
+    assert caught.value.status == (401 if action == "read" else 403)
     for part in token.split("."):
         assert not part or part not in f"{caught.value!r} {caught.value.__cause__!r}"
     return caught.value
@@ -213,7 +214,8 @@ def test_headers_that_are_not_those_of_an_access_token_are_refused(
         signature = jwt.get_algorithm_by_name("ES256").sign(
             ".".join(parts).encode(), issuer.key.private
         )
-        refused(verifier, issuer, ".".join([*parts, encoded(signature)]), "the token")
+        why = "header|no access token|`kid`"
+        refused(verifier, issuer, ".".join([*parts, encoded(signature)]), why)
 
 
 def test_another_algorithm_or_key_is_refused(verifier: Verifier, issuer: Issuer) -> None:
@@ -270,11 +272,12 @@ def test_a_stolen_token_is_of_no_use(
 def test_a_bearer_token_is_taken_only_where_that_was_said(
     playground: Playground, verifier: Verifier, issuer: Issuer
 ) -> None:
-    token = issuer.token(cnf=None)
+    token, header = issuer.token(cnf=None), {"typ": "at+jwt", "kid": issuer.key.kid}
     refused(verifier, issuer, token, "bound to no key")
     with Verifier(issuer.url, AUDIENCE, ca=playground.ca, accept_bearer=True) as lax:
         lax.verify(token, certificate=None, action="read")
-        for bound in (issuer.token(cnf={"jkt": "x"}), issuer.token()):
+        null = jwt.encode({**issuer.claims(), "cnf": None}, issuer.key.private, "ES256", header)
+        for bound in (issuer.token(cnf={"jkt": "x"}), issuer.token(), null):
             with pytest.raises(TokenRefusedError):
                 lax.verify(bound, certificate=None, action="read")
 
@@ -368,7 +371,7 @@ def test_no_key_comes_by_a_detour_or_without_end(
 ) -> None:
     for answer in (
         (302, {"Location": f"{issuer.url}/elsewhere"}, b""),
-        (200, {}, b" " * 600_000),
+        (200, {}, json.dumps({"keys": [issuer.key.jwk()]}).encode() + b" " * 600_000),
         (200, {}, b"\xff"),
         (404, {}, b""),
     ):

@@ -160,7 +160,8 @@ class AsyncCredential:
                 try:
                     await self._renew()
                 except LeaseholdError as error:
-                    level = logging.WARNING if self.error is None else logging.INFO
+                    # Transitions are told, not every try.
+                    level = logging.WARNING if self._renewal.failures == 1 else logging.DEBUG
                     log.log(level, "no renewal for `%s`: %s", self.audience, error)
             return None if self.error is not None else max(self._wait(), 0.0)
 

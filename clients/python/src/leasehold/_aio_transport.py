@@ -12,7 +12,7 @@ import grpc.aio
 
 from ._rpc import Answer, AnyCall, Call, Result
 from ._status import error_of
-from ._transport import Tries, Way, closed
+from ._transport import UNREACHABLE, Tries, Way, closed
 from .errors import LeaseholdError
 from .identity import KeyPair
 
@@ -71,13 +71,19 @@ class AioTransport:
             try:
                 answer = await method(call.request, timeout=seconds, metadata=metadata)
             except grpc.aio.AioRpcError as failure:
-                raise error_of(
+                error = error_of(
                     failure.code(),
                     failure.details(),
                     list(failure.trailing_metadata() or ()),
                     address=self.way.address,
                     request_id=call.request_id,
-                ) from None
+                    shown=line.pair,
+                )
+                if error.reason == UNREACHABLE:
+                    # The next call connects anew, without waiting because this one failed.
+                    line.retired = True
+                    self._line = None if self._line is line else self._line
+                raise error from None
             return call.read(answer), line.pair
 
     @asynccontextmanager

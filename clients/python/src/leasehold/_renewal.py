@@ -110,7 +110,8 @@ class Renewal:
     failure: LeaseholdError | None = None
     due_at: float = 0.0
     _replaced_at: float | None = field(default=None, repr=False)
-    _failures: int = field(default=0, repr=False)
+    #: How many tries in a row have failed.
+    failures: int = 0
     _lease_id: str | None = field(default=None, repr=False)
     _is_dead: bool = field(default=True, repr=False)
 
@@ -148,7 +149,7 @@ class Renewal:
             self._lease_id = issued.lease_id
             raise copy(self.end)
         self.latest, self._lease_id, self._is_dead = issued, issued.lease_id, False
-        self.failure, self._failures = None, 0
+        self.failure, self.failures = None, 0
         wait = renew_in(issued.life, extensible=issued.extensible, random=self.random())
         self.due_at = asked_at + wait
         return issued
@@ -163,9 +164,9 @@ class Renewal:
             self.end = error
         if error.reason in _GONE | _PAUSED:
             self._is_dead = True
-        self._failures += 1
+        self.failures += 1
         asked = 0.0 if error.retry_after is None else error.retry_after.total_seconds()
-        self.due_at = now + retry_in(self._failures, random=self.random(), asked=asked)
+        self.due_at = now + retry_in(self.failures, random=self.random(), asked=asked)
         return False
 
     def replace_in(self, now: float) -> float:

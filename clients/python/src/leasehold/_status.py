@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TypeVar
 
 import grpc
@@ -13,6 +13,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFail
 from google.rpc.status_pb2 import Status
 
 from .errors import CLASSES, EpochStaleError, FieldViolation, LeaseholdError
+from .identity import KeyPair
 
 _DOMAIN = "leasehold"
 _DETAILS = "grpc-status-details-bin"
@@ -28,13 +29,17 @@ def error_of(
     *,
     address: str,
     request_id: str | None = None,
+    shown: KeyPair | None = None,
 ) -> LeaseholdError:
-    """The error of a call that failed. `request_id` is that of one which changes something."""
+    """The error of a call that failed.
+
+    `request_id` is that of a call which changes something, `shown` the certificate of the connection.
+    """
     status = _status(trailers)
     infos = _found(status, ErrorInfo)
     info = next((info for info in infos if info.domain == _DOMAIN), None)
     if info is None:
-        return _without_details(code, text or "", address, request_id)
+        return _without_details(code, text or "", address, request_id, shown)
     violations = [v for bad in _found(status, BadRequest) for v in bad.field_violations]
     retry = next(_found(status, RetryInfo), None)
     error = CLASSES.get(info.reason, LeaseholdError)(
@@ -81,25 +86,33 @@ def _current_epoch(status: Status) -> int | None:
 
 
 def _without_details(
-    code: grpc.StatusCode, text: str, address: str, request_id: str | None
+    code: grpc.StatusCode,
+    text: str,
+    address: str,
+    request_id: str | None,
+    shown: KeyPair | None,
 ) -> LeaseholdError:
     """No broker has spoken: the connection failed, time ran out, or something in between answered."""
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         reason, message = "DEADLINE_EXCEEDED", f"`{address}` did not answer in time"
     elif code is grpc.StatusCode.UNAVAILABLE:
-        reason, message = _diagnosis(text, address)
+        reason, message = _diagnosis(text, address, shown)
     else:
         reason, message = code.name, f"`{address}` answered {code.name} without a reason: {text}"
     kind = CLASSES.get(reason, LeaseholdError)
     return kind(message, reason=reason, code=code.name, request_id=request_id)
 
 
-def _diagnosis(text: str, address: str) -> tuple[str, str]:
+def _diagnosis(text: str, address: str, shown: KeyPair | None) -> tuple[str, str]:
     """Why there is no connection, by the words of gRPC and BoringSSL."""
     if "CERTIFICATE_VERIFY_FAILED" in text or "Hostname Verification Check failed" in text:
         return "BROKER_UNTRUSTED", f"the certificate of `{address}` is not accepted: {text}"
     # In TLS 1.3 a client learns after its handshake that its certificate does not do; gRPC cannot read the alert.
     if "Unwrap failed" in text or ("SSL_ERROR_SSL" in text and "ALERT" in text):
         problem = "ended the connection as if it refuses the certificate that was shown"
+        if shown is not None and shown.expires_at <= datetime.now(timezone.utc):
+            problem = (
+                f"refuses the certificate, which has expired at {shown.expires_at.isoformat()}"
+            )
         return "IDENTITY_UNVERIFIED", f"`{address}` {problem}: {text}"
     return "BROKER_UNREACHABLE", f"`{address}` cannot be reached: {text}"

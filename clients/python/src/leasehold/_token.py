@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from types import MappingProxyType
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -132,7 +131,7 @@ def _verified(claims: dict[str, Any]) -> VerifiedToken:
         audience=claims["aud"],
         expires_at=datetime.fromtimestamp(claims["exp"], timezone.utc),
         grant=parse_grant(claims["authorization_details"]),
-        claims=MappingProxyType(claims),
+        claims=claims,
     )
 
 

@@ -21,12 +21,12 @@ from .schedule import retry_in
 
 #: How often a call is sent at most.
 MOST_TRIES = 4
+#: Said of a broker to which there is no connection.
+UNREACHABLE = "BROKER_UNREACHABLE"
 _FIRST_RETRY = 0.1
 _OPTIONS = [
-    # A broker that comes back is found soon.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 5000),
+    # A new connection is new: it does not wait because an earlier one failed. See `_forget`.
+    ("grpc.use_local_subchannel_pool", 1),
     # A connection that died without a word is noticed while calls run.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -144,26 +144,29 @@ class Transport:
             try:
                 answer = method(call.request, timeout=timeout, metadata=self.way.metadata())
             except grpc.RpcError as failure:
-                raise self._error(failure, call.request_id) from None
+                error = self._error(failure, call.request_id, line.pair)
+                if error.reason == UNREACHABLE:
+                    self._forget(line)
+                raise error from None
             return call.read(answer), line.pair
 
-    def _error(self, failure: Any, request_id: str | None) -> LeaseholdError:
+    def _error(self, failure: Any, request_id: str | None, shown: KeyPair | None) -> LeaseholdError:
         return error_of(
             failure.code(),
             failure.details(),
             failure.trailing_metadata(),
             address=self.way.address,
             request_id=request_id,
+            shown=shown,
         )
 
     @contextmanager
     def _connected(self) -> Iterator[_Line]:
         """The connection for the present identity. An earlier one is closed when nobody uses it any more."""
-        pair = self.way.key_pair()
         with self._lock:
             if self._closed:
                 raise closed()
-            line = self._line
+            pair, line = self.way.key_pair(), self._line
             if line is None or line.pair is not pair:
                 channel = grpc.secure_channel(
                     self.way.target, self.way.credentials(pair), self.way.options
@@ -179,6 +182,17 @@ class Transport:
                 line.users -= 1
                 if line.retired and line.users == 0:
                     line.channel.close()
+
+    def _forget(self, line: _Line) -> None:
+        """Has the next call connect anew.
+
+        gRPC would try again by itself, but (up to 1.78 at least) only while a call waits for it, and ours do not:
+        a connection that is tried for a moment at a time never comes to be.
+        """
+        with self._lock:
+            line.retired = True
+            if self._line is line:
+                self._line = None
 
     def _retire(self, line: _Line) -> None:
         line.retired = True

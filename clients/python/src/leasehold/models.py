@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from types import MappingProxyType
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -119,7 +118,7 @@ def task_info(task: wire.Task) -> TaskInfo:
         agent_class=task.agent_class,
         purpose=task.purpose,
         owner=task.owner,
-        labels=MappingProxyType(dict(task.labels)),
+        labels=dict(task.labels),
         authorization_details=task.authorization_details,
         tier=task.tier,
         step=task.step,

@@ -63,7 +63,11 @@ class Auth(AuthBase):
         def again(response: requests.Response, **options: Any) -> requests.Response:
             if not _is_refused(response) or response.history:
                 return response
-            following = self._credential.replace(issued)
+            try:
+                following = self._credential.replace(issued)
+            except BaseException:
+                response.close()
+                raise
             if following is None:
                 return response
             response.close()

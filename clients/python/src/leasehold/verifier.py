@@ -15,7 +15,6 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from . import _clock, _token
@@ -115,9 +114,10 @@ class Verifier:
                 "introspection needs `identity`: the broker tells verifiers only"
             )
         answer = self._http.post("/oauth2/introspect", {"token": token})
-        active = answer.get("active") if isinstance(answer, dict) else None
+        answer = answer if isinstance(answer, dict) else {}
+        active = answer.get("active")
         if active is True:
-            return MappingProxyType(answer)
+            return answer
         if active is False:
             return None
         raise VerifierUnavailableError("the broker answered introspection with something else")
