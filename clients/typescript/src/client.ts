@@ -4,7 +4,7 @@ import { inspect } from 'node:util'
 
 import { Caller } from './call.js'
 import { Connections } from './connection.js'
-import { type LeaseholdError, RequestError, TaskEndedError } from './errors.js'
+import { RequestError, TaskEndedError } from './errors.js'
 import { TaskService } from './gen/leasehold/v1/task_service_pb.js'
 import type { Identity } from './identity.js'
 import type { BeginOptions, CallOptions } from './options.js'
@@ -137,22 +137,14 @@ async function failing<T>(
   try {
     return await work(task)
   } catch (error) {
-    const left = task.isEndedHere ? undefined : await leftOf(task, reasonOf(error))
-    if (left === undefined) throw error
-    throw new AggregateError(
-      [error, left],
-      `the work failed, and its task \`${task.id}\` could not be ended`,
-    )
-  }
-}
-
-/** Fails a task; what went wrong with that, if it lives on. */
-async function leftOf(task: Task, reason: string): Promise<LeaseholdError | undefined> {
-  try {
-    await task.fail({ reason })
-    return undefined
-  } catch (error) {
-    return error instanceof TaskEndedError ? undefined : (error as LeaseholdError)
+    if (!task.isEndedHere) {
+      await task.fail({ reason: reasonOf(error) }).catch((left: unknown) => {
+        if (left instanceof TaskEndedError) return
+        const message = `the work failed, and its task \`${task.id}\` could not be ended`
+        throw new AggregateError([error, left], message)
+      })
+    }
+    throw error
   }
 }
 

@@ -214,7 +214,11 @@ export class Task implements AsyncDisposable {
     })
   }
 
-  /** Whether it was ended by this object, and not by somebody else. */
+  /**
+   * Whether it was ended by this object, and not by somebody else.
+   *
+   * @internal
+   */
   get isEndedHere(): boolean {
     return this.#endedHere
   }

@@ -107,6 +107,18 @@ test('a credential outlives its broker until its end, and goes on when that is b
   assert.notEqual(await credential.token(), first)
 })
 
+test('work that ended its task and then throws says only that', async () => {
+  const client = broker.client({ ...broker.way('orchestrator'), timeoutMs: 500 })
+  const fault = new Error('the work')
+  const work = client.withTask(WORK, async (task) => {
+    await task.complete()
+    await broker.stop()
+    throw fault
+  })
+  await assert.rejects(work, (error) => error === fault)
+  await broker.start()
+})
+
 test('work whose task cannot be ended says both', async () => {
   const client = broker.client({ ...broker.way('orchestrator'), timeoutMs: 500 })
   const fault = new Error('the work')
