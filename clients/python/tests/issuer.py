@@ -56,6 +56,8 @@ class Issuer:
         self.client_der = der_of(client)
         self.key = Key()
         self.asked: list[str] = []
+        #: The `Authorization` header of each.
+        self.shown: list[str | None] = []
         self.delay = 0.0
         self.keys: Callable[[], Answer] = lambda: self.json({"keys": [self.key.jwk()]})
         self.introspection: Callable[[str], Answer] = lambda _: self.json({"active": False})
@@ -122,6 +124,7 @@ class Issuer:
 
             def _answer(self, answer: Answer) -> None:
                 issuer.asked.append(self.path)
+                issuer.shown.append(self.headers["Authorization"])
                 time.sleep(issuer.delay)
                 status, headers, body = answer
                 self.send_response(status)

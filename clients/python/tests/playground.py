@@ -35,6 +35,12 @@ _ROLES = f"""
 role = "verifier"
 audiences = ["{LEDGER}"]
 match = "spiffe://dev.example/api/ledger"
+
+[[roles]]
+role = "verifier"
+audiences = ["{AUDIENCE}"]
+issuer = "dev"
+subject = "gateway"
 """
 
 

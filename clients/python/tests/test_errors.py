@@ -132,14 +132,10 @@ def test_nobody_listening_is_said_with_the_address(playground: Playground) -> No
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"https://127.0.0.1:{taken.getsockname()[1]}"
     identity = playground.identity("summarizer")
-    with (
-        leasehold.Client(address, ca=playground.ca, identity=identity) as client,
-        pytest.raises(leasehold.UnavailableError) as caught,
-    ):
-        try:
+    with leasehold.Client(address, ca=playground.ca, identity=identity) as client:
+        with pytest.raises(leasehold.UnavailableError) as caught:
             client.get("tsk_00")
-        finally:
-            assert client._transport._line is None, "the next call connects anew"
+        assert client._transport._line is None, "the next call connects anew"
     assert caught.value.reason == "BROKER_UNREACHABLE"
     assert address in caught.value.message
     assert "`address`" in caught.value.remedy

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import requests
 from documents import Api, serving
+from issuer import Issuer
 from playground import AUDIENCE, SUMMARIZER, Playground
 
 import leasehold
@@ -167,6 +168,30 @@ def test_no_other_origin_is_sent_the_credential(
         with pytest.raises(errors):
             http.get(f"{other}/")
     assert api.asked == []
+
+
+def test_a_redirect_takes_the_credential_nowhere_else(
+    playground: Playground, library: str, credential: leasehold.Credential, tmp_path: Path
+) -> None:
+    server = playground.authority.svid("spiffe://dev.example/server", local=True)
+    here, there = Issuer(tmp_path, server, server), Issuer(tmp_path, server, server)
+    try:
+        here.keys = lambda: (302, {"Location": f"{there.url}/there"}, b"")
+        if library == "httpx":
+            context = ssl.create_default_context(cafile=playground.ca)
+            http: Any = leasehold.httpx.client(
+                credential, here.url, ca=playground.ca, verify=context, follow_redirects=True
+            )
+        else:
+            http = leasehold.requests.session(credential, here.url, ca=playground.ca)
+            http.verify, http.trust_env = str(playground.ca), False
+        with http:
+            assert http.get(f"{here.url}/here").status_code == 200
+        assert here.shown == [f"Bearer {credential.token()}"]
+        assert (there.asked, there.shown) == (["/there"], [None])
+    finally:
+        here.close()
+        there.close()
 
 
 def test_without_tls_nothing_is_sent(

@@ -460,6 +460,22 @@ def test_who_is_no_verifier_is_told_nothing(
         nobody.introspect(credential.token())
 
 
+def test_a_verifier_may_prove_itself_by_oidc(
+    playground: Playground, agent: leasehold.Client, task: leasehold.Task, tmp_path: Path
+) -> None:
+    file = tmp_path / "gateway.jwt"
+    file.write_text(playground.oidc_token("nobody"))
+    identity = leasehold.TokenIdentity(file)
+    with (
+        agent.credential(task.id, AUDIENCE) as credential,
+        Verifier(playground.issuer, AUDIENCE, ca=playground.ca, identity=identity) as gateway,
+    ):
+        with pytest.raises(VerifierUnavailableError, match="unauthorized_client"):
+            gateway.introspect(credential.token())
+        file.write_text(playground.oidc_token("gateway"))
+        assert gateway.introspect(credential.token()) is not None
+
+
 def test_the_verifiers_own_svid_may_rotate_and_its_connections_follow(
     playground: Playground, agent: leasehold.Client, task: leasehold.Task, tmp_path: Path
 ) -> None:
