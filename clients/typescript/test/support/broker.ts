@@ -136,6 +136,10 @@ export class Broker {
     const stdio = ['ignore', 'pipe', 'pipe'] as const
     const running = spawn(leasehold(), ['dev', '--dir', this.dir, ...args], { stdio: [...stdio] })
     this.#process = running
+    // Whatever becomes of the tests, it does not outlive them.
+    const kill = () => running.kill('SIGKILL')
+    process.once('exit', kill)
+    running.once('exit', () => process.off('exit', kill))
     let said = ''
     await new Promise<void>((ready, failed) => {
       const hear = (chunk: Buffer) => {
