@@ -17,7 +17,7 @@ use crate::domain::task::Task;
 use crate::domain::time::{Span, Stamp};
 use crate::store::{
     Answer, AnswerKey, Commit, Denial, Entries, Guard, Lane, Outcome, Query, Receipt, Record,
-    RecordKey, Replay, Subject, Write, codec,
+    RecordKey, Replay, Subject, Write, Written, codec,
 };
 use crate::telemetry::metrics;
 
@@ -56,7 +56,7 @@ impl Broker {
         &self,
         caller: &Caller,
         id: &Idempotency,
-        subject: Subject<crate::domain::lease::Draft>,
+        subject: Subject<Written>,
     ) -> Replay {
         Replay {
             key: self.answer_key(caller, id),

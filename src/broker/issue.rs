@@ -1,5 +1,7 @@
 //! issue: three facts — who calls, what policy permits, what the store committed — and a credential made of them.
 
+use std::sync::Arc;
+
 use crate::broker::access::{Caller, Rpc};
 use crate::broker::begin::pin_of;
 use crate::broker::commit::{Committed, guard};
@@ -23,7 +25,7 @@ use crate::mint::csr::ProvedKey;
 use crate::mint::{self, ActiveLease, MintError, MintedToken};
 use crate::mint::{MAX_LIFE_SECONDS, MintedCertificate};
 use crate::policy::{self, Action, Permit, Question};
-use crate::store::{Commit, IssueTimes, Lane, Replay, Subject, Write};
+use crate::store::{Commit, IssueTimes, Lane, Replay, Subject, Write, Written};
 use crate::telemetry::metrics;
 
 /// An issued credential, and what the agent needs to go on.
@@ -62,8 +64,8 @@ pub(super) enum Binding {
 /// What is decided before the commit.
 pub(super) struct Decided {
     pub(super) permit: Permit,
-    pub(super) draft: Draft,
-    pub(super) task: Task,
+    pub(super) draft: Arc<Draft>,
+    pub(super) line: Arc<Line>,
 }
 
 impl Broker {
@@ -85,8 +87,8 @@ impl Broker {
         }
         let (line, _) = self.line_for(caller, Rpc::IssueCredential, request.task).await?;
         let (request, binding) = (&request, &binding);
-        let built = self.commit_on(line, |line| async move {
-            let line = &*line;
+        let built = self.commit_on(line, |whole| async move {
+            let line = &*whole;
             caller.on_task(Rpc::IssueCredential, line.own())?;
             let tier = self.tier_of(caller, line.own())?;
             if let Some(expected) = request.expected_epoch
@@ -101,14 +103,14 @@ impl Broker {
             let asked = asked(&line.own().grant, request)?;
             let permit =
                 self.permit(caller, line, Action::Issue, &request.audience, &asked).await?;
-            let draft = self.draft(caller, line, tier, kind, binding, &permit)?;
+            let draft = Arc::new(self.draft(caller, line, tier, kind, binding, &permit)?);
             mint::must_fit(&self.keys(), &draft).map_err(not_minted)?;
             let limits = self.limits(caller, line, tier, request.ttl_seconds, &draft)?;
             let mut commit = self.credential_commit(line, &draft, limits, (caller, id))?;
             commit.writes.extend(pinned.map(|task| self.write(task)));
             let event = self.event(EventKind::CredentialIssued, Some((caller, id)), "")?;
             commit.event = Some(credential_event(event, &draft));
-            Ok((commit, Decided { permit, draft, task: line.own().clone() }))
+            Ok((commit, Decided { permit, draft, line: whole }))
         });
         let (committed, decided) = built.await?;
         self.minted(caller, committed, decided).await
@@ -122,7 +124,9 @@ impl Broker {
         decided: Decided,
     ) -> Result<Issued, BrokerError> {
         let active = match committed {
-            Committed::Done(receipt) => ActiveLease::from_receipt(decided.draft, &receipt),
+            Committed::Done(receipt) => {
+                ActiveLease::from_receipt(Arc::unwrap_or_clone(decided.draft), &receipt)
+            }
             Committed::Replayed(answer) => {
                 // The first answer's credential may have died since; then it is not made again.
                 if let Subject::Lease(lease) = &answer.subject {
@@ -150,8 +154,9 @@ impl Broker {
         };
         let verb = if active.lease().draft.renewals == 0 { "issue" } else { "renew" };
         metrics::credential_minted(kind, verb);
-        let lease = LeaseView { lease: active.lease().clone(), state: LeaseState::Active };
-        let Task { checkpoint, step, .. } = decided.task;
+        let lease = LeaseView { lease: active.into_lease(), state: LeaseState::Active };
+        let task = decided.line.own();
+        let (checkpoint, step) = (task.checkpoint.clone(), task.step.clone());
         Ok(Issued { lease, credential, checkpoint, step })
     }
 
@@ -300,7 +305,7 @@ impl Broker {
     pub(super) fn credential_commit(
         &self,
         line: &Line,
-        draft: &Draft,
+        draft: &Arc<Draft>,
         limits: Limits,
         by: (&Caller, &Idempotency),
     ) -> Result<Commit, BrokerError> {
@@ -329,8 +334,8 @@ impl Broker {
                 keep_until: line.ancestors().first().map_or(task.deadline, |root| root.deadline),
             });
         }
-        commit.writes.push(Write::Lease(Box::new(draft.clone())));
-        let subject = Subject::Lease(Box::new(draft.clone()));
+        commit.writes.push(Write::Lease(Arc::clone(draft)));
+        let subject = Subject::Lease(Written);
         commit.replay = Some(Replay { checked: true, ..self.replay(caller, id, subject) });
         Ok(commit)
     }

@@ -1,5 +1,7 @@
 //! renew: not an extension but a new credential under the same lease, after fresh proof and fresh policy.
 
+use std::sync::Arc;
+
 use crate::broker::Broker;
 use crate::broker::access::{Caller, Rpc};
 use crate::broker::error::BrokerError;
@@ -40,10 +42,10 @@ impl Broker {
         let binding = &binding;
         let mut held = Some(held);
         let line = self.line(task).await?;
-        let built = self.commit_on(line, |line| {
+        let built = self.commit_on(line, |whole| {
             let held = held.take();
             async move {
-                let line = &*line;
+                let line = &*whole;
                 // Another broker may have renewed it in between.
                 let held = match held {
                     Some(held) => held,
@@ -62,7 +64,7 @@ impl Broker {
                     self.permit(caller, line, Action::Renew, audience, &held.draft.grant).await?;
                 let fresh = self.draft(caller, line, tier, held.draft.kind, binding, &permit)?;
                 let renewals = held.draft.renewals.saturating_add(1);
-                let draft = Draft { id: lease, renewals, ..fresh };
+                let draft = Arc::new(Draft { id: lease, renewals, ..fresh });
                 let limits = self.limits(caller, line, tier, ttl_seconds, &draft)?;
                 let mut commit = self.credential_commit(line, &draft, limits, (caller, id))?;
                 let version = Some(held.origin.stamp);
@@ -80,7 +82,7 @@ impl Broker {
                     key_thumbprint: draft.key_thumbprint.filter(|_| changed),
                     ..credential_event(event, &draft)
                 });
-                Ok((commit, Decided { permit, draft, task: line.own().clone() }))
+                Ok((commit, Decided { permit, draft, line: whole }))
             }
         });
         let (committed, decided) = built.await?;

@@ -77,6 +77,11 @@ impl ActiveLease {
     pub fn lease(&self) -> &Lease {
         &self.0
     }
+
+    /// The lease itself, once everything is minted.
+    pub fn into_lease(self) -> Lease {
+        self.0
+    }
 }
 
 /// A minted access token.

@@ -4,6 +4,7 @@
 //! [`StoreError::Corrupt`], never a default.
 
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
 
 use crate::domain::clamp::{Clamp, Expiry};
 use crate::domain::event::Event;
@@ -19,10 +20,13 @@ use crate::domain::time::{Span, Stamp};
 use crate::proto::store as wire;
 use crate::store::StoreError;
 use crate::store::codec_event::{entry_to_wire, event_to_wire};
-use crate::store::records::{Answer, CredentialTimes, Replay, Subject};
+use crate::store::records::{Answer, CredentialTimes, Replay, Subject, Written};
 
 /// The version of records that this code writes, and the newest that it reads.
 pub(in crate::store) const VERSION: u32 = 1;
+
+/// The field of an answer's lease.
+const ANSWER_LEASE: u32 = 12;
 
 /// The fields that a commit sets, as they stand in front of every body.
 #[derive(Clone, Copy, Debug, Default)]
@@ -159,20 +163,31 @@ pub fn event_body(event: &Event) -> Vec<u8> {
     event_to_wire(event).encode_to_vec()
 }
 
-/// The body of a stored answer.
-pub fn answer_body(replay: &Replay) -> Vec<u8> {
-    let subject = match &replay.subject {
-        Subject::Task(task) => wire::answer::Subject::Task(task_to_wire(task)),
-        Subject::Lease(draft) => wire::answer::Subject::Lease(lease_to_wire(draft)),
-        Subject::Scope(text) => wire::answer::Subject::Scope(text.clone()),
+/// The body of a stored answer, but for the lease that it is about: there it is what stands in front of the lease's body.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if it is about a lease that is not written.
+pub fn answer_head(replay: &Replay, lease_body: Option<&[u8]>) -> Result<Vec<u8>, StoreError> {
+    let (subject, lease_bytes) = match &replay.subject {
+        Subject::Task(task) => (Some(wire::answer::Subject::Task(task_to_wire(task))), None),
+        Subject::Scope(text) => (Some(wire::answer::Subject::Scope(text.clone())), None),
+        Subject::Lease(Written) => match lease_body {
+            Some(body) => (None, u64::try_from(body.len()).ok()),
+            None => return Err(corrupt("an answer about a lease that is not written")),
+        },
     };
-    wire::Answer {
+    let answer = wire::Answer {
         version: VERSION,
         request_hash: replay.request_hash.to_vec().into(),
-        subject: Some(subject),
+        subject,
         ..Default::default()
+    };
+    let mut head = answer.encode_to_vec();
+    if let Some(bytes) = lease_bytes {
+        encode_key(ANSWER_LEASE, WireType::LengthDelimited, &mut head);
+        encode_varint(bytes, &mut head);
     }
-    .encode_to_vec()
+    Ok(head)
 }
 
 /// A stored answer from its value. What it is about gets the times of the answer's own commit.

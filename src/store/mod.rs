@@ -26,7 +26,7 @@ use crate::domain::time::{Span, Stamp};
 
 pub use records::{
     Answer, AnswerKey, Commit, CredentialTimes, Denial, Guard, IssueTimes, Lane, Outcome, Receipt,
-    Record, RecordKey, Replay, Subject, Write,
+    Record, RecordKey, Replay, Subject, Write, Written,
 };
 
 /// Leases, tasks and revocations, durably, in partitions.

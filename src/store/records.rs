@@ -1,5 +1,7 @@
 //! The parts of a commit: what it rests on, what it writes, and what comes back.
 
+use std::sync::Arc;
+
 use crate::domain::clamp::{Clamp, Expiry, Limits, clamp};
 use crate::domain::event::Event;
 use crate::domain::id::{LeaseId, Partition, TaskId};
@@ -60,19 +62,23 @@ pub struct Answer {
     /// When it was committed.
     pub origin: Origin,
     /// What it was about, as of then.
-    pub subject: Subject<Lease>,
+    pub subject: Subject<Box<Lease>>,
 }
 
-/// What an answer is about. Before the commit a lease is a [`Draft`].
+/// What an answer is about. Before the commit a lease is the one that is [`Written`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject<L> {
     /// A task.
     Task(Box<Task>),
     /// A lease.
-    Lease(Box<L>),
+    Lease(L),
     /// A scope, by its text.
     Scope(String),
 }
+
+/// The one lease that a commit writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written;
 
 /// How a request is kept from acting twice.
 #[derive(Clone, Debug)]
@@ -82,7 +88,7 @@ pub struct Replay {
     /// SHA-256 of the request; another one under the same key is refused.
     pub request_hash: [u8; 32],
     /// The answer to keep.
-    pub subject: Subject<Draft>,
+    pub subject: Subject<Written>,
     /// How long the answer is kept; `None`: as long as the task whose `answer_key` it is.
     pub keep_until: Option<Stamp>,
     /// Whether a replay goes through the checks again (issue and renew) or is answered at once.
@@ -118,8 +124,8 @@ pub enum Write {
         /// When the sweeper must look at it.
         due: Stamp,
     },
-    /// A lease; kept until its expiry and then some.
-    Lease(Box<Draft>),
+    /// A lease, one in a commit; kept until its expiry and then some.
+    Lease(Arc<Draft>),
     /// The sealed keyring.
     Keyring(Vec<u8>),
     /// A public key, claimed for one task of a tree. Another task's claim refuses the commit.
@@ -292,5 +298,16 @@ impl Commit {
             entries: Vec::new(),
             event: None,
         }
+    }
+
+    /// The lease that it writes.
+    pub fn lease(&self) -> Option<&Draft> {
+        self.writes.iter().find_map(|write| match write {
+            Write::Lease(draft) => Some(&**draft),
+            Write::Task { .. }
+            | Write::Keyring(_)
+            | Write::ProvedKey { .. }
+            | Write::DropTask { .. } => None,
+        })
     }
 }

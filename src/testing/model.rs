@@ -17,7 +17,7 @@ use crate::store::codec::stamped;
 use crate::store::{
     Answer, AnswerKey, Commit, Constants, CredentialTimes, Denial, EVENTS_KEPT, Entries, Index,
     LEASE_KEPT, Listing, Meta, Outcome, Query, Receipt, Record, RecordKey, Recorded, Recovered,
-    Snapshot, Store, StoreError, Subject, Upkeep, Write,
+    Snapshot, Store, StoreError, Subject, Upkeep, Write, Written,
 };
 
 /// Leases, tasks and revocations in memory.
@@ -155,6 +155,7 @@ impl Part {
             let until = until.max(issue.ceiling_keep_until);
             self.first_issues.insert(issue.ceiling_key, (times.first_issue, until));
         }
+        let written = commit.lease().cloned();
         for write in commit.writes {
             self.write(write, origin, credential);
         }
@@ -174,8 +175,8 @@ impl Part {
         if let Some(replay) = commit.replay {
             let subject = match replay.subject {
                 Subject::Task(task) => Subject::Task(Box::new(stamped(*task, stamp))),
-                Subject::Lease(draft) => {
-                    Subject::Lease(Box::new(lease(*draft, origin, credential)))
+                Subject::Lease(Written) => {
+                    Subject::Lease(Box::new(lease(&written.unwrap(), origin, credential)))
                 }
                 Subject::Scope(text) => Subject::Scope(text),
             };
@@ -233,7 +234,7 @@ impl Part {
                 self.tasks.insert(task.id.to_string(), (stamped(*task, origin.stamp), due));
             }
             Write::Lease(draft) => {
-                let lease = lease(*draft, origin, credential);
+                let lease = lease(&draft, origin, credential);
                 let until = Stamp::from_seconds(lease.expires_seconds).plus(LEASE_KEPT);
                 self.leases.insert(lease.draft.id, (lease, until));
             }
@@ -388,10 +389,10 @@ fn name(entry: &Entry) -> String {
     }
 }
 
-fn lease(draft: Draft, origin: Origin, credential: Option<CredentialTimes>) -> Lease {
+fn lease(draft: &Draft, origin: Origin, credential: Option<CredentialTimes>) -> Lease {
     let times = credential.unwrap();
     Lease {
-        draft,
+        draft: draft.clone(),
         origin,
         first_origin: times.lease_origin,
         first_issue: times.first_issue,

@@ -200,12 +200,14 @@ proptest! {
         let replay = |subject| Replay {
             key: [0; 32], request_hash: [5; 32], subject, keep_until: None, checked: false,
         };
-        let stored = |subject| answer(&value(&header, &answer_body(&replay(subject)))).unwrap();
-        let answered = stored(Subject::Lease(Box::new(draft.clone())));
+        let lease = lease_body(&draft);
+        let head = |subject| answer_head(&replay(subject), Some(&lease)).unwrap();
+        let about_lease = [head(Subject::Lease(Written)), lease.clone()].concat();
+        let answered = answer(&value(&header, &about_lease)).unwrap();
         prop_assert_eq!((answered.request_hash, answered.origin), ([5; 32], header.origin));
         prop_assert_eq!(answered.subject, Subject::Lease(Box::new(lease_of(draft, &header))));
         let of_task = Task { version: header.origin.stamp, ..given.clone() };
-        let answered = stored(Subject::Task(Box::new(given)));
+        let answered = answer(&value(&header, &head(Subject::Task(Box::new(given))))).unwrap();
         prop_assert_eq!(answered.subject, Subject::Task(Box::new(of_task)));
     }
 

@@ -13,7 +13,7 @@ use crate::store::embedded::rows::{Source, Transaction, timed, with_time};
 use crate::store::embedded::state::State;
 use crate::store::{
     Commit, CredentialTimes, IssueTimes, LEASE_KEPT, Outcome, Receipt, RecordKey, Replay,
-    StoreError, Write,
+    StoreError, Subject, Write, Written,
 };
 
 /// Judges a commit and lays its rows into the transaction, whose rows stand only if it is done.
@@ -63,12 +63,13 @@ pub(super) struct Writing<'a, 'b> {
     partition: Partition,
     state: State,
     credential: Option<CredentialTimes>,
+    lease: Option<Vec<u8>>,
 }
 
 impl<'a, 'b> Writing<'a, 'b> {
     /// A commit of the state's stamp.
     pub(super) fn new(rows: &'a mut Transaction<'b>, partition: Partition, state: State) -> Self {
-        Self { rows, partition, state, credential: None }
+        Self { rows, partition, state, credential: None, lease: None }
     }
 
     /// Writes the partition's own state, which ends the commit.
@@ -162,7 +163,10 @@ impl<'a, 'b> Writing<'a, 'b> {
         self.rows.own.put(index, with_time(until, Vec::new()));
         let key = keys::record(self.partition, &RecordKey::Lease(draft.id));
         let header = Header { credential: Some(credential), ..self.header() };
-        self.put(key, until, &header, &codec::lease_body(draft))
+        let body = codec::lease_body(draft);
+        self.put(key, until, &header, &body)?;
+        self.lease = Some(body);
+        Ok(())
     }
 
     /// Merges an entry upward.
@@ -195,7 +199,11 @@ impl<'a, 'b> Writing<'a, 'b> {
         let key = keys::record(self.partition, &RecordKey::Answer(replay.key));
         let header = Header { credential: self.credential, ..self.header() };
         let until = replay.keep_until.unwrap_or(INFINITY);
-        self.put(key, until, &header, &codec::answer_body(replay))
+        let mut body = codec::answer_head(replay, self.lease.as_deref())?;
+        if let Subject::Lease(Written) = replay.subject {
+            body.extend(self.lease.iter().flatten());
+        }
+        self.put(key, until, &header, &body)
     }
 
     fn put(

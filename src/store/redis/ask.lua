@@ -3,4 +3,4 @@
 -- KEYS: meta, the key. ARGV: the command, and a list of what stands behind the key.
 
 if not partition(KEYS[1]) then return { 'lost' } end
-return { 'answer', redis.call(argument(), KEYS[2], unpack(list())) }
+return { 'answer', redis.call(argument(), KEYS[2], arguments(number())) }

@@ -3,10 +3,10 @@
 -- Redis does not take back what a failing script wrote. So everything that can fail, or refuse, comes before the first
 -- write; the first write is the event, the only one that Redis itself can refuse.
 --
--- KEYS: meta, set, events, due, tasks, then whatever arguments point at by number.
--- ARGV: written by src/store/redis/commit.rs in the order in which it is read here.
+-- KEYS: meta, set, events, then whatever numbers point at; 0 is no key.
+-- ARGV: written by src/store/redis/commit.rs in the order in which it is read here. A time that there is not is infinite.
 
-local META, SET, EVENTS, DUE, TASKS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local META, SET, EVENTS = KEYS[1], KEYS[2], KEYS[3]
 -- In front of an answer's body: its version, and the hash of its request.
 local REQUEST = 36
 -- In front of a fence's counters: version, kind and task id.
@@ -16,20 +16,21 @@ local meta = partition(META)
 if not meta then return { 'lost' } end
 if not meta.open then return { 'closed' } end
 
--- Milliseconds as Redis takes them: not zero, which it refuses, and rounded up.
-local function milliseconds(micros)
-  return text(math.max(1, math.ceil(micros / 1000)))
-end
+local at_least, floor, before, answer_key, answer_is_checked, answer_until, guards, blockable, markable, claimed, ceiling_key,
+  entries, writes = numbers('<I8I8I8I8I8I8I8I8I8I8I8I8I8')
 
 -- INVARIANT (stamps rise): later than every commit before, whatever the clocks do.
-local stamp = math.max(meta.stamp + 1, clock(), number())
+local stamp = math.max(meta.stamp + 1, clock(), at_least)
 if stamp >= INFINITY then return { 'exhausted' } end
 
--- Lets a key live until then, never less long than before.
-local function keep(key, until_ms)
-  if redis.call('PEXPIRETIME', key) < tonumber(until_ms) then
-    redis.call('PEXPIREAT', key, until_ms)
-  end
+-- Milliseconds as Redis takes them: not zero, which it refuses, and rounded up.
+local function milliseconds(micros)
+  return math.max(1, math.ceil(micros / 1000))
+end
+
+-- Lets a key that lives until `expires` live until then, never less long than before.
+local function keep(key, expires, until_ms)
+  if expires < until_ms then redis.call('PEXPIREAT', key, text(until_ms)) end
 end
 
 -- A varint of a stored message, and where the next field begins.
@@ -66,33 +67,34 @@ local function fence_counters(value, body)
 end
 
 -- replay
-local replay = { key = KEYS[number()], checked = argument() == 'checked', keep_until = argument(), body = argument() }
-local answered = replay.key and get(replay.key, stamp)
+local answer, answered = { key = KEYS[answer_key], tail = '' }, false
+if answer.key then
+  answer.body = argument()
+  answered = get(answer.key, stamp)
+end
 
 -- Writes the same answer again, so that a wait for replicas covers the first write too.
 local function replayed()
-  redis.call('SET', replay.key, answered, 'KEEPTTL')
+  redis.call('SET', answer.key, answered, 'KEEPTTL')
   return { 'replayed', answered }
 end
 
 if answered then
-  if string.sub(answered, HEADER + 1, HEADER + REQUEST) ~= string.sub(replay.body, 1, REQUEST) then
+  if string.sub(answered, HEADER + 1, HEADER + REQUEST) ~= string.sub(answer.body, 1, REQUEST) then
     return { 'reused' }
   end
-  if not replay.checked then return replayed() end
+  if answer_is_checked == 0 then return replayed() end
 end
 
 -- versions
-local stale = false
-local floor = argument()
-if floor ~= '' and tonumber(floor) ~= meta.floor then stale = true end
+local stale = floor ~= INFINITY and floor ~= meta.floor
 local guarded = {}
-for i = 1, number() do
-  local key, lasts, version = KEYS[number()], argument() == 'lasts', argument()
-  guarded[i] = key
-  local known = redis.call('GETRANGE', key, 0, 8)
-  if known ~= '' and not lasts and not stands(key, stamp) then known = '' end
-  if known ~= version then stale = true end
+for i = 1, guards do
+  local key, lasts = numbers('<I8I8')
+  guarded[i] = KEYS[key]
+  local known = redis.call('GETRANGE', KEYS[key], 0, 8)
+  if known ~= '' and lasts == 0 and not stands(redis.call('PEXPIRETIME', KEYS[key]), stamp) then known = '' end
+  if known ~= argument() then stale = true end
 end
 if stale then
   local fresh = {}
@@ -101,22 +103,19 @@ if stale then
 end
 
 -- due
-local before = argument()
-if before ~= '' and stamp >= tonumber(before) then return { 'overdue' } end
+if stamp >= before then return { 'overdue' } end
 
 -- blocks
-local blockable = list()
-if #blockable > 0 then
-  for _, block in ipairs(redis.call('HMGET', SET, unpack(blockable))) do
+if blockable > 0 then
+  for _, block in ipairs(redis.call('HMGET', SET, arguments(blockable))) do
     if block and block_count(block, HEADER + 1) % 2 == 1 then return { 'quarantined' } end
   end
 end
 
 -- watermarks
-local markable = list()
-if #markable > 0 then
-  local incarnation, committed = number(), number()
-  for _, mark in ipairs(redis.call('HMGET', SET, unpack(markable))) do
+if markable > 0 then
+  local incarnation, committed = numbers('<I8I8')
+  for _, mark in ipairs(redis.call('HMGET', SET, arguments(markable))) do
     if mark then
       local marked = field(mark, 2)
       if marked > incarnation or (marked == incarnation and field(mark, 1) >= committed) then
@@ -132,11 +131,11 @@ if lease ~= '' and redis.call('HEXISTS', SET, lease) == 1 then return { 'lease o
 
 -- claimed keys
 local claims = {}
-for i = 1, number() do
-  local claim = { key = KEYS[number()], keep_until = argument(), body = argument() }
-  local claimed = get(claim.key, stamp)
-  if claimed and string.sub(claimed, HEADER + 1) ~= claim.body then return { 'key claimed' } end
-  claim.new = not claimed
+for i = 1, claimed do
+  local key, keep_until = numbers('<I8I8')
+  local claim = { key = KEYS[key], keep_until = keep_until, body = argument() }
+  claim.known, claim.expires = get(claim.key, stamp)
+  if claim.known and string.sub(claim.known, HEADER + 1) ~= claim.body then return { 'key claimed' } end
   claims[i] = claim
 end
 
@@ -144,22 +143,24 @@ if answered then return replayed() end
 
 -- INVARIANT (expiry bounded): as domain::clamp::clamp, which is tested beside this.
 local times, ceiling = {}, nil
-if argument() == 'times' then
-  ceiling = { key = KEYS[number()], keep_until = argument(), body = argument() }
-  ceiling.known = get(ceiling.key, stamp)
+if ceiling_key > 0 then
+  local keep_until, incarnation, committed, minimum, limits = numbers('<I8I8I8I8I8')
+  ceiling = { key = KEYS[ceiling_key], keep_until = keep_until, body = argument() }
+  ceiling.known, ceiling.expires = get(ceiling.key, stamp)
   times.first_issue = ceiling.known and field(ceiling.known, 6) or stamp
-  times.lease_incarnation = tonumber(argument()) or meta.incarnation
-  times.lease_stamp = tonumber(argument()) or stamp
-  local minimum, issued = number(), math.floor(stamp / 1000000)
-  local from = { after = issued, at = 0, first = math.floor(times.first_issue / 1000000) }
-  for _ = 1, number() do
-    local clamp, kind, seconds = number(), argument(), number()
-    local expires = from[kind] + seconds
+  -- A lease's first credential is the one that knows of none before.
+  times.lease_incarnation = incarnation < INFINITY and incarnation or meta.incarnation
+  times.lease_stamp = committed < INFINITY and committed or stamp
+  -- Limits count from 1970, from now, or from first issue.
+  local from = { 0, math.floor(stamp / 1000000), math.floor(times.first_issue / 1000000) }
+  for _ = 1, limits do
+    local clamp, origin, seconds = numbers('<I8I8I8')
+    local expires = from[origin] + seconds
     if not times.expires or expires < times.expires then
       times.expires, times.clamp = expires, clamp
     end
   end
-  local left = math.max(0, (times.expires or 0) - issued)
+  local left = math.max(0, (times.expires or 0) - from[2])
   if left < math.max(minimum, 1) then
     return { 'too short', text(times.clamp or 0), text(left) }
   end
@@ -171,9 +172,10 @@ if times.expires then max_exp = math.max(max_exp, math.min(INFINITY, times.expir
 local plain = header(stamp, meta.incarnation, max_exp, {})
 local timed = header(stamp, meta.incarnation, max_exp, times)
 
-local event = argument()
-if event ~= '' then redis.call('XADD', EVENTS, text(stamp) .. '-0', 'v', plain .. event) end
-redis.call('HSET', META, 'stamp', text(stamp), 'max_exp', text(max_exp))
+local event, name = argument(), text(stamp)
+if event ~= '' then redis.call('XADD', EVENTS, name .. '-0', 'v', plain .. event) end
+redis.call('HSET', META, 'stamp', name)
+if max_exp > meta.max_exp then redis.call('HSET', META, 'max_exp', text(max_exp)) end
 
 -- INVARIANT (lattice monotone): an entry is merged upward with the one that stands. Stamps rise, so the later watermark is the
 -- higher one, and a lease's entry is the same but for a later `keep_until`.
@@ -195,29 +197,38 @@ function merge.fence(known, body)
     .. '\104' .. to_varint(math.max(known_branch, branch))
 end
 
-for _ = 1, number() do
+for _ = 1, entries do
   local how, name, body = argument(), argument(), argument()
   local known = redis.call('HGET', SET, name)
   redis.call('HSET', SET, name, known and merge[how](known, body) or plain .. body)
 end
 
+local function put(key, value, keep_until)
+  redis.call('SET', key, value, 'PXAT', text(milliseconds(keep_until)))
+end
+
 local write = {}
 
 function write.task()
-  local key, id, due, ended, body = KEYS[number()], argument(), number(), argument() == 'ended', argument()
-  if ended then due = math.max(due, max_exp) end
-  redis.call('SET', key, plain .. body)
-  redis.call('ZADD', DUE, text(due), id)
-  redis.call('ZADD', TASKS, 0, id)
+  local key, by_due, by_name, due, is_ended = numbers('<I8I8I8I8I8')
+  local id = argument()
+  if is_ended == 1 then due = math.max(due, max_exp) end
+  redis.call('SET', KEYS[key], plain .. argument())
+  redis.call('ZADD', KEYS[by_due], text(due), id)
+  redis.call('ZADD', KEYS[by_name], 0, id)
 end
 
 function write.lease()
-  local key, index, id, kept, body = KEYS[number()], KEYS[number()], argument(), number(), argument()
-  local shown = milliseconds(math.min(INFINITY, times.expires * 1000000 + kept))
-  redis.call('SET', key, timed .. body, 'PXAT', shown)
+  local key, index, kept, is_answered = numbers('<I8I8I8I8')
+  local id, body = argument(), argument()
+  local shown = math.min(INFINITY, times.expires * 1000000 + kept)
+  put(KEYS[key], timed .. body, shown)
+  index, shown = KEYS[index], milliseconds(shown)
   redis.call('ZREMRANGEBYSCORE', index, '-inf', text(math.floor(stamp / 1000)))
-  redis.call('ZADD', index, shown, id)
-  keep(index, shown)
+  redis.call('ZADD', index, text(shown), id)
+  keep(index, redis.call('PEXPIRETIME', index), shown)
+  -- The answer about a lease ends with the lease.
+  if is_answered == 1 then answer.tail = body end
 end
 
 function write.keyring()
@@ -225,39 +236,39 @@ function write.keyring()
 end
 
 function write.drop()
-  redis.call('DEL', KEYS[number()], KEYS[number()])
+  local key, answer_of, by_due, by_name = numbers('<I8I8I8I8')
+  redis.call('DEL', KEYS[key], KEYS[answer_of])
   local id = argument()
-  redis.call('ZREM', DUE, id)
-  redis.call('ZREM', TASKS, id)
+  redis.call('ZREM', KEYS[by_due], id)
+  redis.call('ZREM', KEYS[by_name], id)
 end
 
-for _ = 1, number() do write[argument()]() end
-
-local function put(key, value, keep_until)
-  redis.call('SET', key, value, 'PXAT', milliseconds(tonumber(keep_until)))
-end
+for _ = 1, writes do write[argument()]() end
 
 for _, claim in ipairs(claims) do
-  if claim.new then
-    put(claim.key, plain .. claim.body, claim.keep_until)
+  if claim.known then
+    keep(claim.key, claim.expires, milliseconds(claim.keep_until))
   else
-    keep(claim.key, milliseconds(tonumber(claim.keep_until)))
+    put(claim.key, plain .. claim.body, claim.keep_until)
   end
 end
 
 if ceiling and ceiling.known then
-  keep(ceiling.key, milliseconds(tonumber(ceiling.keep_until)))
+  keep(ceiling.key, ceiling.expires, milliseconds(ceiling.keep_until))
 elseif ceiling then
   local first = header(stamp, meta.incarnation, max_exp, { first_issue = times.first_issue })
   put(ceiling.key, first .. ceiling.body, ceiling.keep_until)
 end
 
-if replay.key and replay.keep_until ~= '' then
-  put(replay.key, timed .. replay.body, replay.keep_until)
-elseif replay.key then
-  redis.call('SET', replay.key, timed .. replay.body)
+if answer.key then
+  local value = timed .. answer.body .. answer.tail
+  if answer_until < INFINITY then
+    put(answer.key, value, answer_until)
+  else
+    redis.call('SET', answer.key, value)
+  end
 end
 
-if not ceiling then return { 'done', text(meta.incarnation), text(stamp) } end
-return { 'done', text(meta.incarnation), text(stamp), text(times.first_issue), text(times.lease_incarnation),
-  text(times.lease_stamp), text(times.expires), text(times.clamp) }
+if not ceiling then return { 'done', struct.pack('<I8I8', meta.incarnation, stamp) } end
+return { 'done', struct.pack('<I8I8I8I8I8I8I8', meta.incarnation, stamp, times.first_issue, times.lease_incarnation,
+  times.lease_stamp, times.expires, times.clamp) }

@@ -5,12 +5,15 @@ use super::keys::{self, Keys};
 use super::read::record;
 use super::script::{Call, Reply, unexpected};
 use crate::domain::clamp::{Clamp, Expiry, Limit};
+use crate::domain::id::TaskId;
 use crate::domain::lattice::Entry;
 use crate::domain::path::Origin;
-use crate::store::codec::{self, corrupt};
+use crate::domain::scope::Reach;
+use crate::domain::time::Stamp;
+use crate::store::codec::{self, corrupt, origin, stamp};
 use crate::store::{
     Commit, CredentialTimes, Denial, Guard, IssueTimes, LEASE_KEPT, Outcome, Receipt, RecordKey,
-    Replay, StoreError, Write,
+    StoreError, Subject, Write, Written,
 };
 
 /// Seconds above this are this: sums with a time stay exact in a double.
@@ -24,51 +27,62 @@ const STAMP_TAG: u8 = 0x09;
 /// [`StoreError::Corrupt`] for a commit that makes no sense: Redis would not take back what it wrote before it noticed.
 pub(super) fn call(commit: &Commit) -> Result<Call, StoreError> {
     let keys = Keys(commit.partition);
-    let mut call = Call::on([keys.meta(), keys.set(), keys.events(), keys.due(), keys.tasks()]);
-    call.stamp(commit.at_least);
-    replay(&mut call, keys, commit.replay.as_ref());
-    call.maybe(commit.floor).length(commit.guards.len());
-    for guard in &commit.guards {
-        call.key(keys.record(&guard.key)).arg(lasting(&guard.key)).arg(version(guard));
+    let lease = commit.lease().map(codec::lease_body);
+    let mut call = Call::on([keys.meta(), keys.set(), keys.events()]);
+    head(&mut call, keys, commit);
+    if let Some(replay) = &commit.replay {
+        call.arg(codec::answer_head(replay, lease.as_deref())?);
     }
-    call.maybe(commit.before);
-    call.list(commit.unblocked.iter().map(|reach| keys::block(*reach)).collect());
-    match &commit.unmarked {
-        Some((reach, origin)) if !reach.is_empty() => {
-            call.list(reach.iter().map(|reach| keys::watermark(*reach)).collect());
-            call.stamp(origin.incarnation).stamp(origin.stamp);
-        }
-        _ => {
-            call.list(Vec::new());
-        }
+    for guard in &commit.guards {
+        call.key(keys.record(&guard.key)).flag(lasts(&guard.key)).arg(version(guard));
+    }
+    call.args(commit.unblocked.iter().map(|reach| keys::block(*reach)));
+    if let Some((reach, origin)) = marks(commit) {
+        call.args(reach.iter().map(|reach| keys::watermark(*reach)));
+        call.stamp(origin.incarnation).stamp(origin.stamp);
     }
     call.arg(commit.unrevoked.map(keys::lease).unwrap_or_default());
-    claims(&mut call, keys, &commit.writes);
-    times(&mut call, keys, commit.times.as_ref());
+    for (key, task, keep_until) in claims(commit) {
+        call.key(keys.claim(key)).stamp(*keep_until).arg(codec::proved_key_body(*task));
+    }
+    commit.times.iter().for_each(|wanted| times(&mut call, wanted));
     call.arg(commit.event.as_ref().map(codec::event_body).unwrap_or_default());
-    call.length(commit.entries.len());
     for entry in &commit.entries {
         call.arg(merge(entry)?).arg(keys::entry(entry)).arg(codec::entry_body(entry));
     }
-    writes(&mut call, keys, commit)?;
+    writes(&mut call, keys, commit, lease)?;
     Ok(call)
 }
 
-fn replay(call: &mut Call, keys: Keys, replay: Option<&Replay>) {
-    let Some(replay) = replay else {
-        call.arg("0").arg("").arg("").arg("");
-        return;
+/// What the script reads first: times, keys, and how many of everything follow.
+fn head(call: &mut Call, keys: Keys, commit: &Commit) {
+    call.stamp(commit.at_least).maybe(commit.floor).maybe(commit.before);
+    match &commit.replay {
+        Some(replay) => call
+            .key(keys.record(&RecordKey::Answer(replay.key)))
+            .flag(replay.checked)
+            .maybe(replay.keep_until),
+        None => call.no_key().flag(false).maybe(None),
     };
-    call.key(keys.record(&RecordKey::Answer(replay.key)));
-    call.arg(if replay.checked { "checked" } else { "once" });
-    call.maybe(replay.keep_until).arg(codec::answer_body(replay));
+    call.length(commit.guards.len()).length(commit.unblocked.len());
+    call.length(marks(commit).map_or(0, |(reach, _)| reach.len())).length(claims(commit).count());
+    match &commit.times {
+        Some(times) => call.key(keys.ceiling(&times.ceiling_key)),
+        None => call.no_key(),
+    };
+    let claimed = claims(commit).count();
+    call.length(commit.entries.len()).length(commit.writes.len().saturating_sub(claimed));
 }
 
-/// Whether a record stays until it is removed, or has a time of its own.
-fn lasting(key: &RecordKey) -> &'static str {
+fn marks(commit: &Commit) -> Option<&(Vec<Reach>, Origin)> {
+    commit.unmarked.as_ref().filter(|(reach, _)| !reach.is_empty())
+}
+
+/// Whether a record stays until it is removed, rather than having a time of its own.
+fn lasts(key: &RecordKey) -> bool {
     match key {
-        RecordKey::Task(_) | RecordKey::Keyring => "lasts",
-        RecordKey::Lease(_) | RecordKey::Answer(_) => "timed",
+        RecordKey::Task(_) | RecordKey::Keyring => true,
+        RecordKey::Lease(_) | RecordKey::Answer(_) => false,
     }
 }
 
@@ -78,35 +92,26 @@ fn version(guard: &Guard) -> Vec<u8> {
     [&[STAMP_TAG][..], &version.micros().to_le_bytes()].concat()
 }
 
-fn claims(call: &mut Call, keys: Keys, writes: &[Write]) {
-    let claims = writes.iter().filter_map(|write| match write {
+fn claims(commit: &Commit) -> impl Iterator<Item = (&[u8; 32], &TaskId, &Stamp)> {
+    commit.writes.iter().filter_map(|write| match write {
         Write::ProvedKey { key, task, keep_until } => Some((key, task, keep_until)),
         Write::Task { .. } | Write::Lease(_) | Write::Keyring(_) | Write::DropTask { .. } => None,
-    });
-    call.length(claims.clone().count());
-    for (key, task, keep_until) in claims {
-        call.key(keys.claim(key)).stamp(*keep_until).arg(codec::proved_key_body(*task));
-    }
+    })
 }
 
-fn times(call: &mut Call, keys: Keys, times: Option<&IssueTimes>) {
-    let Some(times) = times else {
-        call.arg("none");
-        return;
-    };
-    call.arg("times").key(keys.ceiling(&times.ceiling_key)).stamp(times.ceiling_keep_until);
-    call.arg(codec::ceiling_body());
+fn times(call: &mut Call, times: &IssueTimes) {
+    call.stamp(times.ceiling_keep_until).arg(codec::ceiling_body());
     call.maybe(times.lease_origin.map(|origin| origin.incarnation));
     call.maybe(times.lease_origin.map(|origin| origin.stamp));
     call.number(times.limits.minimum_seconds.min(MOST_SECONDS));
     call.length(times.limits.limits.len());
     for (clamp, limit) in &times.limits.limits {
-        let (kind, seconds) = match limit {
-            Limit::After(seconds) => ("after", seconds),
-            Limit::At(second) => ("at", second),
-            Limit::AfterFirstIssue(seconds) => ("first", seconds),
+        let (origin, seconds) = match limit {
+            Limit::At(second) => (1, second),
+            Limit::After(seconds) => (2, seconds),
+            Limit::AfterFirstIssue(seconds) => (3, seconds),
         };
-        call.number(clamp.number()).arg(kind).number(*seconds.min(&MOST_SECONDS));
+        call.number(clamp.number()).number(origin).number(*seconds.min(&MOST_SECONDS));
     }
 }
 
@@ -119,25 +124,27 @@ fn merge(entry: &Entry) -> Result<&'static str, StoreError> {
     }
 }
 
-fn writes(call: &mut Call, keys: Keys, commit: &Commit) -> Result<(), StoreError> {
-    let is_claim = |write: &&Write| matches!(write, Write::ProvedKey { .. });
-    call.length(commit.writes.iter().filter(|write| !is_claim(write)).count());
+fn writes(
+    call: &mut Call,
+    keys: Keys,
+    commit: &Commit,
+    mut lease: Option<Vec<u8>>,
+) -> Result<(), StoreError> {
     for write in &commit.writes {
         match write {
             Write::Task { task, due } => {
                 call.arg("task").key(keys.record(&RecordKey::Task(task.id)));
-                call.arg(task.id.to_string()).stamp(*due);
-                call.arg(if task.state.is_ended() { "ended" } else { "open" });
-                call.arg(codec::task_body(task));
+                call.key(keys.due()).key(keys.tasks()).stamp(*due).flag(task.state.is_ended());
+                call.arg(task.id.to_string()).arg(codec::task_body(task));
             }
             Write::Lease(draft) => {
-                if commit.times.is_none() {
-                    return Err(corrupt("a lease is written without its credential's times"));
-                }
+                let body = lease.take().filter(|_| commit.times.is_some());
+                let body = body.ok_or_else(|| corrupt("a lease without times, or a second one"))?;
+                let about = commit.replay.as_ref().map(|replay| &replay.subject);
                 call.arg("lease").key(keys.record(&RecordKey::Lease(draft.id)));
-                call.key(keys.leases(draft.path.own().task));
-                call.arg(draft.id.to_string()).number(LEASE_KEPT.micros());
-                call.arg(codec::lease_body(draft));
+                call.key(keys.leases(draft.path.own().task)).number(LEASE_KEPT.micros());
+                call.flag(matches!(about, Some(Subject::Lease(Written))));
+                call.arg(draft.id.to_string()).arg(body);
             }
             Write::Keyring(sealed) => {
                 call.arg("keyring").key(keys.record(&RecordKey::Keyring));
@@ -146,7 +153,8 @@ fn writes(call: &mut Call, keys: Keys, commit: &Commit) -> Result<(), StoreError
             Write::ProvedKey { .. } => {}
             Write::DropTask { task, answer_key } => {
                 call.arg("drop").key(keys.record(&RecordKey::Task(*task)));
-                call.key(keys.record(&RecordKey::Answer(*answer_key))).arg(task.to_string());
+                call.key(keys.record(&RecordKey::Answer(*answer_key)));
+                call.key(keys.due()).key(keys.tasks()).arg(task.to_string());
             }
         }
     }
@@ -193,14 +201,24 @@ pub(super) fn outcome(
 }
 
 fn receipt(commit: &Commit, reply: &mut Reply) -> Result<Receipt, StoreError> {
-    let origin = Origin { incarnation: reply.stamp()?, stamp: reply.stamp()? };
     if commit.times.is_none() {
-        return Ok(Receipt { origin, credential: None });
+        let [incarnation, stamp] = reply.packed()?;
+        return Ok(Receipt { origin: origin(incarnation, stamp)?, credential: None });
     }
-    let first_issue = reply.stamp()?;
-    let lease_origin = Origin { incarnation: reply.stamp()?, stamp: reply.stamp()? };
-    let expires_seconds = reply.number()?;
-    let clamp = Clamp::from_number(reply.number()?).ok_or_else(|| unexpected("unknown clamp"))?;
-    let expiry = Expiry { expires_seconds, clamp };
-    Ok(Receipt { origin, credential: Some(CredentialTimes { first_issue, lease_origin, expiry }) })
+    let [
+        incarnation,
+        committed,
+        first_issue,
+        lease_incarnation,
+        lease_stamp,
+        expires_seconds,
+        clamp,
+    ] = reply.packed()?;
+    let clamp = Clamp::from_number(clamp).ok_or_else(|| unexpected("unknown clamp"))?;
+    let credential = CredentialTimes {
+        first_issue: stamp(first_issue)?,
+        lease_origin: origin(lease_incarnation, lease_stamp)?,
+        expiry: Expiry { expires_seconds, clamp },
+    };
+    Ok(Receipt { origin: origin(incarnation, committed)?, credential: Some(credential) })
 }

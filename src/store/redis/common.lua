@@ -20,23 +20,32 @@ local function field(value, number)
   return (struct.unpack('<I8', value, 9 * number - 7))
 end
 
--- Arguments are read one after the other, in the order of the phases.
-local position = 0
+-- Arguments are read in the order in which they were passed: numbers, eight bytes each in the first one, and texts behind it.
+local NUMBERS = ARGV[1]
+local position, packed = 1, 1
 
 local function argument()
   position = position + 1
   return ARGV[position]
 end
 
-local function number()
-  return tonumber(argument())
+-- So many texts, one after the other.
+local function arguments(count)
+  local first = position + 1
+  position = position + count
+  return unpack(ARGV, first, position)
 end
 
--- A list, behind its length.
-local function list()
-  local items = {}
-  for i = 1, number() do items[i] = argument() end
-  return items
+-- As many numbers as the format has `I8`, behind its `<`.
+local function numbers(format)
+  local first = packed
+  packed = packed + 4 * (#format - 1)
+  return struct.unpack(format, NUMBERS, first)
+end
+
+local function number()
+  local value = numbers('<I8')
+  return value
 end
 
 -- An id of 40 hex digits in what INFO says. Plain search, since a pattern is tried at every byte.
@@ -57,16 +66,17 @@ local function clock()
   return tonumber(now[1]) * 1000000 + tonumber(now[2])
 end
 
--- Whether a key's time is not over at `now`. Redis drops it by its own clock, which is only tidying up.
-local function stands(key, now)
-  local expires = redis.call('PEXPIRETIME', key)
+-- Whether a key's time, in milliseconds, is not over at `now`. Redis drops it by its own clock, which is only tidying up.
+local function stands(expires, now)
   return expires == -1 or expires * 1000 > now
 end
 
--- A value whose time is not over, or false.
+-- A value whose time is not over, or false; and when its time is over, in milliseconds.
 local function get(key, now)
   local value = redis.call('GET', key)
-  return value and stands(key, now) and value
+  if not value then return false end
+  local expires = redis.call('PEXPIRETIME', key)
+  return stands(expires, now) and value, expires
 end
 
 -- The record of a partition; nothing if there is none, or part of it is missing: then the partition is lost, not empty.

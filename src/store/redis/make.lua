@@ -7,7 +7,7 @@ for i = 1, #KEYS do
   if redis.call('EXISTS', KEYS[i]) == 1 then return { 'exists', KEYS[i] } end
 end
 
-local n, delta_max, stamp, durable, living = argument(), argument(), number(), argument(), argument()
+local n, delta_max, stamp, durable, living = text(number()), text(number()), number(), argument(), argument()
 for i = 1, #KEYS, 3 do
   redis.call('HSET', KEYS[i], 'n', n, 'delta_max', delta_max)
   begin(KEYS[i], KEYS[i + 1], KEYS[i + 2], {

@@ -13,7 +13,7 @@ local entries
 if argument() == 'all' then
   entries = redis.call('HVALS', KEYS[2])
 else
-  local fields = list()
+  local fields = { arguments(number()) }
   for incarnation in string.gmatch(meta.incarnations, '%d+') do
     fields[#fields + 1] = 'i:' .. incarnation
   end

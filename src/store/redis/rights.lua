@@ -3,7 +3,7 @@
 
 local missing = {}
 for _ = 1, number() do
-  local right, words = argument(), list()
-  if not redis.acl_check_cmd(unpack(words)) then missing[#missing + 1] = right end
+  local right = argument()
+  if not redis.acl_check_cmd(arguments(number())) then missing[#missing + 1] = right end
 end
 return missing

@@ -3,7 +3,7 @@
 use redis::{Cmd, Script, Value};
 
 use crate::domain::id::Partition;
-use crate::domain::time::Stamp;
+use crate::domain::time::{INFINITY, Stamp};
 use crate::store::StoreError;
 use crate::store::codec::corrupt;
 
@@ -46,16 +46,17 @@ impl Scripts {
     }
 }
 
-/// The keys and arguments of one call.
+/// The keys and arguments of one call: numbers, packed into one argument, and texts behind it.
 #[derive(Debug, Default)]
 pub(super) struct Call {
     keys: Vec<String>,
-    arguments: Vec<Vec<u8>>,
+    numbers: Vec<u8>,
+    texts: Vec<Vec<u8>>,
 }
 
 impl Call {
     pub(super) fn on(keys: impl Into<Vec<String>>) -> Self {
-        Self { keys: keys.into(), arguments: Vec::new() }
+        Self { keys: keys.into(), ..Self::default() }
     }
 
     /// Declares keys that the script knows by their place.
@@ -66,42 +67,57 @@ impl Call {
     /// Declares a key and passes its number, from 1.
     pub(super) fn key(&mut self, key: String) -> &mut Self {
         self.keys.push(key);
-        self.arg(self.keys.len().to_string())
+        self.length(self.keys.len())
     }
 
-    pub(super) fn arg(&mut self, argument: impl Into<Vec<u8>>) -> &mut Self {
-        self.arguments.push(argument.into());
+    /// Passes that there is no key.
+    pub(super) fn no_key(&mut self) -> &mut Self {
+        self.number(0)
+    }
+
+    pub(super) fn arg(&mut self, text: impl Into<Vec<u8>>) -> &mut Self {
+        self.texts.push(text.into());
         self
     }
 
     pub(super) fn number(&mut self, number: u64) -> &mut Self {
-        self.arg(number.to_string())
+        self.numbers.extend(number.to_le_bytes());
+        self
+    }
+
+    pub(super) fn flag(&mut self, is_so: bool) -> &mut Self {
+        self.number(is_so.into())
     }
 
     pub(super) fn stamp(&mut self, stamp: Stamp) -> &mut Self {
         self.number(stamp.micros())
     }
 
-    /// A stamp, or nothing.
+    /// A stamp; one that there is not is infinite.
     pub(super) fn maybe(&mut self, stamp: Option<Stamp>) -> &mut Self {
-        self.arg(stamp.map(|stamp| stamp.to_string()).unwrap_or_default())
+        self.stamp(stamp.unwrap_or(INFINITY))
     }
 
-    /// How many items follow.
+    /// How many of something follow.
     pub(super) fn length(&mut self, length: usize) -> &mut Self {
-        self.arg(length.to_string())
+        self.number(u64::try_from(length).unwrap_or(u64::MAX))
     }
 
-    /// A list, behind its length.
-    pub(super) fn list(&mut self, items: Vec<String>) -> &mut Self {
-        self.length(items.len());
-        self.arguments.extend(items.into_iter().map(String::into_bytes));
+    /// Texts whose number the script knows.
+    pub(super) fn args(&mut self, texts: impl IntoIterator<Item = String>) -> &mut Self {
+        self.texts.extend(texts.into_iter().map(String::into_bytes));
         self
+    }
+
+    /// Texts, and how many they are.
+    pub(super) fn list(&mut self, texts: Vec<String>) -> &mut Self {
+        self.length(texts.len()).args(texts)
     }
 
     pub(super) fn command(&self, script: &Script) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(script.get_hash()).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        command.arg(script.get_hash()).arg(self.keys.len()).arg(&self.keys);
+        command.arg(&self.numbers).arg(&self.texts);
         command
     }
 }
@@ -138,6 +154,17 @@ impl Reply {
 
     pub(super) fn number(&mut self) -> Result<u64, StoreError> {
         self.text()?.parse().map_err(|_| unexpected("no number"))
+    }
+
+    /// Numbers in eight bytes each, and nothing else.
+    pub(super) fn packed<const N: usize>(&mut self) -> Result<[u64; N], StoreError> {
+        let bytes = self.bytes()?;
+        let (numbers, rest) = bytes.as_chunks::<8>();
+        let numbers: Vec<u64> = numbers.iter().map(|number| u64::from_le_bytes(*number)).collect();
+        if !rest.is_empty() {
+            return Err(unexpected("half a number"));
+        }
+        numbers.try_into().map_err(|_| unexpected("another count of numbers"))
     }
 
     pub(super) fn stamp(&mut self) -> Result<Stamp, StoreError> {

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use crate::domain::lattice::Entry;
 use crate::store::codec::stamped;
-use crate::store::{Commit, Denial, Index, Outcome, Record, RecordKey, Subject};
+use crate::store::{Commit, Denial, Index, Outcome, Record, RecordKey, Subject, Written};
 use crate::testing::store_contract::Fixture;
 use crate::testing::store_contract::samples::{
     at, begin, commit, draft, guard, issue, kill, lease, replay, scope, task, task_id,
@@ -46,7 +46,7 @@ pub async fn another_request_under_the_same_id_is_refused(f: &Fixture) {
 
 pub async fn class_06_a_checked_replay_goes_through_the_checks_again(f: &Fixture) {
     let class = scope("class:finance");
-    let mut kept = replay(1, Subject::Lease(Box::new(draft(1, 1))));
+    let mut kept = replay(1, Subject::Lease(Written));
     kept.checked = true;
     let version = f.done(begin(at(0), &task(1))).await.origin.stamp;
     let issue = Commit {
@@ -71,8 +71,8 @@ pub async fn class_06_a_checked_replay_goes_through_the_checks_again(f: &Fixture
 }
 
 pub async fn the_answer_to_an_issue_keeps_its_times(f: &Fixture) {
-    let about = || Subject::Lease(Box::new(draft(1, 1)));
-    let issue = Commit { replay: Some(replay(1, about())), ..issue(at(0), &draft(1, 1), 60) };
+    let kept = Some(replay(1, Subject::Lease(Written)));
+    let issue = Commit { replay: kept, ..issue(at(0), &draft(1, 1), 60) };
     let receipt = f.done(issue.clone()).await;
     let answer = f.replayed(issue).await.unwrap();
     assert_eq!(answer.subject, Subject::Lease(Box::new(lease(draft(1, 1), receipt))));

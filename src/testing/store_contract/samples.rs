@@ -1,6 +1,7 @@
 //! Tasks, leases and commits that a test changes where it matters.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::domain::clamp::{Clamp, Limit, Limits};
 use crate::domain::event::{Event, EventKind};
@@ -13,7 +14,9 @@ use crate::domain::principal::{Name, Principal};
 use crate::domain::scope::Scope;
 use crate::domain::task::{Agent, OnSilence, State, Task};
 use crate::domain::time::{Span, Stamp};
-use crate::store::{Commit, Guard, IssueTimes, Lane, Receipt, RecordKey, Replay, Subject, Write};
+use crate::store::{
+    Commit, Guard, IssueTimes, Lane, Receipt, RecordKey, Replay, Subject, Write, Written,
+};
 
 /// The partition that the tests work in.
 pub const P: Partition = Partition(1);
@@ -146,7 +149,7 @@ pub fn issue(time: Stamp, draft: &Draft, ttl: u64) -> Commit {
         ceiling_keep_until: at(604_800),
         lease_origin: None,
     };
-    let writes = vec![Write::Lease(Box::new(draft.clone()))];
+    let writes = vec![Write::Lease(Arc::new(draft.clone()))];
     Commit { times: Some(times), writes, ..commit(time) }
 }
 
@@ -156,7 +159,7 @@ pub fn kill(time: Stamp, entries: Vec<Entry>) -> Commit {
 }
 
 /// How the answer to request `key` is kept, until a week after [`at`]`(0)`.
-pub fn replay(key: u8, subject: Subject<Draft>) -> Replay {
+pub fn replay(key: u8, subject: Subject<Written>) -> Replay {
     Replay {
         key: [key; 32],
         request_hash: [key; 32],

@@ -7,7 +7,9 @@ use leasehold::domain::path::{Counter, Origin};
 use leasehold::domain::scope::Scope;
 use leasehold::domain::task::{State, Task};
 use leasehold::domain::time::Stamp;
-use leasehold::store::{Commit, Entries, Guard, Query, Record, RecordKey, Store, Subject, Write};
+use leasehold::store::{
+    Commit, Entries, Guard, Query, Record, RecordKey, Store, Subject, Write, Written,
+};
 use leasehold::testing::model::ModelStore;
 use leasehold::testing::store_contract::samples::{
     P, at, commit, draft, event, issue, lease_id, replay, scope, task, task_id,
@@ -100,7 +102,7 @@ impl Deed {
             times.ceiling_keep_until = at(of.keep_until);
             let deadline = Limit::At(at(of.deadline).seconds());
             times.limits.limits.insert(1, (Clamp::TaskDeadline, deadline));
-            subject = Subject::Lease(Box::new(draft));
+            subject = Subject::Lease(Written);
         } else if self.event {
             subject = Subject::Scope("all".to_owned());
         }

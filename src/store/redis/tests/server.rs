@@ -19,7 +19,7 @@ use crate::domain::secret::Secret;
 use crate::domain::time::{INFINITY, Span};
 use crate::store::{
     Commit, Constants, Denial, Lane, Outcome, RecordKey, Replay, Store as _, StoreError, Subject,
-    Write, codec,
+    Write, Written, codec,
 };
 use crate::testing::entropy::SeededEntropy;
 use crate::testing::redis::{PASSWORD, RedisServer};
@@ -70,7 +70,7 @@ async fn issue_is_one_round_trip() {
     assert_eq!((seen.next().unwrap(), seen.next().unwrap()), ("+OK".into(), "+OK".into()));
     let issued = Commit {
         guards: vec![guard(RecordKey::Task(task_id(1)), Some(begun))],
-        replay: Some(replay(1, Subject::Lease(Box::new(draft(1, 1))))),
+        replay: Some(replay(1, Subject::Lease(Written))),
         event: Some(event(EventKind::CredentialIssued, 1)),
         ..issue(at(1), &draft(1, 1), 60)
     };
@@ -232,10 +232,13 @@ async fn a_commit_that_makes_no_sense_writes_nothing() {
     let server = RedisServer::durable();
     let f = made_on(&server).await;
     let before = f.stamp().await;
-    let no_times = Commit { writes: vec![Write::Lease(Box::new(draft(1, 1)))], ..commit(at(0)) };
+    let no_times = Commit { writes: vec![Write::Lease(Arc::new(draft(1, 1)))], ..commit(at(0)) };
+    let mut two = issue(at(0), &draft(1, 1), 60);
+    two.writes.push(Write::Lease(Arc::new(draft(2, 1))));
+    let no_lease = Commit { replay: Some(replay(1, Subject::Lease(Written))), ..commit(at(0)) };
     let end = kill(at(0), vec![Entry::End(at(0), at(0))]);
     let no_stamps_left = commit(INFINITY);
-    for senseless in [no_times, end, no_stamps_left] {
+    for senseless in [no_times, two, no_lease, end, no_stamps_left] {
         assert!(f.store.commit(senseless).await.is_err());
     }
     assert_eq!(f.stamp().await, before);
@@ -253,7 +256,7 @@ async fn two_brokers_see_each_other_at_once() {
 #[test]
 fn an_answer_begins_with_its_version_and_the_hash_of_its_request() {
     let answer = Replay { keep_until: None, ..replay(7, Subject::Scope("all".to_owned())) };
-    let body = codec::answer_body(&answer);
+    let body = codec::answer_head(&answer, None).unwrap();
     assert_eq!(body[..4], [0x48, 1, 0x52, 32]);
     assert_eq!(body[4..36], [7; 32]);
 }
