@@ -50,8 +50,7 @@ impl Cache {
     fn line(&self, task: TaskId) -> Option<Line> {
         let own = self.tasks.get(&task)?;
         let ancestors = own.lineage.iter().map(|hop| self.tasks.get(&hop.task));
-        let ancestors: Option<Vec<Task>> = ancestors.map(|t| t.map(|t| (*t).clone())).collect();
-        Line::new(ancestors?, (*own).clone())
+        Line::shared(ancestors.collect::<Option<_>>()?, own)
     }
 
     pub(super) fn floor(&self, partition: Partition) -> Option<Stamp> {
@@ -212,7 +211,7 @@ impl Broker {
 
     /// The view of a task that was just written, below the ancestors that it was decided with.
     pub(super) fn view_of(&self, task: Task, line: &Line) -> TaskView {
-        let line = Line::new(line.ancestors().to_vec(), task.clone());
+        let line = Line::shared(line.ancestors().to_vec(), Arc::new(task.clone()));
         let standing = Standing { state: task.state, cause: None };
         line.map_or(TaskView { task, standing }, |line| self.view(&line))
     }

@@ -157,13 +157,13 @@ fn write(
     partition: Partition,
     random: u128,
 ) -> fmt::Result {
-    write!(f, "{prefix}{partition}")?;
-    for position in (0..RANDOM_CHARS).rev() {
+    let mut letters = [b'0'; RANDOM_CHARS];
+    for (position, letter) in letters.iter_mut().rev().enumerate() {
         let digit = usize::try_from((random >> (5 * position)) & 31).unwrap_or(0);
-        let letter = ALPHABET.get(digit).copied().unwrap_or(b'0');
-        fmt::Write::write_char(f, char::from(letter))?;
+        *letter = ALPHABET.get(digit).copied().unwrap_or(b'0');
     }
-    Ok(())
+    // In one piece: ids are written many times in every call.
+    write!(f, "{prefix}{partition}{}", str::from_utf8(&letters).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! A task below its ancestors: the effective state, and who acts for whom.
 
+use std::sync::Arc;
+
 use crate::domain::id::TaskId;
 use crate::domain::path::Path;
 use crate::domain::principal::Principal;
@@ -11,8 +13,8 @@ use crate::domain::time::Stamp;
 /// A task and all its ancestors, as they were read together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    ancestors: Vec<Task>,
-    own: Task,
+    ancestors: Vec<Arc<Task>>,
+    own: Arc<Task>,
 }
 
 /// The effective state of a task, and what made it so.
@@ -27,6 +29,11 @@ pub struct Standing {
 impl Line {
     /// Puts a task below its ancestors, root first; `None` unless these are exactly the ones that its record names.
     pub fn new(ancestors: Vec<Task>, own: Task) -> Option<Self> {
+        Self::shared(ancestors.into_iter().map(Arc::new).collect(), Arc::new(own))
+    }
+
+    /// The same of tasks that others hold too.
+    pub fn shared(ancestors: Vec<Arc<Task>>, own: Arc<Task>) -> Option<Self> {
         let same = ancestors.len() == own.lineage.len()
             && ancestors.iter().zip(&own.lineage).all(|(task, hop)| task.id == hop.task);
         same.then_some(Self { ancestors, own })
@@ -38,18 +45,18 @@ impl Line {
     }
 
     /// Its ancestors, root first.
-    pub fn ancestors(&self) -> &[Task] {
+    pub fn ancestors(&self) -> &[Arc<Task>] {
         &self.ancestors
     }
 
     /// Its parent.
     pub fn parent(&self) -> Option<&Task> {
-        self.ancestors.last()
+        self.ancestors.last().map(AsRef::as_ref)
     }
 
     /// Every task of the line, root first.
     pub fn tasks(&self) -> impl Iterator<Item = &Task> {
-        self.ancestors.iter().chain(std::iter::once(&self.own))
+        self.ancestors.iter().chain(std::iter::once(&self.own)).map(AsRef::as_ref)
     }
 
     /// The effective state at `now`: its own if ended; else Cancelled if an ancestor ended or dropped this line; else
@@ -126,13 +133,14 @@ impl Line {
 
     /// The path of a credential that is committed now.
     pub fn path(&self) -> Path {
-        self.own.path(&self.ancestors)
+        self.own.path(self.ancestors.iter().map(AsRef::as_ref))
     }
 
     /// Who acts, from the root's agent to `caller`, where there is one: equal neighbours once. An ancestor whose agent is a
     /// pattern counts by the instance that it was first pinned to, and not at all before that.
     pub fn actors(&self, caller: Option<&Principal>) -> Vec<Principal> {
-        let mut actors: Vec<Principal> = self.ancestors.iter().filter_map(agent_of).collect();
+        let ancestors = self.ancestors.iter().map(AsRef::as_ref);
+        let mut actors: Vec<Principal> = ancestors.filter_map(agent_of).collect();
         actors.extend(caller.cloned());
         actors.dedup();
         actors

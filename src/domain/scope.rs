@@ -1,6 +1,8 @@
 //! Scopes: what the kill switch can name (FORMATS.md, Scopes of the kill switch).
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+
+use ring::digest::{Context, SHA256};
 
 use crate::domain::principal::{Name, Principal, is_trust_domain};
 
@@ -62,12 +64,24 @@ impl Scope {
 
     /// The hash by which credentials and the store name it.
     pub fn reach(&self) -> Reach {
-        let digest = ring::digest::digest(&ring::digest::SHA256, self.to_string().as_bytes());
+        let mut text = Hashed(Context::new(&SHA256));
+        // Hashing does not fail.
+        let _ = write!(text, "{self}");
         let mut first = [0; 16];
-        for (to, from) in first.iter_mut().zip(digest.as_ref()) {
+        for (to, from) in first.iter_mut().zip(text.0.finish().as_ref()) {
             *to = *from;
         }
         Reach(first)
+    }
+}
+
+/// A text that is hashed as it is written.
+struct Hashed(Context);
+
+impl fmt::Write for Hashed {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        self.0.update(part.as_bytes());
+        Ok(())
     }
 }
 

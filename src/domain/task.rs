@@ -276,9 +276,8 @@ impl Task {
     }
 
     /// The path of a credential that is committed now, below these ancestors, root first.
-    pub fn path(&self, ancestors: &[Self]) -> Path {
-        let ancestors =
-            ancestors.iter().map(|task| Hop { task: task.id, counter: task.branch }).collect();
-        Path::new(ancestors, Hop { task: self.id, counter: self.epoch })
+    pub fn path<'a>(&self, ancestors: impl Iterator<Item = &'a Self>) -> Path {
+        let ancestors = ancestors.map(|task| Hop { task: task.id, counter: task.branch });
+        Path::new(ancestors.collect(), Hop { task: self.id, counter: self.epoch })
     }
 }

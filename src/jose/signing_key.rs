@@ -1,7 +1,7 @@
 //! A private key of ours, parsed once, that signs compact JWS with ES256.
 
+use jsonwebtoken::Algorithm;
 use jsonwebtoken::crypto::JwtSigner;
-use jsonwebtoken::{Algorithm, Header};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde::Serialize;
@@ -11,6 +11,11 @@ use super::base64url;
 use super::jwk::VerifyingKey;
 use super::public_key::{Curve, PublicKey};
 use crate::domain::secret::Secret;
+
+/// Of ES256 (RFC 7518 section 3.4).
+const SIGNATURE_BYTES: usize = 64;
+/// What a header or claims mostly need no more than.
+const USUAL_BYTES: usize = 1_024;
 
 /// A key could not be made, read or used. It holds nothing of the key or of what was signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,17 +83,26 @@ impl SigningKey {
     /// # Errors
     /// [`SigningKeyError::Claims`], [`SigningKeyError::Entropy`].
     pub fn sign(&self, typ: &str, claims: &impl Serialize) -> Result<Secret, SigningKeyError> {
-        let mut header = Header::new(self.algorithm());
-        header.typ = Some(typ.to_owned());
-        header.kid = Some(self.kid().to_owned());
-        let mut compact = encoded(&header)?;
+        let header = json(&Header { typ, alg: self.algorithm(), kid: self.kid() })?;
+        let claims = json(claims)?;
+        // Large enough from the start: a text that moves leaves what is secret behind.
+        let bytes = header.len().saturating_add(claims.len()).saturating_add(SIGNATURE_BYTES);
+        let mut compact = String::with_capacity(bytes.saturating_mul(3) / 2);
+        base64url::push(&mut compact, header);
         compact.push('.');
-        compact.push_str(&encoded(claims)?);
+        base64url::push(&mut compact, claims);
         let signature = self.try_sign(compact.as_bytes()).map_err(|_| SigningKeyError::Entropy)?;
         compact.push('.');
-        compact.push_str(&base64url::encode(signature));
+        base64url::push(&mut compact, signature);
         Ok(Secret::from(compact))
     }
+}
+
+#[derive(Serialize)]
+struct Header<'a> {
+    typ: &'a str,
+    alg: Algorithm,
+    kid: &'a str,
 }
 
 impl signature::Signer<Vec<u8>> for SigningKey {
@@ -110,8 +124,10 @@ impl std::fmt::Debug for SigningKey {
     }
 }
 
-fn encoded(part: &impl Serialize) -> Result<String, SigningKeyError> {
-    serde_json::to_vec(part).map(base64url::encode).map_err(|_| SigningKeyError::Claims)
+fn json(part: &impl Serialize) -> Result<Vec<u8>, SigningKeyError> {
+    let mut text = Vec::with_capacity(USUAL_BYTES);
+    serde_json::to_writer(&mut text, part).map_err(|_| SigningKeyError::Claims)?;
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The state machine of DESIGN.md section 2: each arrow, and each arrow that is not there.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::domain::id::{Partition, TaskId};
 use crate::domain::line::Standing;
@@ -27,7 +29,7 @@ fn after(line: &Line, change: Change, second: u64) -> Line {
     task.version = at(second);
     task.begun = task.begun.or(Some(at(second)));
     task.commanded = task.commanded.or(Some(at(second)));
-    Line::new(line.ancestors().to_vec(), task).unwrap()
+    Line::shared(line.ancestors().to_vec(), Arc::new(task)).unwrap()
 }
 
 fn advance(expected_epoch: u64) -> Advance {

@@ -1,5 +1,7 @@
 //! Names of keys: `{lh:<p>}:` and what FORMATS.md lists. Only parsed ids, hashes and numbers become part of one.
 
+use std::fmt::{Display, Write as _};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -8,6 +10,9 @@ use crate::domain::lattice::Entry;
 use crate::domain::scope::Reach;
 use crate::domain::time::Stamp;
 use crate::store::RecordKey;
+
+/// A key with a hash: `{lh:00}:r:` and 43 characters. None is longer.
+const LONGEST: usize = 53;
 
 /// The keys of one partition.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +46,7 @@ impl Keys {
 
     /// Lease ids of a task, by when they are over, in milliseconds.
     pub(super) fn leases(self, task: TaskId) -> String {
-        self.key(&format!("tl:{task}"))
+        self.key(format_args!("tl:{task}"))
     }
 
     /// First issue for task, principal and audience.
@@ -57,19 +62,22 @@ impl Keys {
     /// A record.
     pub(super) fn record(self, key: &RecordKey) -> String {
         match key {
-            RecordKey::Task(task) => self.key(&format!("t:{task}")),
-            RecordKey::Lease(lease) => self.key(&format!("l:{lease}")),
+            RecordKey::Task(task) => self.key(format_args!("t:{task}")),
+            RecordKey::Lease(lease) => self.key(format_args!("l:{lease}")),
             RecordKey::Keyring => self.key("keyring"),
             RecordKey::Answer(hash) => self.hashed('r', hash),
         }
     }
 
     fn hashed(self, kind: char, hash: &[u8; 32]) -> String {
-        self.key(&format!("{kind}:{}", URL_SAFE_NO_PAD.encode(hash)))
+        self.key(format_args!("{kind}:{}", URL_SAFE_NO_PAD.encode(hash)))
     }
 
-    fn key(self, name: &str) -> String {
-        format!("{{lh:{}}}:{name}", self.0)
+    fn key(self, name: impl Display) -> String {
+        let mut key = String::with_capacity(LONGEST);
+        // Writing to a text does not fail.
+        let _ = write!(key, "{{lh:{}}}:{name}", self.0);
+        key
     }
 }
 
