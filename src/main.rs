@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use leasehold::cli::Cli;
+use mimalloc::MiMalloc;
+
+/// What one thread takes another gives back, in every call: the system's allocator spends a fifth of a call on that.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
