@@ -37,6 +37,8 @@ pub const OPERATOR: &str = "spiffe://prod.example/people/op";
 pub const NOBODY: &str = "spiffe://prod.example/nobody";
 pub const AUDIENCE: &str = "https://ledger.example";
 pub const GRANT: &str = r#"[{"type":"resource_access","audience":"https://ledger.example","actions":["read","write"]}]"#;
+/// What seals the keyring, in hex.
+pub const KEYRING_KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 /// How long a caller's certificate is valid.
 pub const SVID_LIFE: Span = Span::from_seconds(3_600);
 
@@ -123,7 +125,7 @@ impl Site {
         write("root.pem", &root.pem());
         write("server.pem", &server.chain_pem());
         write("server.key", &server.key_pem());
-        write("keyring.key", &"0123456789abcdef".repeat(4));
+        write("keyring.key", KEYRING_KEY);
         write("redis.password", PASSWORD);
         let text = CONFIG.replace("ISSUER", &issuer.url).replace("STORE", store);
         let config = config::parse(&folder.path().join("leasehold.toml"), &text).unwrap();

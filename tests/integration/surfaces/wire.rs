@@ -8,8 +8,12 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use leasehold::domain::time::Span;
 use leasehold::proto::v1;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::codegen::http::{Method, Request, Response, StatusCode};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
+use tonic_prost::ProstCodec;
 use tonic_types::StatusExt;
 
 use super::site::{
@@ -44,6 +48,68 @@ async fn class_01_number_of_no_state_and_choice_of_nothing_are_refused_by_their_
     assert_eq!(field(&refused), "credential");
 }
 
+/// A request of a later contract: its choice is one that this one does not have.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Later {
+    #[prost(string, tag = "1")]
+    request_id: String,
+    #[prost(string, tag = "2")]
+    task_id: String,
+    #[prost(string, tag = "4")]
+    audience: String,
+    #[prost(message, optional, tag = "7")]
+    access_token: Option<LaterToken>,
+    #[prost(bytes = "vec", tag = "99")]
+    another_credential: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct LaterToken {
+    #[prost(bytes = "vec", tag = "99")]
+    another_proof: Vec<u8>,
+}
+
+#[tokio::test]
+async fn class_01_choice_of_a_later_contract_is_no_choice_and_never_a_weaker_one() {
+    let site = Site::start().await;
+    let task = site.begin_with(|request| request.tier = "bearer".into()).await;
+    let later = |access_token| Later {
+        request_id: request_id(),
+        task_id: task.task_id.clone(),
+        audience: super::site::AUDIENCE.into(),
+        access_token,
+        another_credential: vec![1],
+    };
+    let issue = "/leasehold.v1.CredentialService/IssueCredential";
+    let agent = site.channel(Some(super::site::AGENT));
+    let issues = async |request| -> Result<v1::IssueCredentialResponse, _> {
+        call(agent.clone(), issue, request).await
+    };
+    assert_eq!(field(&issues(later(None)).await.unwrap_err()), "credential");
+    // A proof that is not known is none: then it is the key of the caller's certificate, and nothing less.
+    let token = LaterToken { another_proof: vec![1] };
+    let issued = issues(later(Some(token))).await.unwrap();
+    assert!(!issued.lease.unwrap().key_thumbprint.is_empty());
+    let request = Later { another_credential: vec![1], ..Default::default() };
+    let introspect = "/leasehold.v1.VerificationService/IntrospectCredential";
+    let verifier = site.channel(Some(VERIFIER));
+    let answer: Result<v1::IntrospectCredentialResponse, _> =
+        call(verifier, introspect, request).await;
+    assert_eq!(field(&answer.unwrap_err()), "credential");
+}
+
+async fn call<M: prost::Message + Default + 'static>(
+    channel: Channel,
+    path: &'static str,
+    request: Later,
+) -> Result<M, Status> {
+    let mut grpc = Grpc::new(channel);
+    grpc.ready().await.unwrap();
+    let (request, path) = (tonic::Request::new(request), PathAndQuery::from_static(path));
+    let codec = ProstCodec::<Later, M>::default();
+    grpc.unary(request, path, codec).await.map(tonic::Response::into_inner)
+}
+
 #[tokio::test]
 async fn class_04_ttl_of_nothing_negative_or_endless_issues_nothing() {
     let site = Site::start().await;
@@ -76,6 +142,20 @@ async fn request_id_is_a_uuid_and_stands_for_one_request() {
     }
     let other = v1::BeginTaskRequest { purpose: "another".into(), ..request };
     let refused = client.begin_task(other).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::AlreadyExists, "REQUEST_ID_REUSED")
+    );
+}
+
+#[tokio::test]
+async fn class_18_request_id_in_capitals_is_the_same_request_id() {
+    let site = Site::start().await;
+    let mut client = site.tasks(ORCHESTRATOR);
+    let id = "0a1b2c3d-0000-4000-8000-00000000000f";
+    let begin = |request_id: String| v1::BeginTaskRequest { request_id, ..begin_request() };
+    client.begin_task(begin(id.to_owned())).await.unwrap();
+    let refused = client.begin_task(begin(id.to_uppercase())).await.unwrap_err();
     assert_eq!(
         (refused.code(), reason(&refused).as_str()),
         (Code::AlreadyExists, "REQUEST_ID_REUSED")
