@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn principals_have_one_spelling() {
+    fn class_18_principals_have_one_spelling() {
         let agent = Principal::parse("spiffe://prod.example/agents/finance/a").unwrap();
         assert_eq!(agent.trust_domain(), Some("prod.example"));
         assert_eq!(agent.spiffe_path(), Some("agents/finance/a"));

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_nothing_of_a_secret() {
+    fn class_17_debug_shows_nothing_of_a_secret() {
         let secret = Secret::from("hunter2".to_owned());
         assert_eq!(format!("{secret:?}"), "<secret>");
         assert_eq!(secret.expose_text(), "hunter2");

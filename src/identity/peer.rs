@@ -70,7 +70,7 @@ mod tests {
     const MINUTE: Span = Span::from_seconds(60);
 
     #[test]
-    fn class_9_a_svid_that_expires_on_an_open_connection_is_refused_at_the_next_call() {
+    fn class_09_a_svid_that_expires_on_an_open_connection_is_refused_at_the_next_call() {
         let (root, clock) = (TestAuthority::root("root"), TestClock::default());
         let bundles = trusting(&[("prod.example", &[&root])]);
         let issued = root.svid(AGENT, clock.now(), clock.now().plus(MINUTE));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn class_9_a_bundle_that_changes_under_an_open_connection_decides_at_the_next_call() {
+    fn class_09_a_bundle_that_changes_under_an_open_connection_decides_at_the_next_call() {
         let (root, next, now) =
             (TestAuthority::root("root"), TestAuthority::root("next"), TestClock::default().now());
         let peer = PeerSvid::new(root.svid(AGENT, now, now.plus(MINUTE)).chain);

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn other_crates_are_not_heard_below_info_whatever_the_filter_asks_for() {
+    fn class_17_other_crates_are_not_heard_below_info_whatever_the_filter_asks_for() {
         for filter in ["trace", "h2=trace", "leasehold_of_another=debug"] {
             let text = written(LogFormat::Human, filter, || {
                 tracing::trace!(target: "h2::hpack", "authorization: Bearer abc");

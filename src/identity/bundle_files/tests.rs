@@ -110,7 +110,7 @@ fn a_broken_change_keeps_the_previous_bundle_and_is_told_once() {
 }
 
 #[test]
-fn class_7_an_emptied_bundle_is_taken_over_and_trusts_nothing() {
+fn class_07_an_emptied_bundle_is_taken_over_and_trusts_nothing() {
     let site = Site::new();
     site.write(site.root.pem());
     let files = site.load().unwrap();

@@ -34,7 +34,7 @@ fn a_svid_under_its_own_root_names_its_caller() {
 }
 
 #[test]
-fn class_8_roots_of_one_trust_domain_do_not_vouch_for_another() {
+fn class_08_roots_of_one_trust_domain_do_not_vouch_for_another() {
     // One name for both roots, so that nothing but the choice of roots and the signature tells them apart.
     let (prod, test) = (TestAuthority::root("root"), TestAuthority::root("root"));
     let now = TestClock::default().now();
@@ -80,7 +80,7 @@ fn class_13_no_defective_leaf_names_a_caller() {
 }
 
 #[test]
-fn class_8_a_workload_does_not_vouch_for_another() {
+fn class_08_a_workload_does_not_vouch_for_another() {
     let (root, now) = (TestAuthority::root("root"), TestClock::default().now());
     let bundles = trusting(&[("prod.example", &[&root])]);
     let mallory = root.svid("spiffe://prod.example/mallory", now, now.plus(MINUTE));

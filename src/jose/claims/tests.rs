@@ -127,7 +127,7 @@ fn class_26_leeway_is_what_was_asked_for_and_never_above_a_minute() {
 }
 
 #[test]
-fn class_4_an_expiry_that_is_not_after_the_issue_time_is_refused() {
+fn class_04_an_expiry_that_is_not_after_the_issue_time_is_refused() {
     for exp in [NOW - 1, NOW] {
         let payload = format!(r#"{{"iat":{NOW},"exp":{exp}}}"#);
         assert_eq!(times(&payload, NOW, Leeway::FOREIGN), Err(ClaimError::Backwards));

@@ -163,7 +163,7 @@ async fn class_13_a_bad_certificate_is_refused_and_never_taken_for_none() {
 }
 
 #[tokio::test]
-async fn class_9_no_session_is_resumed_and_early_data_is_not_taken() {
+async fn class_09_no_session_is_resumed_and_early_data_is_not_taken() {
     let (site, (listener, address)) = (Site::new(), bound().await);
     let mut incoming =
         Box::pin(connections(sockets(listener), site.tls.clone(), Limits::default()));

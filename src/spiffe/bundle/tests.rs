@@ -99,7 +99,7 @@ fn only_the_first_certificate_of_a_key_counts() {
 }
 
 #[test]
-fn class_8_a_leaf_in_a_bundle_is_refused() {
+fn class_08_a_leaf_in_a_bundle_is_refused() {
     let fault = AuthorityError::NotAuthority;
     let refusal = Err(BundleError::Authority { key: 0, fault });
     assert_eq!(with(changed("x5c", json!([LEAF.trim()]))), refusal);

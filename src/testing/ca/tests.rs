@@ -93,7 +93,7 @@ fn class_15_no_truncation_and_no_flipped_byte_makes_the_reader_panic() {
 }
 
 #[test]
-fn class_8_a_leaf_is_no_authority() {
+fn class_08_a_leaf_is_no_authority() {
     let (root, now) = (TestAuthority::root(DOMAIN), TestClock::default().now());
     let leaf = root.svid(AGENT, now, now);
     assert_eq!(Authority::check(leaf.leaf()), Err(AuthorityError::NotAuthority));

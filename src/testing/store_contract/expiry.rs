@@ -44,7 +44,7 @@ pub async fn the_answer_of_a_begin_lives_as_long_as_its_task(f: &Fixture) {
     assert!(f.record(RecordKey::Answer([1; 32])).await.is_some());
 }
 
-pub async fn a_first_issue_is_kept_as_long_as_anyone_asked(f: &Fixture) {
+pub async fn class_04_a_first_issue_is_kept_as_long_as_anyone_asked(f: &Fixture) {
     let first_issue = async |time, until| {
         let mut issue = issue(time, &draft(1, 1), 60);
         issue.times.as_mut().unwrap().ceiling_keep_until = until;
@@ -58,7 +58,7 @@ pub async fn a_first_issue_is_kept_as_long_as_anyone_asked(f: &Fixture) {
     assert_eq!(first_issue(at(200), at(300)).await, at(200));
 }
 
-pub async fn a_claim_is_free_when_its_time_is_over(f: &Fixture) {
+pub async fn class_08_a_claim_is_free_when_its_time_is_over_and_not_before(f: &Fixture) {
     let claim = |time, task, until| Commit {
         writes: vec![Write::ProvedKey { key: [1; 32], task: task_id(task), keep_until: until }],
         ..commit(time)

@@ -74,7 +74,7 @@ pub async fn refusals_come_in_the_order_of_the_contract(f: &Fixture) {
     f.done(wrong).await;
 }
 
-pub async fn a_record_that_has_moved_on_refuses_and_every_guarded_one_comes_back_fresh(
+pub async fn class_06_a_record_that_has_moved_on_refuses_and_every_guarded_one_comes_back_fresh(
     f: &Fixture,
 ) {
     let first = f.done(begin(at(0), &task(1))).await.origin.stamp;
@@ -108,7 +108,7 @@ pub async fn a_record_that_must_not_exist_refuses(f: &Fixture) {
     assert!(matches!(f.store.commit(new).await.unwrap(), Outcome::Stale(_)));
 }
 
-pub async fn a_missing_record_is_not_the_version_that_was_read(f: &Fixture) {
+pub async fn class_07_a_missing_record_is_not_the_version_that_was_read(f: &Fixture) {
     for key in [
         RecordKey::Task(task_id(1)),
         RecordKey::Lease(lease_id(1)),
@@ -131,7 +131,7 @@ pub async fn class_06_of_concurrent_commits_on_one_version_exactly_one_is_writte
     assert_eq!((done, stale), (1, 31));
 }
 
-pub async fn a_commit_at_or_after_its_time_is_overdue(f: &Fixture) {
+pub async fn class_05_a_commit_at_or_after_its_time_is_overdue(f: &Fixture) {
     let overdue = Commit { before: Some(at(5)), ..begin(at(5), &task(1)) };
     assert_eq!(f.denied(overdue).await, Some(Denial::Overdue));
     let last_chance = at(5).minus(Span::from_micros(1));
@@ -186,7 +186,7 @@ pub async fn class_06_a_lease_that_is_over_refuses(f: &Fixture) {
     f.done(renew(2)).await;
 }
 
-pub async fn a_key_belongs_to_one_task_of_a_tree(f: &Fixture) {
+pub async fn class_08_a_key_belongs_to_one_task_of_a_tree(f: &Fixture) {
     let claim = |key: u8, task| Commit {
         writes: vec![Write::ProvedKey {
             key: [key; 32],

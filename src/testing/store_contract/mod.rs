@@ -104,22 +104,22 @@ macro_rules! store_contract {
         $crate::store_claims! { $fixture, guards:
             class_07_a_commit_that_was_decided_under_another_floor_is_stale,
             refusals_come_in_the_order_of_the_contract,
-            a_record_that_has_moved_on_refuses_and_every_guarded_one_comes_back_fresh,
+            class_06_a_record_that_has_moved_on_refuses_and_every_guarded_one_comes_back_fresh,
             a_record_that_must_not_exist_refuses,
-            a_missing_record_is_not_the_version_that_was_read,
+            class_07_a_missing_record_is_not_the_version_that_was_read,
             class_06_of_concurrent_commits_on_one_version_exactly_one_is_written,
-            a_commit_at_or_after_its_time_is_overdue,
+            class_05_a_commit_at_or_after_its_time_is_overdue,
             class_06_a_blocked_scope_refuses_until_it_is_lifted,
             class_06_a_watermark_refuses_every_origin_up_to_its_own,
             class_06_a_lease_that_is_over_refuses,
-            a_key_belongs_to_one_task_of_a_tree,
+            class_08_a_key_belongs_to_one_task_of_a_tree,
             class_04_no_credential_outlives_the_ceiling_from_first_issue,
             class_04_less_than_the_minimum_is_refused,
             class_04_expiry_counts_from_the_stamp_of_the_commit,
         }
         $crate::store_claims! { $fixture, replays:
             a_replay_gets_the_first_answer_and_writes_nothing,
-            another_request_under_the_same_id_is_refused,
+            class_23_another_request_under_the_same_id_is_refused,
             class_06_a_checked_replay_goes_through_the_checks_again,
             the_answer_to_an_issue_keeps_its_times,
             the_answer_about_a_scope_comes_back,
@@ -169,8 +169,8 @@ macro_rules! store_expiry_contract {
         $crate::store_claims! { $fixture, expiry:
             an_answer_is_gone_when_its_time_is_over,
             the_answer_of_a_begin_lives_as_long_as_its_task,
-            a_first_issue_is_kept_as_long_as_anyone_asked,
-            a_claim_is_free_when_its_time_is_over,
+            class_04_a_first_issue_is_kept_as_long_as_anyone_asked,
+            class_08_a_claim_is_free_when_its_time_is_over_and_not_before,
             a_lease_is_kept_for_an_hour_past_its_expiry,
             a_row_whose_time_moved_on_is_not_dropped_at_its_old_time,
         }

@@ -32,7 +32,7 @@ pub async fn a_replay_gets_the_first_answer_and_writes_nothing(f: &Fixture) {
     assert_eq!(f.record(RecordKey::Task(task_id(2))).await, None);
 }
 
-pub async fn another_request_under_the_same_id_is_refused(f: &Fixture) {
+pub async fn class_23_another_request_under_the_same_id_is_refused(f: &Fixture) {
     let about = || Subject::Scope("all".to_owned());
     f.done(Commit { replay: Some(replay(1, about())), ..commit(at(0)) }).await;
     for checked in [false, true] {

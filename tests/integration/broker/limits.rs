@@ -2,7 +2,7 @@
 
 use leasehold::broker::AdvanceRequest;
 use leasehold::broker::access::{Caller, Rpc};
-use leasehold::broker::request::{CredentialRequest, Deadline, IssueRequest, TaskSpec};
+use leasehold::broker::request::{CredentialRequest, Deadline, IssueRequest, TaskSpec, TokenProof};
 use leasehold::domain::clamp::Clamp;
 use leasehold::domain::grant::Grant;
 use leasehold::domain::id::TaskId;
@@ -133,7 +133,7 @@ async fn a_certificate_of_more_than_fifteen_minutes_is_refused_before_there_is_a
 }
 
 #[tokio::test]
-async fn a_key_that_was_proved_for_one_task_is_no_key_of_another_of_the_tree() {
+async fn class_08_a_key_that_was_proved_for_one_task_is_no_key_of_another_of_the_tree() {
     let scene = Scene::on_model().await;
     let tree = scene.tree().await;
     let csr = new_csr();
@@ -143,15 +143,22 @@ async fn a_key_that_was_proved_for_one_task_is_no_key_of_another_of_the_tree() {
     };
     scene.issue_at(&scene.a, &tree[1].agent, x509(1)).await.unwrap();
     scene.issue_at(&scene.b, &tree[1].agent, x509(1)).await.unwrap();
-    let other = scene.issue_at(&scene.b, &tree[2].agent, x509(2)).await;
-    assert_eq!(reason(other), "PROOF_INVALID");
+    let beside_a_token = CredentialRequest::AccessToken(TokenProof::Csr(csr.clone()));
+    for request in [x509(2), IssueRequest { credential: beside_a_token, ..x509(2) }] {
+        let other = scene.issue_at(&scene.b, &tree[2].agent, request).await;
+        assert_eq!(reason(other), "PROOF_INVALID");
+    }
+    let [_, certificate] = &tree[2].held[..] else { panic!("a token and a certificate") };
+    let id = scene.world.id();
+    let renewed = scene.b.renew(&tree[2].agent, &id, certificate.lease, None, Some(csr)).await;
+    assert_eq!(reason(renewed), "PROOF_INVALID");
 }
 
 #[tokio::test]
 async fn a_tier_that_wants_proof_gives_no_bearer_token() {
     let scene = Scene::on_model().await;
     let agent = scene.world.caller(&agent_of(0));
-    let bearer = CredentialRequest::AccessToken(leasehold::broker::request::TokenProof::Bearer);
+    let bearer = CredentialRequest::AccessToken(TokenProof::Bearer);
     let strict = begin(&scene, spec(&agent_of(0))).await;
     let request = IssueRequest { credential: bearer.clone(), ..strict };
     assert_eq!(reason(scene.issue_at(&scene.a, &agent, request).await), "PROOF_INVALID");
@@ -269,7 +276,7 @@ async fn class_21_trees_grow_eight_deep_and_no_deeper() {
 }
 
 #[tokio::test]
-async fn a_task_has_sixty_four_living_children_and_no_more() {
+async fn class_21_a_task_has_sixty_four_living_children_and_no_more() {
     let scene = Scene::on_model().await;
     let task = scene.begin(spec(&agent_of(0))).await.task.id;
     let mut last = task;

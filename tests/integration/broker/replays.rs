@@ -17,7 +17,7 @@ over_every_store! {
     a_replayed_issue_is_the_same_credential_while_it_lives,
     a_replayed_renewal_is_the_same_credential_while_it_lives,
     class_06_a_replayed_issue_of_a_dead_credential_is_refused,
-    another_body_under_a_request_id_is_refused,
+    class_23_another_body_under_a_request_id_is_refused,
     another_caller_s_request_of_the_same_id_is_another_request,
 }
 
@@ -146,7 +146,7 @@ async fn class_06_a_replayed_issue_of_a_dead_credential_is_refused(scene: Scene)
     }
 }
 
-async fn another_body_under_a_request_id_is_refused(scene: Scene) {
+async fn class_23_another_body_under_a_request_id_is_refused(scene: Scene) {
     let agent = scene.world.caller(&agent_of(0));
     let task = scene.begin(spec(&agent_of(0))).await.task.id;
     let lease = scene.issue(&agent, task).await.unwrap().lease;

@@ -57,7 +57,7 @@ async fn token(site: &Site) -> (v1::Task, String) {
 }
 
 #[tokio::test]
-async fn introspection_answers_the_verifier_that_the_audience_names_and_nobody_else() {
+async fn class_02_introspection_answers_the_verifier_that_the_audience_names_and_nobody_else() {
     let site = Site::start().await;
     let (task, token) = token(&site).await;
     let form = format!("token={token}");
