@@ -43,6 +43,39 @@ pub enum Rpc {
     GetStatus,
 }
 
+impl Rpc {
+    /// Whether it takes something away: endings have admission of their own, and go first when there is not enough for all
+    /// (DESIGN.md section 6, Lanes).
+    pub fn is_ending(self) -> bool {
+        match self {
+            Self::AdvanceTask
+            | Self::SuspendTask
+            | Self::CompleteTask
+            | Self::FailTask
+            | Self::CancelTask
+            | Self::ReleaseCredential
+            | Self::RevokeLease
+            | Self::RevokeTask
+            | Self::Quarantine => true,
+            Self::BeginTask
+            | Self::DelegateTask
+            | Self::ResumeTask
+            | Self::Heartbeat
+            | Self::GetTask
+            | Self::ListTasks
+            | Self::IssueCredential
+            | Self::RenewCredential
+            | Self::GetLease
+            | Self::ListLeases
+            | Self::IntrospectCredential
+            | Self::GetTrustBundle
+            | Self::LiftQuarantine
+            | Self::ListTiers
+            | Self::GetStatus => false,
+        }
+    }
+}
+
 /// What a caller is to the thing that it asks about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {

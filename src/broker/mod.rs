@@ -116,12 +116,16 @@ impl Broker {
         self.parts.keys.load_full()
     }
 
-    /// Looks up the roles of a verified caller, and counts the call.
+    /// Looks up the roles of a verified caller, and counts the call; an ending is counted apart from all others.
     ///
     /// # Errors
     /// [`error::BrokerError::RateLimited`]; or a refusal if the caller matches two agent classes.
-    pub fn caller(&self, identity: VerifiedCaller) -> Result<access::Caller, error::BrokerError> {
-        self.rates.count(identity.principal())?;
+    pub fn caller(
+        &self,
+        identity: VerifiedCaller,
+        rpc: access::Rpc,
+    ) -> Result<access::Caller, error::BrokerError> {
+        self.rates.count(identity.principal(), rpc)?;
         Ok(access::Caller::new(identity, &self.settings.roles)?)
     }
 }

@@ -65,7 +65,7 @@ impl Gate {
         let now = self.broker.now();
         let identity = self.authenticator.authenticate(svid, &head.headers, now).await?;
         tracing::Span::current().record("caller", identity.principal().as_str());
-        let caller: Caller = self.broker.caller(identity)?;
+        let caller: Caller = self.broker.caller(identity, rpc)?;
         caller.admit(rpc)?;
         Ok(Admitted { rpc, caller: Some(caller) })
     }

@@ -37,41 +37,11 @@ impl Lanes {
 
     /// Room for one RPC, until the permit is dropped.
     pub(super) async fn enter(&self, rpc: Rpc) -> Result<SemaphorePermit<'_>, Full> {
-        if is_ending(rpc) {
+        if rpc.is_ending() {
             self.endings.acquire().await.map_err(|_| Full)
         } else {
             self.others.try_acquire().map_err(|_| Full)
         }
-    }
-}
-
-/// Whether an RPC takes something away: these go first when there is not enough for all.
-fn is_ending(rpc: Rpc) -> bool {
-    match rpc {
-        Rpc::AdvanceTask
-        | Rpc::SuspendTask
-        | Rpc::CompleteTask
-        | Rpc::FailTask
-        | Rpc::CancelTask
-        | Rpc::ReleaseCredential
-        | Rpc::RevokeLease
-        | Rpc::RevokeTask
-        | Rpc::Quarantine => true,
-        Rpc::BeginTask
-        | Rpc::DelegateTask
-        | Rpc::ResumeTask
-        | Rpc::Heartbeat
-        | Rpc::GetTask
-        | Rpc::ListTasks
-        | Rpc::IssueCredential
-        | Rpc::RenewCredential
-        | Rpc::GetLease
-        | Rpc::ListLeases
-        | Rpc::IntrospectCredential
-        | Rpc::GetTrustBundle
-        | Rpc::LiftQuarantine
-        | Rpc::ListTiers
-        | Rpc::GetStatus => false,
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::Parts;
 use super::fault::Fault;
 use crate::broker::Presented;
+use crate::broker::access::Rpc;
 use crate::domain::secret::Secret;
 use crate::listen::connections::PeerInfo;
 
@@ -42,7 +43,7 @@ pub(super) async fn introspect(
 ) -> Result<Response, Fault> {
     let now = parts.broker.now();
     let identity = parts.authenticator.authenticate(peer.svid.as_deref(), &headers, now).await?;
-    let caller = parts.broker.caller(identity)?;
+    let caller = parts.broker.caller(identity, Rpc::IntrospectCredential)?;
     let token = Presentation::token(form)?;
     let answer = parts.broker.introspect(&caller, Presented::Token(token.expose_text())).await?;
     let body = answer.map_or_else(|| json!({ "active": false }), |active| active.claims);

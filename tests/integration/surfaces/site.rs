@@ -103,8 +103,14 @@ pub struct Site {
 
 impl Site {
     pub async fn start() -> Self {
+        Self::start_with("", "").await
+    }
+
+    /// A broker whose configuration says `to` where that of the others says `from`.
+    pub async fn start_with(from: &str, to: &str) -> Self {
+        assert!(CONFIG.contains(from), "the configuration does not say `{from}`");
         let store = r#"{ kind = "embedded", path = "data" }"#;
-        Self::start_on(store, Arc::new(TestClock::default())).await
+        Self::start_on(store, Arc::new(TestClock::default()), CONFIG.replace(from, to)).await
     }
 
     /// A broker on a Redis server, whose clock is that of this machine.
@@ -113,10 +119,11 @@ impl Site {
         let store = format!(
             r#"{{ kind = "redis", url = "redis://127.0.0.1:{port}", username = "leasehold", password_file = "redis.password", response_timeout = "500ms" }}"#
         );
-        Self::start_on(&store, Arc::new(TestClock::at(SystemClock::default().now()))).await
+        let clock = Arc::new(TestClock::at(SystemClock::default().now()));
+        Self::start_on(&store, clock, CONFIG.to_owned()).await
     }
 
-    async fn start_on(store: &str, clock: Arc<TestClock>) -> Self {
+    async fn start_on(store: &str, clock: Arc<TestClock>, config: String) -> Self {
         // A second installation is refused, and changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (folder, root) = (tempfile::tempdir().unwrap(), TestAuthority::root("root"));
@@ -127,7 +134,7 @@ impl Site {
         write("server.key", &server.key_pem());
         write("keyring.key", KEYRING_KEY);
         write("redis.password", PASSWORD);
-        let text = CONFIG.replace("ISSUER", &issuer.url).replace("STORE", store);
+        let text = config.replace("ISSUER", &issuer.url).replace("STORE", store);
         let config = config::parse(&folder.path().join("leasehold.toml"), &text).unwrap();
         app::make_store(&config, Constants::DEFAULT).await.unwrap();
         let bind = || TcpListener::bind("127.0.0.1:0");

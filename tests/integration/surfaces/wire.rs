@@ -270,6 +270,29 @@ async fn class_15_body_that_never_comes_ends_with_the_deadline() {
 }
 
 #[tokio::test]
+async fn class_15_caller_that_has_spent_its_rate_can_still_end_its_task() {
+    let rate = "requests_per_second_per_principal =";
+    let site = Site::start_with(&format!("{rate} 100000"), &format!("{rate} 1")).await;
+    let task = site.begin().await;
+    let mut client = site.tasks(ORCHESTRATOR);
+    let refused = loop {
+        let request = v1::GetTaskRequest { task_id: task.task_id.clone() };
+        if let Err(refused) = client.get_task(request).await {
+            break refused;
+        }
+    };
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::ResourceExhausted, "RATE_LIMITED")
+    );
+    assert!(refused.get_details_retry_info().is_some());
+    let request_id = request_id();
+    let request =
+        v1::CompleteTaskRequest { request_id, task_id: task.task_id, reason: String::new() };
+    client.complete_task(request).await.unwrap();
+}
+
+#[tokio::test]
 async fn stale_epoch_says_which_is_current() {
     let site = Site::start().await;
     let task = site.begin().await;
