@@ -250,8 +250,7 @@ fn resume(
     }
     let own = line.own();
     must_be_epoch(own, expected_epoch)?;
-    let lost = own.commanded.is_some_and(|commanded| commanded < floor);
-    if own.state_at(now) == State::Active && !lost {
+    if !own.is_suspended(floor, now) {
         return match standing.cause {
             Some(_) => Err(Refusal::TaskSuspended("an ancestor is; it must be resumed first")),
             None => Ok(Decision::Already),
@@ -303,7 +302,6 @@ fn ended(line: &Line, state: State, reason: String) -> Decision {
 }
 
 fn heartbeat(line: &Line, floor: Stamp, now: Stamp) -> Result<Decision, Refusal> {
-    line.must_be_active(floor, now)?;
     let mut task = line.own().clone();
     if task.heartbeat.is_none() {
         return Err(Refusal::invalid(
@@ -311,9 +309,14 @@ fn heartbeat(line: &Line, floor: Stamp, now: Stamp) -> Result<Decision, Refusal>
             "the task was begun without `heartbeat_interval`; nobody waits for a heartbeat",
         ));
     }
+/// Below a suspended task heartbeats go on: what was suspended is the work, and silence is about who drives it.
     commanded(&mut task, now);
     Ok(change(task, None, vec![], None))
 }
+    let standing = line.standing(floor, now).state;
+    if standing != State::Suspended || task.is_suspended(floor, now) {
+        line.must_be_active(floor, now)?;
+    }
 
 fn sweep(line: &Line, floor: Stamp, now: Stamp) -> Result<Decision, Refusal> {
     let own = line.own();

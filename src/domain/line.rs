@@ -82,14 +82,11 @@ impl Line {
         if let Some(task) = self.ancestors.iter().find(|task| task.state_at(now).is_ended()) {
             return cancelled(task);
         }
-        let suspended = |task: &Task| {
-            task.state_at(now) == State::Suspended
-                || task.commanded.is_some_and(|commanded| commanded < floor)
-        };
-        if let Some(task) = self.ancestors.iter().find(|task| suspended(task)) {
+        let suspended = |task: &&Task| task.is_suspended(floor, now);
+        if let Some(task) = self.ancestors.iter().find(suspended) {
             return Standing { state: State::Suspended, cause: Some(task.id) };
         }
-        let state = if suspended(&self.own) { State::Suspended } else { own };
+        let state = if suspended(&&self.own) { State::Suspended } else { own };
         Standing { state, cause: None }
     }
 

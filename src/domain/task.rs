@@ -270,6 +270,13 @@ impl Task {
         }
     }
 
+    /// Whether the task itself is Suspended at `now`, whatever stands above it: it was, it fell silent, or its last command
+    /// lies before `floor`.
+    pub fn is_suspended(&self, floor: Stamp, now: Stamp) -> bool {
+        self.state_at(now) == State::Suspended
+            || self.commanded.is_some_and(|commanded| commanded < floor)
+    }
+
     /// When it ended: an ended task is not written again.
     pub fn ended_at(&self) -> Option<Stamp> {
         self.state.is_ended().then_some(self.version)

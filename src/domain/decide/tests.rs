@@ -296,6 +296,27 @@ fn class_07_a_task_last_commanded_before_the_floor_waits_for_its_orchestrator() 
     let stale = Command::Resume { expected_epoch: 2, by_operator: false };
     assert!(decide(&line, stale, floor, at(1_500)).is_err());
     let resume = Command::Resume { expected_epoch: 1, by_operator: false };
+#[test]
+fn below_a_suspended_task_heartbeats_go_on_unless_the_task_itself_is_suspended() {
+    let (root, child) = family();
+    let mut task = child.own().clone();
+    task.heartbeat = Some(Span::from_seconds(10));
+    let child = Line::new(vec![root.own().clone()], task).unwrap();
+    let root = after(&root, run(&root, suspend_by(true)).unwrap(), 1_200);
+    let beat = run(&below(&root, &child), Command::Heartbeat).unwrap();
+    assert_eq!((beat.task.state, beat.task.silence_at), (State::Active, Some(at(1_530))));
+    // It must not take back what suspended the task itself: a command, or a loss that its orchestrator has to judge.
+    let suspended = after(&child, run(&child, suspend_by(false)).unwrap(), 1_300);
+    let refused = run(&below(&root, &suspended), Command::Heartbeat);
+    assert_eq!(refused.unwrap_err().reason(), "TASK_SUSPENDED");
+    let lost = after(&child, run(&child, Command::Heartbeat).unwrap(), 1_250);
+    let lost = decide(&below(&root, &lost), Command::Heartbeat, at(1_300), at(1_500));
+    assert_eq!(lost.unwrap_err().reason(), "TASK_SUSPENDED");
+    let ended = after(&root, run(&root, complete()).unwrap(), 1_300);
+    let refused = run(&below(&ended, &child), Command::Heartbeat);
+    assert_eq!(refused, Err(Refusal::TaskEnded(State::Cancelled)));
+}
+
     let Ok(Decision::Change(change)) = decide(&line, resume, floor, at(1_500)) else {
         panic!("not resumed")
     };

@@ -192,6 +192,11 @@ async fn class_06_what_ends_a_task_before_the_commit_counts(scene: Scene) {
                 done.unwrap();
             };
             let answer = work.asks(verb, ends).await;
+            if matches!((verb, ending, of_root), (Verb::Heartbeat, Rpc::SuspendTask, true)) {
+                // Only the work was suspended, not who drives it.
+                answer.unwrap();
+                continue;
+            }
             assert_eq!(reason(answer), expected, "{verb:?} while {ending:?} of root: {of_root}");
         }
     }
@@ -243,9 +248,14 @@ async fn class_05_silence_and_deadlines_before_the_commit_count_for_all_below(sc
             (listening("critical"), spec(&agent_of(1)), 31, "TASK_ENDED"),
             (spec(&agent_of(0)), TaskSpec { deadline, ..spec(&agent_of(1)) }, 101, "TASK_ENDED"),
         ] {
+            let is_driven = child.heartbeat.is_none() && expected == "TASK_SUSPENDED";
             let child = TaskSpec { heartbeat: child.heartbeat.or(Some(HOUR)), ..child };
             let work = Work::of(&scene, root, child).await;
             let answer = work.asks(verb, work.time_passes(seconds)).await;
+            if is_driven && matches!(verb, Verb::Heartbeat) {
+                answer.unwrap();
+                continue;
+            }
             assert_eq!(reason(answer), expected, "{verb:?} after {seconds} s");
         }
     }

@@ -260,6 +260,7 @@ impl Plain {
         }
         self.must_be_in_standing(None)?;
         self.sign_of_life(task);
+    /// Heartbeats go on below a suspended task: silence is about who drives, and only the work was suspended.
         Ok(())
     }
 
@@ -267,7 +268,9 @@ impl Plain {
         if self.tasks[task].agent != agent {
             return Err("NOT_FOUND");
         }
-        self.must_be_active(task)?;
+        if self.standing(task) != Stand::Suspended || self.tasks[task].stand == Stand::Suspended {
+            self.must_be_active(task)?;
+        }
         if !self.reach(task).is_disjoint(&self.blocked) {
             return Err("QUARANTINED");
         }

@@ -8,13 +8,14 @@ use leasehold::domain::id::TaskId;
 use leasehold::domain::task::State;
 use leasehold::domain::time::{Span, Stamp};
 
-use super::scene::{ParseName, Scene, agent_of, reason, spec};
+use super::scene::{ParseName, Scene, agent_of, reason, spec, token};
 use super::stores::over_every_store;
 
 over_every_store! {
     a_deadline_is_acted_on_once_and_announced,
     silence_is_acted_on_once_and_announced,
     to_fail_what_silence_has_failed_is_the_first_result_before_the_sweeper_came_too,
+    below_a_suspended_task_only_those_fall_silent_whom_nobody_drives,
     a_suspended_task_still_expires,
     an_ended_task_is_dropped_after_its_retention_and_not_before,
     what_lies_below_a_dropped_task_is_ended_and_dropped_too,
@@ -83,6 +84,27 @@ async fn to_fail_what_silence_has_failed_is_the_first_result_before_the_sweeper_
     scene.end(Rpc::FailTask, task).await.unwrap();
     assert_eq!(scene.b.sweep().await.unwrap(), NOTHING);
     assert_eq!(announced(&scene, task, EventKind::TaskEnded).await, 1);
+}
+
+async fn below_a_suspended_task_only_those_fall_silent_whom_nobody_drives(scene: Scene) {
+    let root = scene.begin(spec(&agent_of(0))).await.task.id;
+    let driven = scene.delegate(root, beating("critical")).await.unwrap().task.id;
+    let left = scene.delegate(root, beating("critical")).await.unwrap().task.id;
+    scene.a.suspend(&scene.operator, &scene.world.id(), root, String::new()).await.unwrap();
+    for broker in [&scene.a, &scene.b] {
+        scene.forward(20);
+        broker.heartbeat(&scene.ci, &scene.world.id(), driven).await.unwrap();
+    }
+    scene.forward(20);
+    assert_eq!(scene.a.sweep().await.unwrap(), acted(1));
+    assert_eq!(scene.state(left).await, State::Failed);
+    assert_eq!(scene.state(driven).await, State::Suspended);
+    let request = token(driven);
+    let agent = scene.world.caller(&agent_of(0));
+    assert_eq!(reason(scene.issue_at(&scene.b, &agent, request).await), "TASK_SUSPENDED");
+    scene.a.resume(&scene.operator, &scene.world.id(), root, 2).await.unwrap();
+    assert_eq!(scene.state(driven).await, State::Active);
+    scene.issue(&agent, driven).await.unwrap();
 }
 
 async fn a_suspended_task_still_expires(scene: Scene) {
