@@ -10,6 +10,8 @@ use crate::domain::refusal::Refusal;
 use crate::domain::task::{Agent, Pin, State, Task};
 use crate::domain::time::Stamp;
 
+/// Why a task is recorded as Cancelled that nobody cancelled.
+const ANCESTOR_ENDED: &str = "an ancestor ended";
 /// How many missed heartbeat intervals are silence.
 pub const SILENT_INTERVALS: u64 = 3;
 
@@ -281,6 +283,10 @@ fn end(
     let standing = line.standing(floor, now);
     if standing.state.is_ended() {
         return Err(Refusal::TaskEnded(standing.state));
+    if state == State::Cancelled && !own.state.is_ended() && line.dropped_by().is_some() {
+        // It has ended in just this way; the sweeper had not written it down yet.
+        return Ok(ended(line, State::Cancelled, ANCESTOR_ENDED.to_owned()));
+    }
     }
     Ok(ended(line, state, reason))
 }
@@ -331,7 +337,7 @@ fn sweep(line: &Line, floor: Stamp, now: Stamp) -> Result<Decision, Refusal> {
             let entries = vec![fence_of(&task)];
             Ok(change(task, None, entries, Some(EventKind::TaskSuspended)))
         }
-        State::Cancelled => Ok(ended(line, State::Cancelled, "an ancestor ended".to_owned())),
+        State::Cancelled => Ok(ended(line, State::Cancelled, ANCESTOR_ENDED.to_owned())),
         State::Failed => Ok(ended(line, State::Failed, silence)),
         state => Ok(ended(line, state, "the deadline passed".to_owned())),
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::domain::id::TaskId;
-use crate::domain::path::Path;
+use crate::domain::path::{Hop, Path};
 use crate::domain::principal::Principal;
 use crate::domain::refusal::Refusal;
 use crate::domain::scope::{Reach, Scope, scopes_of};
@@ -67,12 +67,7 @@ impl Line {
             return Standing { state: self.own.state, cause: None };
         }
         let cancelled = |task: &Task| Standing { state: State::Cancelled, cause: Some(task.id) };
-        let dropped = self
-            .ancestors
-            .iter()
-            .zip(&self.own.lineage)
-            .find(|(task, hop)| task.state.is_ended() || task.branch_floor > hop.counter);
-        if let Some((task, _)) = dropped {
+        if let Some(task) = self.dropped_by() {
             return cancelled(task);
         }
         let own = self.own.state_at(now);
@@ -88,6 +83,14 @@ impl Line {
         }
         let state = if suspended(&&self.own) { State::Suspended } else { own };
         Standing { state, cause: None }
+    }
+
+    /// The ancestor, nearest to the root, that is recorded to have ended, or to have dropped this line by an advance.
+    pub fn dropped_by(&self) -> Option<&Task> {
+        let mut above = self.ancestors.iter().zip(&self.own.lineage);
+        let dropped =
+            |(task, hop): &(&Task, &Hop)| task.state.is_ended() || task.branch_floor > hop.counter;
+        above.find(dropped).map(|(task, _)| task)
     }
 
     /// That credentials may be issued, or children delegated.

@@ -216,6 +216,14 @@ fn class_05_ending_the_parent_ends_the_children_without_visiting_them() {
     let child = below(&root, &child);
     assert_eq!(state(&child), State::Cancelled);
     assert_eq!(run(&child, complete()), Err(Refusal::TaskEnded(State::Cancelled)));
+    let cancel = Command::End { state: State::Cancelled, reason: "not wanted".into() };
+    let change = run(&child, cancel.clone()).unwrap();
+    assert_eq!(
+        (change.task.state, change.task.reason.as_str()),
+        (State::Cancelled, ANCESTOR_ENDED)
+    );
+    let child = below(&root, &after(&child, change, 1_300));
+    assert_eq!(decide(&child, cancel, FLOOR, at(1_500)), Ok(Decision::Already));
 }
 
 #[test]
@@ -289,14 +297,6 @@ fn three_missed_heartbeats_do_what_the_tier_says() {
 }
 
 #[test]
-fn class_07_a_task_last_commanded_before_the_floor_waits_for_its_orchestrator() {
-    let line = scenario::root();
-    let floor = at(1_200);
-    assert_eq!(line.standing(floor, at(1_500)).state, State::Suspended);
-    let stale = Command::Resume { expected_epoch: 2, by_operator: false };
-    assert!(decide(&line, stale, floor, at(1_500)).is_err());
-    let resume = Command::Resume { expected_epoch: 1, by_operator: false };
-#[test]
 fn below_a_suspended_task_heartbeats_go_on_unless_the_task_itself_is_suspended() {
     let (root, child) = family();
     let mut task = child.own().clone();
@@ -317,6 +317,14 @@ fn below_a_suspended_task_heartbeats_go_on_unless_the_task_itself_is_suspended()
     assert_eq!(refused, Err(Refusal::TaskEnded(State::Cancelled)));
 }
 
+#[test]
+fn class_07_a_task_last_commanded_before_the_floor_waits_for_its_orchestrator() {
+    let line = scenario::root();
+    let floor = at(1_200);
+    assert_eq!(line.standing(floor, at(1_500)).state, State::Suspended);
+    let stale = Command::Resume { expected_epoch: 2, by_operator: false };
+    assert!(decide(&line, stale, floor, at(1_500)).is_err());
+    let resume = Command::Resume { expected_epoch: 1, by_operator: false };
     let Ok(Decision::Change(change)) = decide(&line, resume, floor, at(1_500)) else {
         panic!("not resumed")
     };

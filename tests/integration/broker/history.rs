@@ -254,9 +254,8 @@ impl Beside {
                 let (task, (rpc, verb)) = (task % count, VERBS[verb]);
                 let caller = by(rpc == Rpc::RevokeTask);
                 let real = broker.end(caller, &id, rpc, self.tasks[task], why).await.map(drop);
-                // What time or an ancestor ended may be recorded in more than one way.
-                let unsaid = self.plain.standing(task) == Stand::Ended
-                    && !VERBS.iter().any(|(_, own)| *own == self.plain.tasks[task].ended_by);
+                // What time ended may be recorded in more than one way, and an ancestor's end before it.
+                let unsaid = self.plain.tasks[task].ended_by == "time";
                 let plain =
                     if unsaid && real.is_ok() { Ok(()) } else { self.plain.end(task, verb) };
                 (real, plain)

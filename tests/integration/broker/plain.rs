@@ -106,15 +106,17 @@ impl Plain {
         if own.stand == Stand::Ended {
             return Stand::Ended;
         }
-        let above = self.ancestors(task);
-        if above
-            .iter()
-            .any(|(t, b)| self.tasks[*t].stand == Stand::Ended || self.tasks[*t].floor > *b)
-        {
+        if self.is_dropped(task) {
             return Stand::Ended;
         }
         let suspended = |t: &(usize, u64)| self.tasks[t.0].stand == Stand::Suspended;
-        if above.iter().any(suspended) { Stand::Suspended } else { own.stand }
+        if self.ancestors(task).iter().any(suspended) { Stand::Suspended } else { own.stand }
+    }
+
+    /// Whether an ancestor has ended, or gone on without this line.
+    fn is_dropped(&self, task: usize) -> bool {
+        let above = self.ancestors(task);
+        above.iter().any(|(t, b)| self.tasks[*t].stand == Stand::Ended || self.tasks[*t].floor > *b)
     }
 
     /// Ancestors from the parent up, with the branch at which this line was delegated.
@@ -242,8 +244,13 @@ impl Plain {
         Ok(())
     }
 
+    /// What an ancestor's end has ended is cancelled, whoever says so.
     pub fn end(&mut self, task: usize, verb: &'static str) -> Result<(), Reason> {
         if self.tasks[task].ended_by == verb {
+            return Ok(());
+        }
+        if verb == "cancel" && self.tasks[task].stand != Stand::Ended && self.is_dropped(task) {
+            self.tasks[task].end(verb);
             return Ok(());
         }
         if self.standing(task) == Stand::Ended {
@@ -253,14 +260,16 @@ impl Plain {
         Ok(())
     }
 
+    /// Heartbeats go on below a suspended task: silence is about who drives, and only the work was suspended.
     pub fn heartbeat(&mut self, task: usize) -> Result<(), Reason> {
-        self.must_be_active(task)?;
+        if self.standing(task) != Stand::Suspended || self.tasks[task].stand == Stand::Suspended {
+            self.must_be_active(task)?;
+        }
         if !self.tasks[task].listens {
             return Err("REQUEST_INVALID");
         }
         self.must_be_in_standing(None)?;
         self.sign_of_life(task);
-    /// Heartbeats go on below a suspended task: silence is about who drives, and only the work was suspended.
         Ok(())
     }
 
@@ -268,9 +277,7 @@ impl Plain {
         if self.tasks[task].agent != agent {
             return Err("NOT_FOUND");
         }
-        if self.standing(task) != Stand::Suspended || self.tasks[task].stand == Stand::Suspended {
-            self.must_be_active(task)?;
-        }
+        self.must_be_active(task)?;
         if !self.reach(task).is_disjoint(&self.blocked) {
             return Err("QUARANTINED");
         }

@@ -16,6 +16,7 @@ over_every_store! {
     silence_is_acted_on_once_and_announced,
     to_fail_what_silence_has_failed_is_the_first_result_before_the_sweeper_came_too,
     below_a_suspended_task_only_those_fall_silent_whom_nobody_drives,
+    to_cancel_what_an_ancestor_s_end_has_cancelled_is_the_first_result_before_the_sweeper_came_too,
     a_suspended_task_still_expires,
     an_ended_task_is_dropped_after_its_retention_and_not_before,
     what_lies_below_a_dropped_task_is_ended_and_dropped_too,
@@ -105,6 +106,30 @@ async fn below_a_suspended_task_only_those_fall_silent_whom_nobody_drives(scene:
     scene.a.resume(&scene.operator, &scene.world.id(), root, 2).await.unwrap();
     assert_eq!(scene.state(driven).await, State::Active);
     scene.issue(&agent, driven).await.unwrap();
+}
+
+async fn to_cancel_what_an_ancestor_s_end_has_cancelled_is_the_first_result_before_the_sweeper_came_too(
+    scene: Scene,
+) {
+    let root = scene.begin(brief(200)).await.task.id;
+    let child =
+        || TaskSpec { deadline: Deadline::After(Span::from_seconds(100)), ..spec(&agent_of(1)) };
+    let (swept, unswept) =
+        (scene.delegate(root, child()).await, scene.delegate(root, spec(&agent_of(1))).await);
+    let [swept, unswept] = [swept, unswept].map(|view| view.unwrap().task.id);
+    scene.end(Rpc::CompleteTask, root).await.unwrap();
+    assert_eq!(reason(scene.end(Rpc::FailTask, unswept).await), "TASK_ENDED");
+    scene.forward(100);
+    assert_eq!(scene.a.sweep().await.unwrap(), acted(1));
+    for task in [swept, unswept] {
+        let ended = scene.end(Rpc::CancelTask, task).await.unwrap();
+        assert_eq!((ended.standing.state, ended.standing.cause), (State::Cancelled, None));
+        assert_eq!(ended.task.reason, "an ancestor ended");
+        assert!(ended.task.ended_at().is_some());
+        assert_eq!(scene.end(Rpc::CancelTask, task).await.unwrap().task, ended.task);
+        assert_eq!(announced(&scene, task, EventKind::TaskEnded).await, 1);
+        assert_eq!(reason(scene.end(Rpc::FailTask, task).await), "TASK_ENDED");
+    }
 }
 
 async fn a_suspended_task_still_expires(scene: Scene) {
