@@ -13,7 +13,7 @@ use crate::domain::time::Span;
 /// The limits of configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How deep a tree grows; 8 by default, 16 at most.
+    /// Levels of children below a root, whose depth is 0; 8 by default, 16 at most.
     pub depth: usize,
     /// Living children of a task; 64 by default, 4,096 at most.
     pub fan_out: u32,

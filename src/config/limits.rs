@@ -9,7 +9,7 @@ use crate::telemetry::{self, LogFormat};
 /// Upper limits. Every one has a bound that no configuration passes (FORMATS.md, Numbers).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How deep a tree of tasks may be; 1 to 16.
+    /// Levels of children below a root task, whose depth is 0; 1 to 16.
     pub depth: usize,
     /// Living children of one task; 1 to 4,096.
     pub fan_out: u32,
@@ -17,7 +17,7 @@ pub struct Limits {
     pub instances: u32,
     /// How long an ended task can still be looked at; 1 h to 30 d.
     pub ended_task_retention: Span,
-    /// Requests per second that one principal may send to this broker; 1 to 100,000.
+    /// Requests per second that one principal may send to this broker, and as many endings; 1 to 100,000.
     pub requests_per_second_per_principal: u32,
     /// Requests that this broker works on at once; 1 to 65,536.
     pub requests_in_flight: usize,

@@ -111,7 +111,8 @@ pub fn decide(
 /// Begins a child under a task's living branch: the parent gains a child.
 ///
 /// # Errors
-/// The parent is not active or in another epoch, the grant is wider, or the tree would grow past `max_depth` or `max_fan_out`.
+/// The parent is not active or in another epoch, the grant is wider, or the tree would grow past `max_depth` levels
+/// below its root or `max_fan_out` living children.
 pub fn delegate(
     line: &Line,
     mut child: Task,
@@ -127,7 +128,9 @@ pub fn delegate(
     if parent.depth() >= max_depth {
         return Err(Refusal::invalid(
             "parent_task_id",
-            format!("the tree is {max_depth} deep already; do the work in the parent task"),
+            format!(
+                "lies {max_depth} levels below its root already; do the work in the parent task"
+            ),
         ));
     }
     if parent.live_children >= max_fan_out {
@@ -280,13 +283,13 @@ fn end(
     if own.state == state {
         return Ok(Decision::Already);
     }
-    let standing = line.standing(floor, now);
-    if standing.state.is_ended() {
-        return Err(Refusal::TaskEnded(standing.state));
     if state == State::Cancelled && !own.state.is_ended() && line.dropped_by().is_some() {
         // It has ended in just this way; the sweeper had not written it down yet.
         return Ok(ended(line, State::Cancelled, ANCESTOR_ENDED.to_owned()));
     }
+    let standing = line.standing(floor, now);
+    if standing.state.is_ended() {
+        return Err(Refusal::TaskEnded(standing.state));
     }
     Ok(ended(line, state, reason))
 }
@@ -307,22 +310,22 @@ fn ended(line: &Line, state: State, reason: String) -> Decision {
     change(task, parent, entries, Some(EventKind::TaskEnded))
 }
 
+/// Below a suspended task heartbeats go on: what was suspended is the work, and silence is about who drives it.
 fn heartbeat(line: &Line, floor: Stamp, now: Stamp) -> Result<Decision, Refusal> {
     let mut task = line.own().clone();
+    let standing = line.standing(floor, now).state;
+    if standing != State::Suspended || task.is_suspended(floor, now) {
+        line.must_be_active(floor, now)?;
+    }
     if task.heartbeat.is_none() {
         return Err(Refusal::invalid(
             "task_id",
             "the task was begun without `heartbeat_interval`; nobody waits for a heartbeat",
         ));
     }
-/// Below a suspended task heartbeats go on: what was suspended is the work, and silence is about who drives it.
     commanded(&mut task, now);
     Ok(change(task, None, vec![], None))
 }
-    let standing = line.standing(floor, now).state;
-    if standing != State::Suspended || task.is_suspended(floor, now) {
-        line.must_be_active(floor, now)?;
-    }
 
 fn sweep(line: &Line, floor: Stamp, now: Stamp) -> Result<Decision, Refusal> {
     let own = line.own();

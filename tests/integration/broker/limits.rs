@@ -268,11 +268,17 @@ async fn class_21_a_parent_s_agent_does_not_speak_for_the_child() {
 #[tokio::test]
 async fn class_21_trees_grow_eight_deep_and_no_deeper() {
     let scene = Scene::on_model().await;
-    let mut task = scene.begin(spec(&agent_of(0))).await.task.id;
-    for _ in 0..8 {
-        task = scene.delegate(task, spec(&agent_of(1))).await.unwrap().task.id;
+    let root = scene.begin(spec(&agent_of(0))).await.task;
+    assert_eq!(root.depth(), 0, "the root is no level");
+    let mut task = root;
+    for depth in 1..=8 {
+        task = scene.delegate(task.id, spec(&agent_of(depth))).await.unwrap().task;
+        assert_eq!(task.depth(), depth);
     }
-    assert_eq!(reason(scene.delegate(task, spec(&agent_of(1))).await), "REQUEST_INVALID");
+    assert_eq!(reason(scene.delegate(task.id, spec(&agent_of(9))).await), "REQUEST_INVALID");
+    // Nine tasks in a line fit into credentials of both kinds.
+    let deepest = scene.held_level(task.id, scene.world.caller(&agent_of(8))).await;
+    scene.must_go_on(&deepest).await;
 }
 
 #[tokio::test]
