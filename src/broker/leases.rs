@@ -3,7 +3,7 @@
 use crate::broker::Broker;
 use crate::broker::access::{Caller, Rpc};
 use crate::broker::error::BrokerError;
-use crate::broker::tasks::{bad_token, page_limit};
+use crate::broker::page::{Room, bad_token, lease_bytes};
 use crate::domain::id::{LeaseId, TaskId};
 use crate::domain::lattice::Dead;
 use crate::domain::lease::Lease;
@@ -71,7 +71,7 @@ impl Broker {
         page_token: &str,
     ) -> Result<LeasePage, BrokerError> {
         caller.admit(Rpc::ListLeases)?;
-        let limit = page_limit(page_size)?;
+        let mut room = Room::new(page_size)?;
         if !page_token.is_empty() {
             LeaseId::parse(page_token).map_err(|_| bad_token())?;
         }
@@ -80,24 +80,31 @@ impl Broker {
         if !whole {
             caller.on_task(Rpc::GetTask, &own)?;
         }
-        let index = Index::Leases(task);
-        let after = page_token.to_owned();
-        let listing = Listing { partition: task.partition(), index, after, limit };
+        let (partition, index, limit) = (task.partition(), Index::Leases(task), room.items());
+        let listing = Listing { partition, index, after: page_token.to_owned(), limit };
         let names = self.parts.store.list(listing).await?;
-        let full = names.len() >= limit;
-        let next_page_token = names.last().filter(|_| full).cloned().unwrap_or_default();
-        let mut leases = Vec::new();
-        for lease in names.iter().filter_map(|name| LeaseId::parse(name).ok()) {
+        let mut page = LeasePage { leases: Vec::new(), next_page_token: String::new() };
+        for name in &names {
+            if room.is_full() {
+                return Ok(page);
+            }
+            page.next_page_token.clone_from(name);
+            let Ok(lease) = LeaseId::parse(name) else { continue };
             match self.find_lease(lease).await {
                 Ok(lease) if whole || caller.holds(&lease) => {
-                    leases.push(self.lease_view(lease).await?);
+                    let view = self.lease_view(lease).await?;
+                    room.take(lease_bytes(&view));
+                    page.leases.push(view);
                 }
                 // Somebody else's, or its record's time is over.
                 Ok(_) | Err(BrokerError::Refused(Refusal::NotFound(_))) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(LeasePage { leases, next_page_token })
+        if names.len() < limit {
+            page.next_page_token.clear();
+        }
+        Ok(page)
     }
 
     /// A lease's record.

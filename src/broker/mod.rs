@@ -21,6 +21,7 @@ mod issue;
 mod leases;
 mod limits;
 mod now;
+mod page;
 mod quarantine;
 mod release;
 mod renew;

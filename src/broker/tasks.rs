@@ -8,6 +8,7 @@ use moka::sync::Cache as Bounded;
 use crate::broker::Broker;
 use crate::broker::access::{Caller, Relation, Rpc};
 use crate::broker::error::BrokerError;
+use crate::broker::page::{Room, bad_token, task_bytes};
 use crate::domain::id::{Partition, TaskId};
 use crate::domain::line::{Line, Standing};
 use crate::domain::refusal::Refusal;
@@ -16,8 +17,8 @@ use crate::domain::time::Stamp;
 use crate::store::{Entries, Index, Listing, Query, Record, RecordKey, Snapshot};
 
 const CACHED_TASKS: u64 = 100_000;
-const DEFAULT_PAGE: usize = 100;
-const MAX_PAGE: usize = 1_000;
+/// How many tasks a list reads at a time: so much is held that may not fit into the page any more.
+const READ_AT_ONCE: usize = 100;
 /// How many names one call of a filtered list looks at, at most.
 const MAX_LOOKED_AT: usize = 4_000;
 
@@ -239,7 +240,8 @@ impl Broker {
         state: Option<State>,
     ) -> Result<TaskPage, BrokerError> {
         caller.admit(Rpc::ListTasks)?;
-        let size = page_limit(page_size)?;
+        let mut room = Room::new(page_size)?;
+        let limit = room.items().min(READ_AT_ONCE);
         let count = self.parts.upkeep.constants().partitions;
         let (mut partition, mut after) = match page_token {
             "" => (Partition::ZERO, String::new()),
@@ -251,7 +253,6 @@ impl Broker {
         let mut page = TaskPage { tasks: Vec::new(), next_page_token: String::new() };
         let mut looked_at = 0usize;
         loop {
-            let limit = size.min(MAX_PAGE);
             let listing = Listing { partition, index: Index::Tasks, after: after.clone(), limit };
             let names = self.parts.store.list(listing).await?;
             let full = names.len() >= limit;
@@ -264,10 +265,11 @@ impl Broker {
                 {
                     let view = self.view(&line);
                     if state.is_none_or(|wanted| wanted == view.standing.state) {
+                        room.take(task_bytes(&view));
                         page.tasks.push(view);
                     }
                 }
-                if page.tasks.len() >= size || looked_at >= MAX_LOOKED_AT {
+                if room.is_full() || looked_at >= MAX_LOOKED_AT {
                     page.next_page_token = after;
                     return Ok(page);
                 }
@@ -289,18 +291,4 @@ fn into_task(record: Record) -> Option<Task> {
         Record::Task(task) => Some(*task),
         Record::Lease(_) | Record::Keyring(..) | Record::Answer(_) => None,
     }
-}
-
-/// How many a page holds.
-pub(super) fn page_limit(page_size: i32) -> Result<usize, Refusal> {
-    match usize::try_from(page_size) {
-        Ok(0) => Ok(DEFAULT_PAGE),
-        Ok(size) if size <= MAX_PAGE => Ok(size),
-        _ => Err(Refusal::invalid("page_size", format!("0 to {MAX_PAGE}"))),
-    }
-}
-
-/// A page token that this broker never gave.
-pub(super) fn bad_token() -> Refusal {
-    Refusal::invalid("page_token", "not a token of an earlier answer; begin with an empty one")
 }

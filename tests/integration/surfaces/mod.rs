@@ -6,6 +6,7 @@ mod connections;
 mod http;
 mod outage;
 mod ownership;
+mod pages;
 mod public;
 mod secrets;
 mod site;
