@@ -65,6 +65,7 @@ fn a_sound_file_is_taken_without_a_word_and_with_the_defaults() {
     assert_eq!(config.warnings, []);
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.listen, Listen::default());
+    assert_eq!(config.trust.oidc[0].max_lifetime, Span::from_seconds(3_600));
     assert_eq!(config.tiers[0].min_ttl_seconds, 10);
     assert_eq!(config.tiers[0].freshness, Span::from_seconds(5));
 }
@@ -80,6 +81,7 @@ fn the_annotated_example_is_complete_and_taken() {
     assert_eq!(config.limits, Limits::default(), "the example shows the defaults");
     assert_eq!(config.log, Log::default());
     assert_eq!(config.listen, Listen::default());
+    assert_eq!(config.trust.oidc[0].max_lifetime, trust::DEFAULT_MAX_LIFETIME);
     assert_eq!(config.roles.len(), 7);
     let path = Path::new("config/data").to_owned();
     assert_eq!(config.store, StoreConfig::Embedded { path }, "relative to the file");

@@ -9,6 +9,9 @@ use crate::domain::principal::Name;
 use crate::domain::time::Span;
 use crate::spiffe::id::TrustDomain;
 
+/// `exp − iat` of an issuer's tokens where nothing is said: what Kubernetes gives a workload that asks for no other length.
+pub const DEFAULT_MAX_LIFETIME: Span = Span::from_seconds(3_600);
+
 /// Everyone who is trusted to name callers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
@@ -38,7 +41,7 @@ pub struct TrustedIssuer {
     pub audience: String,
     /// Where its keys come from.
     pub keys: IssuerKeys,
-    /// The longest `exp − iat` that is accepted; 1 min to 24 h.
+    /// The longest `exp − iat` that is accepted; 1 min to 24 h, [`DEFAULT_MAX_LIFETIME`] unless configured.
     pub max_lifetime: Span,
     /// What its claims mean beyond the registered ones; `None`: nothing.
     pub preset: Option<Preset>,
@@ -128,7 +131,7 @@ fn issuer(section: &mut Section<'_>, own: Option<&str>) -> Option<TrustedIssuer>
     let preset = section.optional("preset", value::choice(&presets));
     let bounds = Span::from_seconds(60)..=Span::from_seconds(86_400);
     let max_lifetime =
-        section.or("max_lifetime", Span::from_seconds(3_600), value::duration(bounds));
+        section.or("max_lifetime", DEFAULT_MAX_LIFETIME, value::duration(bounds));
     let keys = keys(section, danger_loopback);
     Some(TrustedIssuer {
         name: name?,

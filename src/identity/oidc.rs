@@ -16,9 +16,6 @@ pub use super::fetch::FetchError;
 pub use super::jwks_cache::{JwksError, JwksSource};
 pub use super::platform::Platform;
 
-/// `exp - iat` of an issuer's tokens, where configuration says nothing.
-pub const DEFAULT_MAX_LIFETIME: Span = Span::from_seconds(24 * 3600);
-
 /// An issuer whose tokens prove who a caller is.
 #[derive(Clone, Debug)]
 pub struct OidcIssuer {
@@ -30,7 +27,7 @@ pub struct OidcIssuer {
     pub audience: String,
     /// Where its keys come from.
     pub jwks: JwksSource,
-    /// The longest `exp - iat`; [`DEFAULT_MAX_LIFETIME`] unless configured.
+    /// The longest `exp - iat`.
     pub max_lifetime: Span,
     /// What its claims say about the caller's instance.
     pub platform: Platform,

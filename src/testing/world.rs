@@ -32,7 +32,7 @@ use crate::domain::role::{AgentClass, Pattern, Role, RoleEntry};
 use crate::domain::task::OnSilence;
 use crate::domain::tier::{ProofRequirement, Tier};
 use crate::domain::time::{Span, Stamp};
-use crate::identity::oidc::{DEFAULT_MAX_LIFETIME, JwksSource, OidcIssuer, OidcVerifier, Platform};
+use crate::identity::oidc::{JwksSource, OidcIssuer, OidcVerifier, Platform};
 use crate::identity::trust_bundle::TrustBundles;
 use crate::identity::x509_svid;
 use crate::jose::{KeySet, SigningKey};
@@ -69,6 +69,8 @@ pub const STRANGER: &str = "spiffe://prod.example/elsewhere";
 
 const ISSUER: &str = "https://k8s.example";
 const ISSUER_AUDIENCE: &str = "leasehold";
+/// Longer than any test.
+const POD_TOKEN_LIFE: Span = Span::from_seconds(80_000);
 const ENDED_TASK_RETENTION: Span = Span::from_seconds(3_600);
 
 /// A store, the clock of the brokers over it, and the authorities that everybody's identity comes from.
@@ -182,7 +184,7 @@ impl World {
             "JWT",
             &json!({
                 "iss": ISSUER, "sub": subject, "aud": ISSUER_AUDIENCE, "iat": now.seconds(),
-                "nbf": now.seconds(), "exp": now.seconds() + 80_000, "jti": "1",
+                "nbf": now.seconds(), "exp": now.plus(POD_TOKEN_LIFE).seconds(), "jti": "1",
                 "kubernetes.io": {"namespace": "prod", "pod": {"name": uid, "uid": uid}},
             }),
         );
@@ -302,7 +304,7 @@ impl Issuer {
             issuer: ISSUER.to_owned(),
             audience: ISSUER_AUDIENCE.to_owned(),
             jwks: JwksSource::File(file),
-            max_lifetime: DEFAULT_MAX_LIFETIME,
+            max_lifetime: POD_TOKEN_LIFE,
             platform: Platform::Kubernetes,
             in_cluster: false,
             danger_loopback: false,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::domain::principal::Name;
 use crate::identity::jwks_cache::JwksSource;
-use crate::identity::oidc::{DEFAULT_MAX_LIFETIME, OidcIssuer};
+use crate::identity::oidc::OidcIssuer;
 use crate::identity::platform::Platform;
 use crate::testing::ca::TestAuthority;
 use crate::testing::issuer::{Answer, TestIssuer};
@@ -28,7 +28,7 @@ impl Site {
             issuer: issuer.url.clone(),
             audience: "leasehold".into(),
             jwks: JwksSource::Discovery,
-            max_lifetime: DEFAULT_MAX_LIFETIME,
+            max_lifetime: Span::from_seconds(3_600),
             platform: Platform::Other,
             in_cluster: false,
             danger_loopback: true,
