@@ -29,7 +29,7 @@ use crate::http::{self, HttpLimits};
 use crate::identity::authn::Authenticator;
 use crate::listen::connections::{self, connections, sockets};
 use crate::listen::serve::{ConnectionLimits, serve};
-use crate::listen::tls::{TlsError, server_config, speaking};
+use crate::listen::tls::{ServerIdentity, TlsError, server_config, speaking};
 use crate::policy::grant::GrantPolicy;
 use crate::store::StoreError;
 use crate::telemetry::metrics;
@@ -115,9 +115,6 @@ pub enum AppError {
     /// Our certificate towards callers.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The certificate that we make ourselves.
-    #[error("the server's own certificate could not be made: {0}")]
-    SelfIssued(String),
     /// Reflection.
     #[error(transparent)]
     Reflection(#[from] grpc::ReflectionError),
@@ -175,7 +172,7 @@ pub async fn start_with(
     upkeep::recover(&*store.upkeep).await?;
     let keyring = keys::Keyring::open(&config, store.store.clone(), &seams).await?;
     let (bundles, issuers) = identity::load(&config, &*seams.entropy)?;
-    let identity = keys::server_identity(&config, &keyring.shared.load(), &*seams.clock)?;
+    let identity = ServerIdentity::from_files(&config.tls.cert_file, &config.tls.key_file)?;
     let authenticator = Arc::new(Authenticator::new(bundles.shared(), issuers));
     let broker = Arc::new(Broker::new(
         Parts {

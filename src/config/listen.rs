@@ -17,15 +17,6 @@ pub struct Listen {
     pub reflection: bool,
 }
 
-/// The broker's own certificate towards its callers, on both sockets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServerIdentity {
-    /// From files.
-    Files(CertificateFiles),
-    /// Made at every start by the broker's own CA, for `localhost` and loopback addresses. For development.
-    DangerSelfIssued,
-}
-
 impl Default for Listen {
     fn default() -> Self {
         let on = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -50,21 +41,8 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Listen> {
     Some(listen)
 }
 
-pub(super) fn tls(section: &mut Section<'_>) -> Option<ServerIdentity> {
-    let self_issued = section.or("danger_self_issued", false, value::flag)?;
-    if self_issued {
-        if section.has("cert_file") || section.has("key_file") {
-            section.ignore_rest();
-            let text = "stands beside files of a certificate; keep one of them";
-            return section.refuse("danger_self_issued", text);
-        }
-        section.warn(
-            "danger_self_issued",
-            "makes the server's certificate at every start; for development only",
-        );
-        return Some(ServerIdentity::DangerSelfIssued);
-    }
+pub(super) fn tls(section: &mut Section<'_>) -> Option<CertificateFiles> {
     let cert_file = section.required("cert_file", "cert_file = \"tls/broker.pem\"", value::file);
     let key_file = section.required("key_file", "key_file = \"tls/broker.key\"", value::file);
-    Some(ServerIdentity::Files(CertificateFiles { cert_file: cert_file?, key_file: key_file? }))
+    Some(CertificateFiles { cert_file: cert_file?, key_file: key_file? })
 }

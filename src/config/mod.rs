@@ -30,10 +30,10 @@ use crate::spiffe::id::TrustDomain;
 use document::{Document, Field};
 use keys::Keys;
 use limits::{Limits, Log};
-use listen::{Listen, ServerIdentity};
+use listen::Listen;
 use problem::{ConfigErrors, Problem};
 use section::Section;
-use store::StoreConfig;
+use store::{CertificateFiles, StoreConfig};
 use trust::Trust;
 
 /// No configuration is longer.
@@ -50,8 +50,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Where it answers.
     pub listen: Listen,
-    /// As whom it answers.
-    pub tls: ServerIdentity,
+    /// Its own certificate towards its callers, on both sockets.
+    pub tls: CertificateFiles,
     /// Sets of limits; at least one, no two of one name. The store's `delta_max` is for whoever opens the store to compare.
     pub tiers: Vec<Tier>,
     /// Whose word it takes.

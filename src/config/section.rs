@@ -84,11 +84,6 @@ impl<'d> Section<'d> {
         self.entries.keys().filter_map(|key| self.field(key.get_ref())).collect()
     }
 
-    /// Whether the key is there, right or wrong.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.entries.contains_key(key)
-    }
-
     /// The end of the table: whatever else stands in it is a mistake.
     pub(super) fn finish(self) {
         for key in self.entries.keys().filter(|_| !self.is_open) {

@@ -20,7 +20,6 @@ use rustls::time_provider::TimeProvider;
 use zeroize::Zeroizing;
 
 use crate::broker::seams::Clock;
-use crate::domain::secret::Secret;
 
 /// What a listener shows to those who connect: its certificate, what leads up to the root, and the key.
 #[derive(Debug)]
@@ -61,18 +60,6 @@ impl ServerIdentity {
             fs::read(path).map_err(|fault| TlsError::Unreadable { path: path.to_owned(), fault })
         };
         Self::from_pem(&read(certificate)?, &Zeroizing::new(read(key)?))
-    }
-
-    /// Takes certificate chain, leaf first, and private key, PKCS#8, in DER.
-    ///
-    /// # Errors
-    /// [`TlsError::Certificate`] without a certificate, [`TlsError::Key`] if the key is something else.
-    pub fn from_der(chain: Vec<Vec<u8>>, key: &Secret) -> Result<Self, TlsError> {
-        if chain.is_empty() {
-            return Err(TlsError::Certificate);
-        }
-        let key = PrivateKeyDer::try_from(key.expose()).map_err(|_| TlsError::Key)?.clone_key();
-        Ok(Self { chain: chain.into_iter().map(CertificateDer::from).collect(), key })
     }
 
     /// Reads certificate chain, leaf first, and private key from PEM.
