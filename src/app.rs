@@ -23,13 +23,14 @@ pub use self::store::{make_store, make_store_if_missing, store_was_restored};
 
 use crate::broker::seams::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::broker::{Broker, Limits, Parts, Settings};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::grpc::{self, CallLimits, LaneLimits};
 use crate::http::{self, HttpLimits};
 use crate::identity::authn::Authenticator;
+use crate::listen::certificate::ServerCertificate;
 use crate::listen::connections::{self, connections, sockets};
 use crate::listen::serve::{ConnectionLimits, serve};
-use crate::listen::tls::{ServerIdentity, TlsError, server_config, speaking};
+use crate::listen::tls::{TlsError, server_config, speaking};
 use crate::policy::grant::GrantPolicy;
 use crate::store::StoreError;
 use crate::telemetry::metrics;
@@ -172,7 +173,9 @@ pub async fn start_with(
     upkeep::recover(&*store.upkeep).await?;
     let keyring = keys::Keyring::open(&config, store.store.clone(), &seams).await?;
     let (bundles, issuers) = identity::load(&config, &*seams.entropy)?;
-    let identity = ServerIdentity::from_files(&config.tls.cert_file, &config.tls.key_file)?;
+    let config::store::CertificateFiles { cert_file, key_file } = config.tls.clone();
+    let certificate = ServerCertificate::load(cert_file, key_file, seams.clock.now())?;
+    let certificate = Arc::new(certificate);
     let authenticator = Arc::new(Authenticator::new(bundles.shared(), issuers));
     let broker = Arc::new(Broker::new(
         Parts {
@@ -200,7 +203,7 @@ pub async fn start_with(
         HttpLimits { timeout: limits.timeout, in_flight: config.limits.requests_in_flight },
     );
     let clients = identity::client_verifier(&bundles);
-    let grpc_tls = server_config(identity, clients, &["h2"], seams.clock.clone())?;
+    let grpc_tls = server_config(certificate.clone(), clients, &["h2"], seams.clock.clone())?;
     let http_tls = speaking(&grpc_tls, &["h2", "http/1.1"]);
     let local = |socket: &TcpListener| {
         socket.local_addr().map_err(|fault| AppError::Socket("a bound socket".into(), fault))
@@ -222,6 +225,8 @@ pub async fn start_with(
         store: store.upkeep.clone(),
         keyring,
         bundles,
+        certificate,
+        clock: seams.clock,
         authenticator,
         metrics,
         health,

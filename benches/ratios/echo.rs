@@ -43,7 +43,8 @@ pub(crate) async fn start(
     };
     let bundles = BundleFiles::load(&TrustDomain::parse(BROKER_TRUST_DOMAIN)?, vec![bundle])?;
     let clients = Arc::new(SvidClientVerifier::new(bundles.shared()));
-    let tls = server_config(identity, clients, &["h2"], Arc::new(SystemClock::default()))?;
+    let tls =
+        server_config(Arc::new(identity), clients, &["h2"], Arc::new(SystemClock::default()))?;
     let socket = TcpListener::bind("127.0.0.1:0").await?;
     let address = socket.local_addr()?;
     let router =

@@ -9,9 +9,11 @@ use tokio_util::task::TaskTracker;
 
 use super::keys::Keyring;
 use crate::broker::Broker;
+use crate::broker::seams::Clock;
 use crate::grpc::Health;
 use crate::identity::authn::Authenticator;
 use crate::identity::bundle_files::BundleFiles;
+use crate::listen::certificate::ServerCertificate;
 use crate::store::{self, StoreError};
 use crate::telemetry::metrics;
 
@@ -20,6 +22,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// How often it is asked whether every partition is open, and recovered if not.
 const LOOK: Duration = Duration::from_secs(1);
 const BUNDLES: Duration = Duration::from_secs(5);
+const CERTIFICATE: Duration = Duration::from_secs(5);
 const ISSUERS: Duration = Duration::from_secs(1);
 /// A successor of a key is published an hour before it signs, so every broker has seen it by then.
 const KEYRING: Duration = Duration::from_secs(300);
@@ -30,6 +33,8 @@ pub(super) struct Upkeep {
     pub(super) store: Arc<dyn store::Upkeep>,
     pub(super) keyring: Keyring,
     pub(super) bundles: Arc<BundleFiles>,
+    pub(super) certificate: Arc<ServerCertificate>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) authenticator: Arc<Authenticator>,
     pub(super) metrics: metrics::Handle,
     pub(super) health: Health,
@@ -46,6 +51,7 @@ impl Upkeep {
         };
         again(SWEEP, &upkeep, Chore::Sweep);
         again(LOOK, &upkeep, Chore::Look);
+        again(CERTIFICATE, &upkeep, Chore::ReloadCertificate);
         again(ISSUERS, &upkeep, Chore::RefreshIssuers);
         again(KEYRING, &upkeep, Chore::ReloadKeyring);
         again(METRICS, &upkeep, Chore::FoldMetrics);
@@ -98,6 +104,7 @@ pub(super) async fn recover(store: &dyn store::Upkeep) -> Result<(), StoreError>
 enum Chore {
     Sweep,
     Look,
+    ReloadCertificate,
     RefreshIssuers,
     ReloadKeyring,
     FoldMetrics,
@@ -108,6 +115,11 @@ impl Chore {
         match self {
             Self::Sweep => upkeep.sweep().await,
             Self::Look => upkeep.look().await,
+            Self::ReloadCertificate => {
+                let (certificate, now) = (upkeep.certificate.clone(), upkeep.clock.now());
+                // A fault was logged; a read that panicked is tried again.
+                let _ = tokio::task::spawn_blocking(move || certificate.reload(now)).await;
+            }
             Self::RefreshIssuers => {
                 let now = upkeep.broker.now();
                 upkeep.authenticator.issuers().refresh_if_due(now).await;

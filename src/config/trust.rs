@@ -130,8 +130,7 @@ fn issuer(section: &mut Section<'_>, own: Option<&str>) -> Option<TrustedIssuer>
     let presets = [("kubernetes", Preset::Kubernetes), ("github", Preset::Github)];
     let preset = section.optional("preset", value::choice(&presets));
     let bounds = Span::from_seconds(60)..=Span::from_seconds(86_400);
-    let max_lifetime =
-        section.or("max_lifetime", DEFAULT_MAX_LIFETIME, value::duration(bounds));
+    let max_lifetime = section.or("max_lifetime", DEFAULT_MAX_LIFETIME, value::duration(bounds));
     let keys = keys(section, danger_loopback);
     Some(TrustedIssuer {
         name: name?,

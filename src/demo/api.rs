@@ -85,7 +85,8 @@ impl DocumentsApi {
             &playground.key_file(Workload::Documents),
         )?;
         let clients = Arc::new(SvidClientVerifier::new(Arc::clone(&bundles)));
-        let tls = server_config(identity, clients, &["h2", "http/1.1"], Arc::clone(&clock))?;
+        let tls =
+            server_config(Arc::new(identity), clients, &["h2", "http/1.1"], Arc::clone(&clock))?;
         let desk = Desk { issuer: base_url.to_owned(), keys, bundles, broker, clock };
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(SetupError::Socket)?;
         let address = listener.local_addr().map_err(SetupError::Socket)?;

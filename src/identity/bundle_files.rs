@@ -19,6 +19,7 @@ use super::trust_bundle::{SharedBundles, TrustBundle, TrustBundles, TrustBundles
 use crate::spiffe::authority::{Authority, AuthorityError};
 use crate::spiffe::bundle::{Bundle, BundleError, MAX_BUNDLE_BYTES};
 use crate::spiffe::id::TrustDomain;
+use crate::telemetry::metrics;
 
 /// Where the bundle of a trust domain lies: SPIFFE bundle JSON, or root certificates in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,12 +126,14 @@ impl BundleFiles {
             *seen = content;
             match read.and_then(|bytes| parse(&bytes)) {
                 Ok(bundle) => {
+                    metrics::trust_loaded("bundle", "ok");
                     tracing::info!(trust_domain = %file.trust_domain, "trust bundle changed");
                     let bundles = TrustBundles::clone(&self.shared.load());
                     self.shared.store(Arc::new(bundles.with(&file.trust_domain, bundle)));
                 }
                 Err(fault) => {
                     let fault = file.fault(fault);
+                    metrics::trust_loaded("bundle", "failed");
                     tracing::error!(%fault, "trust bundle not taken over, the previous one stays");
                     faults.push(fault);
                 }

@@ -19,6 +19,7 @@ use super::fetch::{FetchError, Fetcher};
 use crate::domain::time::{Span, Stamp};
 use crate::jose::json::{JsonError, Object, parse_object};
 use crate::jose::{KeySet, KeySetError, MAX_SET_BYTES};
+use crate::telemetry::metrics;
 
 /// Keys are kept at least so long, whatever their server says.
 const MIN_AGE: Span = Span::from_seconds(5 * 60);
@@ -164,6 +165,7 @@ impl JwksCache {
         let mut state = self.state.lock();
         match loaded {
             Ok((keys, age)) => {
+                metrics::trust_loaded("issuer", "ok");
                 if state.last_failed {
                     tracing::info!(issuer = self.issuer, "the issuer's keys are fetched again");
                 }
@@ -173,6 +175,7 @@ impl JwksCache {
                 state.current = Some(Snapshot { keys, fetched: now, usable_until });
             }
             Err(error) => {
+                metrics::trust_loaded("issuer", "failed");
                 if !state.last_failed {
                     tracing::warn!(issuer = self.issuer, %error, "the issuer's keys cannot be fetched");
                 }

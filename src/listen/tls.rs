@@ -14,18 +14,23 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
+use x509_parser::parse_x509_certificate;
 use zeroize::Zeroizing;
 
 use crate::broker::seams::Clock;
+use crate::domain::time::{Span, Stamp};
 
-/// What a listener shows to those who connect: its certificate, what leads up to the root, and the key.
+/// What a listener shows to those who connect: its certificate, what leads up to the root, and the key, which belong
+/// together.
 #[derive(Debug)]
 pub struct ServerIdentity {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    certified: Arc<CertifiedKey>,
+    begins: Stamp,
+    expires: Stamp,
 }
 
 /// A listener's TLS cannot be set up.
@@ -56,32 +61,59 @@ impl ServerIdentity {
     /// # Errors
     /// [`TlsError`] if a file cannot be read or holds something else.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let read = |path: &Path| {
-            fs::read(path).map_err(|fault| TlsError::Unreadable { path: path.to_owned(), fault })
-        };
-        Self::from_pem(&read(certificate)?, &Zeroizing::new(read(key)?))
+        Self::from_pem(&read_file(certificate)?, &read_file(key)?)
     }
 
     /// Reads certificate chain, leaf first, and private key from PEM.
     ///
     /// # Errors
-    /// [`TlsError`] if one of them is something else.
+    /// [`TlsError`] if one of them is something else, or they do not belong together.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
         let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(TlsError::Certificate)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Key)?;
-        Ok(Self { chain, key })
+        let (begins, expires) = validity(&chain).ok_or(TlsError::Certificate)?;
+        let certified = CertifiedKey::from_der(chain, key, &ring::default_provider())?;
+        Ok(Self { certified: Arc::new(certified), begins, expires })
+    }
+
+    /// The first instant of the leaf's validity, and the first instant after it.
+    pub fn validity(&self) -> (Stamp, Stamp) {
+        (self.begins, self.expires)
     }
 }
 
-/// The configuration of a listener that asks its callers for a certificate, which `clients` judges.
+/// The same at every handshake.
+impl ResolvesServerCert for ServerIdentity {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.certified))
+    }
+}
+
+/// The bytes of a certificate or key file.
+pub(super) fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let bytes = fs::read(path);
+    bytes.map(Zeroizing::new).map_err(|fault| TlsError::Unreadable { path: path.to_owned(), fault })
+}
+
+/// `notAfter` is inclusive (RFC 5280 section 4.1.2.5).
+fn validity(chain: &[CertificateDer<'_>]) -> Option<(Stamp, Stamp)> {
+    let (_, leaf) = parse_x509_certificate(chain.first()?).ok()?;
+    let at = |seconds: i64| u64::try_from(seconds).map(Stamp::from_seconds).unwrap_or_default();
+    let validity = leaf.validity();
+    let last = at(validity.not_after.timestamp());
+    Some((at(validity.not_before.timestamp()), last.plus(Span::from_seconds(1))))
+}
+
+/// The configuration of a listener that asks its callers for a certificate, which `clients` judges. Each handshake shows
+/// what `identity` then is.
 ///
 /// `alpn` names the protocols in order of preference: `h2` for gRPC.
 ///
 /// # Errors
-/// [`TlsError::Rejected`] if certificate and key do not go together.
+/// [`TlsError::Rejected`] if rustls cannot work so.
 pub fn server_config(
-    identity: ServerIdentity,
+    identity: Arc<dyn ResolvesServerCert>,
     clients: Arc<dyn ClientCertVerifier>,
     alpn: &[&str],
     clock: Arc<dyn Clock>,
@@ -90,7 +122,7 @@ pub fn server_config(
     let mut config = ServerConfig::builder_with_details(provider, Arc::new(Present(clock)))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(clients)
-        .with_single_cert(identity.chain, identity.key)?;
+        .with_cert_resolver(identity);
     config.alpn_protocols = names(alpn);
     // INVARIANT (no resumption): every connection proves its client's key.
     config.send_tls13_tickets = 0;
@@ -142,6 +174,8 @@ mod tests {
         assert!(matches!(identity(&key, &key), Err(TlsError::Certificate)));
         assert!(matches!(identity(&certificate, ""), Err(TlsError::Key)));
         assert!(matches!(identity(&certificate, &certificate), Err(TlsError::Key)));
+        let other = TestAuthority::root("root").server().key_pem();
+        assert!(matches!(identity(&certificate, &other), Err(TlsError::Rejected(_))));
         let gone = ServerIdentity::from_files(Path::new("/none/such"), Path::new("/none"));
         assert!(gone.unwrap_err().to_string().starts_with("cannot read `/none/such`"));
     }
@@ -152,7 +186,7 @@ mod tests {
         let pem = issued.key_pem();
         let identity = ServerIdentity::from_pem(issued.chain_pem().as_bytes(), pem.as_bytes());
         let identity = identity.unwrap();
-        let key = format!("{:?}", identity.key.secret_der());
+        let key = format!("{:?}", issued.key_der().secret_der());
         assert!(!format!("{identity:?}").contains(key.trim_matches(['[', ']'])));
     }
 }

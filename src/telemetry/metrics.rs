@@ -6,7 +6,9 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
 /// RPCs and HTTP requests answered, by `call` and `code`.
@@ -23,8 +25,11 @@ pub const TASKS_ENDED: &str = "leasehold_tasks_ended_total";
 pub const COMMITS: &str = "leasehold_store_commits_total";
 /// Seconds that the store took for a commit, by `command`.
 pub const COMMIT_SECONDS: &str = "leasehold_store_commit_seconds";
-/// Trust bundles, key sets and discovery documents fetched or reloaded, by `source` and `outcome`: `ok` or `failed`.
+/// What was read while the broker runs: changed files by `source` `bundle` and `server_certificate`, fetched keys by `issuer`;
+/// and by `outcome`: `ok` or `failed`, which leaves the former ones.
 pub const TRUST_LOADS: &str = "leasehold_trust_loads_total";
+/// When the certificate that the broker shows its callers expires, in seconds since 1970.
+pub const SERVER_CERTIFICATE_EXPIRY: &str = "leasehold_server_certificate_expiry_timestamp_seconds";
 
 const COUNTERS: [(&str, &str); 6] = [
     (CALLS, "RPCs and HTTP requests answered"),
@@ -32,8 +37,11 @@ const COUNTERS: [(&str, &str); 6] = [
     (CREDENTIALS, "Credentials minted"),
     (TASKS_ENDED, "Tasks ended, by final state"),
     (COMMITS, "Commits that the store answered"),
-    (TRUST_LOADS, "Trust bundles, key sets and discovery documents loaded"),
+    (TRUST_LOADS, "Trust bundles, issuers' keys and server certificates that were read again"),
 ];
+
+const GAUGES: [(&str, &str); 1] =
+    [(SERVER_CERTIFICATE_EXPIRY, "When the broker's certificate towards its callers expires")];
 
 const HISTOGRAMS: [(&str, &str); 2] = [
     (CALL_SECONDS, "Time from a request's headers to its answer"),
@@ -87,6 +95,9 @@ fn first_install() -> Result<Handle, MetricsError> {
     for (name, meaning) in COUNTERS {
         describe_counter!(name, meaning);
     }
+    for (name, meaning) in GAUGES {
+        describe_gauge!(name, Unit::Seconds, meaning);
+    }
     for (name, meaning) in HISTOGRAMS {
         describe_histogram!(name, Unit::Seconds, meaning);
     }
@@ -120,9 +131,15 @@ pub fn commit_answered(command: &'static str, outcome: &'static str, elapsed: Du
     histogram!(COMMIT_SECONDS, "command" => command).record(elapsed);
 }
 
-/// A trust bundle, key set or discovery document was loaded, or could not be.
+/// A trust bundle, an issuer's keys or the server's certificate was taken over, or could not be.
 pub fn trust_loaded(source: &'static str, outcome: &'static str) {
     counter!(TRUST_LOADS, "source" => source, "outcome" => outcome).increment(1);
+}
+
+/// The certificate that callers are shown expires at that second; later than 2106 counts as then.
+pub fn server_certificate_expires(seconds: u64) {
+    let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+    gauge!(SERVER_CERTIFICATE_EXPIRY).set(f64::from(seconds));
 }
 
 #[cfg(test)]
@@ -147,10 +164,14 @@ mod tests {
         task_ended("test");
         commit_answered("test", "committed", Duration::from_micros(300));
         trust_loaded("test", "ok");
+        server_certificate_expires(1_790_000_000);
         handle.fold();
         let text = handle.render();
         for (name, meaning) in COUNTERS {
             assert!(text.contains(&format!("# HELP {name} {meaning}\n# TYPE {name} counter\n")));
+        }
+        for (name, meaning) in GAUGES {
+            assert!(text.contains(&format!("# HELP {name} {meaning}\n# TYPE {name} gauge\n")));
         }
         for (name, meaning) in HISTOGRAMS {
             assert!(text.contains(&format!("# HELP {name} {meaning}\n# TYPE {name} histogram\n")));

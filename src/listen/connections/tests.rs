@@ -36,7 +36,8 @@ impl Site {
         let identity =
             ServerIdentity::from_pem(server.chain_pem().as_bytes(), server.key_pem().as_bytes());
         let clients = Arc::new(SvidClientVerifier::new(bundles.clone()));
-        let tls = server_config(identity.unwrap(), clients, &["h2"], clock.clone()).unwrap();
+        let tls =
+            server_config(Arc::new(identity.unwrap()), clients, &["h2"], clock.clone()).unwrap();
         Self { root, clock, bundles, tls }
     }
 

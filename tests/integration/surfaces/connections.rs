@@ -27,6 +27,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::http::Http;
+use super::site::Site;
+
 const LONG: Duration = Duration::from_secs(3_600);
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -50,7 +53,8 @@ impl Slow {
             ServerIdentity::from_pem(server.chain_pem().as_bytes(), server.key_pem().as_bytes());
         let clients = Arc::new(SvidClientVerifier::new(trusting(&[]).shared()));
         let clock = Arc::new(TestClock::default());
-        let tls = server_config(identity.unwrap(), clients, &["h2", "http/1.1"], clock).unwrap();
+        let tls = server_config(Arc::new(identity.unwrap()), clients, &["h2", "http/1.1"], clock)
+            .unwrap();
         let (asked, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let answer = {
             let (asked, go) = (asked.clone(), go.clone());
@@ -102,6 +106,27 @@ async fn class_09_old_connection_takes_no_more_requests_and_ends_those_that_run(
     server.go.notify_one();
     assert_eq!(running.await.unwrap().status(), 200);
     connection.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn renewed_certificate_of_the_broker_is_shown_on_both_sockets_and_no_connection_drops() {
+    let site = Site::start().await;
+    let stream = TokioIo::new(site.raw(site.running.http, None, "h2").await);
+    let (mut open, connection) =
+        http2::handshake::<_, _, Body>(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection.map(drop));
+    let renewed = site.replace_server_certificate();
+    for (address, alpn) in [(site.running.grpc, "h2"), (site.running.http, "http/1.1")] {
+        let is_shown = async || {
+            let stream = site.raw(address, None, alpn).await;
+            stream.get_ref().1.peer_certificates().unwrap().first() == renewed.chain.first()
+        };
+        let shown = async { while !is_shown().await {} };
+        tokio::time::timeout(Duration::from_secs(60), shown).await.unwrap();
+    }
+    assert_eq!(open.send_request(request("/healthz")).await.unwrap().status(), 200);
+    let (_, numbers) = Http::of(&site, None).get("/metrics").await;
+    assert!(numbers.contains("leasehold_server_certificate_expiry_timestamp_seconds "));
 }
 
 #[tokio::test]

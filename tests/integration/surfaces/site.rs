@@ -98,7 +98,7 @@ pub struct Site {
     pub root: TestAuthority,
     pub issuer: TestIssuer,
     pub running: Running,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Site {
@@ -127,9 +127,10 @@ impl Site {
         // A second installation is refused, and changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (folder, root) = (tempfile::tempdir().unwrap(), TestAuthority::root("root"));
-        let (issuer, server) = (TestIssuer::start().await, root.server());
+        let issuer = TestIssuer::start().await;
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         write("root.pem", &root.pem());
+        let server = root.server();
         write("server.pem", &server.chain_pem());
         write("server.key", &server.key_pem());
         write("keyring.key", KEYRING_KEY);
@@ -141,7 +142,17 @@ impl Site {
         let sockets = Sockets { grpc: bind().await.unwrap(), http: bind().await.unwrap() };
         let seams = Seams { clock: clock.clone(), entropy: Arc::new(SystemEntropy) };
         let running = app::start_with(config, sockets, seams).await.unwrap();
-        Self { clock, root, issuer, running, _folder: folder }
+        Self { clock, root, issuer, running, folder }
+    }
+
+    /// Puts another certificate where the broker's own lies.
+    pub fn replace_server_certificate(&self) -> Issued {
+        let server = self.root.server();
+        let write =
+            |name: &str, text: &str| fs::write(self.folder.path().join(name), text).unwrap();
+        write("server.pem", &server.chain_pem());
+        write("server.key", &server.key_pem());
+        server
     }
 
     /// A certificate that is valid from now on.
