@@ -5,6 +5,7 @@
 //!                                                                   └─ upkeep: sweep, recover, reload, refresh
 //! ```
 
+mod doors;
 mod identity;
 mod keys;
 mod store;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::doors::{Addresses, Doors};
 pub use self::store::{make_store, make_store_if_missing, store_was_restored};
 
 use crate::broker::seams::{Clock, Entropy, SystemClock, SystemEntropy};
@@ -28,9 +30,7 @@ use crate::grpc::{self, CallLimits, LaneLimits};
 use crate::http::{self, HttpLimits};
 use crate::identity::authn::Authenticator;
 use crate::listen::certificate::ServerCertificate;
-use crate::listen::connections::{self, connections, sockets};
-use crate::listen::serve::{ConnectionLimits, serve};
-use crate::listen::tls::{TlsError, server_config, speaking};
+use crate::listen::tls::{TlsError, server_config};
 use crate::policy::grant::GrantPolicy;
 use crate::store::StoreError;
 use crate::telemetry::metrics;
@@ -58,6 +58,8 @@ pub struct Sockets {
     pub grpc: TcpListener,
     /// For HTTP.
     pub http: TcpListener,
+    /// For the process's numbers; `None`: they are on the one for HTTP.
+    pub metrics: Option<TcpListener>,
 }
 
 impl Sockets {
@@ -70,7 +72,12 @@ impl Sockets {
             let socket = TcpListener::bind(address).await;
             socket.map_err(|fault| AppError::Socket(address.to_string(), fault))
         };
-        Ok(Self { grpc: bind(config.listen.grpc).await?, http: bind(config.listen.http).await? })
+        let metrics = match config.listen.metrics {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let (grpc, http) = (bind(config.listen.grpc).await?, bind(config.listen.http).await?);
+        Ok(Self { grpc, http, metrics })
     }
 }
 
@@ -133,6 +140,8 @@ pub struct Running {
     pub grpc: SocketAddr,
     /// Where it answers HTTP.
     pub http: SocketAddr,
+    /// Where it shows its numbers, if they have an address of their own.
+    pub metrics: Option<SocketAddr>,
     /// The verbs themselves, for whoever shares the process.
     pub broker: Arc<Broker>,
     stop: CancellationToken,
@@ -193,33 +202,23 @@ pub async fn start_with(
     let reflection = config.listen.reflection;
     let (services, health) =
         grpc::router(broker.clone(), authenticator.clone(), limits, reflection).await?;
-    let endpoints = http::router(
-        http::Parts {
-            broker: broker.clone(),
-            authenticator: authenticator.clone(),
-            is_ready,
-            metrics: metrics.clone(),
-        },
-        HttpLimits { timeout: limits.timeout, in_flight: config.limits.requests_in_flight },
-    );
-    let clients = identity::client_verifier(&bundles);
-    let grpc_tls = server_config(certificate.clone(), clients, &["h2"], seams.clock.clone())?;
-    let http_tls = speaking(&grpc_tls, &["h2", "http/1.1"]);
-    let local = |socket: &TcpListener| {
-        socket.local_addr().map_err(|fault| AppError::Socket("a bound socket".into(), fault))
+    let parts = http::Parts {
+        broker: broker.clone(),
+        authenticator: authenticator.clone(),
+        is_ready,
+        metrics: metrics.clone(),
     };
-    let (grpc, http) = (local(&listening.grpc)?, local(&listening.http)?);
-
+    let in_flight = config.limits.requests_in_flight;
+    let http_limits = HttpLimits { timeout: limits.timeout, in_flight };
+    let clients = identity::client_verifier(&bundles);
+    let doors = Doors {
+        services,
+        endpoints: http::router(parts.clone(), http_limits, listening.metrics.is_none()),
+        numbers: http::numbers(parts, http_limits),
+        tls: server_config(certificate.clone(), clients, &["h2"], seams.clock.clone())?,
+    };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let open = connections::Limits { connections: config.limits.connections, ..Default::default() };
-    let each =
-        ConnectionLimits { grace: config.limits.drain_timeout.to_std(), ..Default::default() };
-    for (socket, tls, router) in
-        [(listening.grpc, grpc_tls, services), (listening.http, http_tls, endpoints)]
-    {
-        let incoming = connections(sockets(socket), tls, open);
-        tasks.spawn(serve(router, incoming, each, stop.clone()));
-    }
+    let addresses = doors.open(listening, &config, &tasks, &stop)?;
     let upkeep = upkeep::Upkeep {
         broker: broker.clone(),
         store: store.upkeep.clone(),
@@ -234,7 +233,8 @@ pub async fn start_with(
     };
     upkeep.look().await;
     upkeep.spawn(&tasks, &stop);
-    Ok(Running { grpc, http, broker, stop, tasks, store })
+    let Addresses { grpc, http, metrics } = addresses;
+    Ok(Running { grpc, http, metrics, broker, stop, tasks, store })
 }
 
 fn must_fit(config: &Config, store: &store::Opened) -> Result<(), AppError> {

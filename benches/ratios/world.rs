@@ -57,7 +57,7 @@ impl World {
     /// Over the embedded store, or over this server.
     pub(crate) async fn start(redis: Option<&RedisServer>) -> Outcome<Self> {
         let folder = tempfile::Builder::new().prefix("leasehold-bench-").tempdir()?;
-        let sockets = Sockets { grpc: socket().await?, http: socket().await? };
+        let sockets = Sockets { grpc: socket().await?, http: socket().await?, metrics: None };
         let store = match redis {
             None => PlaygroundStore::Embedded,
             Some(server) => PlaygroundStore::Redis {

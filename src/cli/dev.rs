@@ -113,7 +113,7 @@ impl Start {
         // Bound first: port 0 becomes a real one, which the configuration then names.
         let (grpc, grpc_socket) = bind(self.grpc.unwrap_or(local(7700))).await?;
         let (http, http_socket) = bind(self.http.unwrap_or(local(7701))).await?;
-        let sockets = Sockets { grpc: grpc_socket, http: http_socket };
+        let sockets = Sockets { grpc: grpc_socket, http: http_socket, metrics: None };
         let plan =
             Plan { grpc, http, store: PlaygroundStore::Embedded, instance: INSTANCE.to_owned() };
         let now = SystemClock::default().now();

@@ -29,7 +29,8 @@ impl Serve {
         make_embedded_store(&config).await?;
         let sockets = Sockets::bind(&config).await?;
         let broker = app::start(config, sockets).await?;
-        tracing::info!(grpc = %broker.grpc, http = %broker.http, "the broker answers");
+        let metrics = broker.metrics.map(tracing::field::display);
+        tracing::info!(grpc = %broker.grpc, http = %broker.http, metrics, "the broker answers");
         until_stopped().await.map_err(Failure::Signals)?;
         tracing::info!("stopping: running requests may end");
         broker.stop().await;

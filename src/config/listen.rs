@@ -13,6 +13,9 @@ pub struct Listen {
     pub grpc: SocketAddr,
     /// HTTP, over TLS.
     pub http: SocketAddr,
+    /// The process's numbers and health: without TLS on a loopback address, over TLS on any other. `None`: the numbers are on
+    /// `http`, for everybody.
+    pub metrics: Option<SocketAddr>,
     /// Whether gRPC tells its contract to whoever asks; on loopback addresses only.
     pub reflection: bool,
 }
@@ -20,7 +23,7 @@ pub struct Listen {
 impl Default for Listen {
     fn default() -> Self {
         let on = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Self { grpc: on(7700), http: on(7701), reflection: false }
+        Self { grpc: on(7700), http: on(7701), metrics: None, reflection: false }
     }
 }
 
@@ -29,9 +32,15 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Listen> {
     let grpc = section.or("grpc", default.grpc, value::socket);
     let http = section.or("http", default.http, value::socket);
     let reflection = section.or("reflection", default.reflection, value::flag);
-    let listen = Listen { grpc: grpc?, http: http?, reflection: reflection? };
+    let metrics = section.optional("metrics", value::socket);
+    let listen = Listen { grpc: grpc?, http: http?, metrics: metrics?, reflection: reflection? };
     if listen.grpc == listen.http && listen.grpc.port() != 0 {
         return section.refuse("", "has one address for `grpc` and `http`; give each its own port");
+    }
+    let taken = [listen.grpc, listen.http];
+    if listen.metrics.is_some_and(|metrics| metrics.port() != 0 && taken.contains(&metrics)) {
+        return section
+            .refuse("metrics", "is the address of `grpc` or `http`; give it its own port");
     }
     if listen.reflection && !listen.grpc.ip().is_loopback() {
         let text =

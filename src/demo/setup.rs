@@ -83,7 +83,7 @@ impl Stage {
     pub(super) async fn build(redis_url: Option<&str>) -> Result<Self, SetupError> {
         let folder = tempfile::Builder::new().prefix("leasehold-demo-").tempdir();
         let folder = folder.map_err(SetupError::Folder)?;
-        let sockets = Sockets { grpc: socket().await?, http: socket().await? };
+        let sockets = Sockets { grpc: socket().await?, http: socket().await?, metrics: None };
         let grpc = sockets.grpc.local_addr().map_err(SetupError::Socket)?;
         let http = sockets.http.local_addr().map_err(SetupError::Socket)?;
         let (store, kind) = match redis_url {

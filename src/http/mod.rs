@@ -36,19 +36,35 @@ pub struct Parts {
     pub metrics: metrics::Handle,
 }
 
-/// The router of every endpoint.
-pub fn router(parts: Parts, limits: HttpLimits) -> Router {
-    let room = Arc::new(room::Room::new(limits));
-    Router::new()
+/// The router of every endpoint; the numbers are among them unless they have a socket of their own.
+pub fn router(parts: Parts, limits: HttpLimits, has_numbers: bool) -> Router {
+    let routes = if has_numbers { with_numbers(health()) } else { health() };
+    let routes = routes
         .route("/oauth2/introspect", post(oauth::introspect))
         .route("/oauth2/revoke", post(oauth::revoke))
         .route(wellknown::JWKS, get(wellknown::jwks))
         .route("/.well-known/openid-configuration", get(wellknown::openid_configuration))
         .route("/.well-known/oauth-authorization-server", get(wellknown::authorization_server))
-        .route("/spiffe/bundle.json", get(wellknown::spiffe_bundle))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::numbers))
+        .route("/spiffe/bundle.json", get(wellknown::spiffe_bundle));
+    bounded(routes, parts, limits)
+}
+
+/// The router of the numbers' own socket: those, and health.
+pub fn numbers(parts: Parts, limits: HttpLimits) -> Router {
+    bounded(with_numbers(health()), parts, limits)
+}
+
+fn with_numbers(routes: Router<Parts>) -> Router<Parts> {
+    routes.route("/metrics", get(health::numbers))
+}
+
+fn health() -> Router<Parts> {
+    Router::new().route("/healthz", get(health::healthz)).route("/readyz", get(health::readyz))
+}
+
+fn bounded(routes: Router<Parts>, parts: Parts, limits: HttpLimits) -> Router {
+    let room = Arc::new(room::Room::new(limits));
+    routes
         .with_state(parts)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn_with_state(room, room::pass))

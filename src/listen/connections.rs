@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
 use crate::identity::peer::PeerSvid;
 
@@ -51,10 +52,10 @@ pub struct PeerInfo {
     pub svid: Option<Arc<PeerSvid>>,
 }
 
-/// A connection after its handshake.
+/// A connection after its handshake, if it has one.
 #[derive(Debug)]
-pub struct TlsConnection {
-    stream: TlsStream<TcpStream>,
+pub struct Connection {
+    stream: Either<TlsStream<TcpStream>, TcpStream>,
     peer: PeerInfo,
     _open: OwnedSemaphorePermit,
 }
@@ -72,11 +73,27 @@ pub fn connections(
     sockets: impl Stream<Item = io::Result<TcpStream>> + Send + 'static,
     tls: Arc<ServerConfig>,
     limits: Limits,
-) -> impl Stream<Item = Result<TlsConnection, Infallible>> + Send {
+) -> impl Stream<Item = Result<Connection, Infallible>> + Send {
+    through(sockets, Some(TlsAcceptor::from(tls)), limits)
+}
+
+/// Connections without TLS, and so from nobody: only for numbers on this machine.
+pub fn plain_connections(
+    sockets: impl Stream<Item = io::Result<TcpStream>> + Send + 'static,
+    limits: Limits,
+) -> impl Stream<Item = Result<Connection, Infallible>> + Send {
+    through(sockets, None, limits)
+}
+
+fn through(
+    sockets: impl Stream<Item = io::Result<TcpStream>> + Send + 'static,
+    acceptor: Option<TlsAcceptor>,
+    limits: Limits,
+) -> impl Stream<Item = Result<Connection, Infallible>> + Send {
     let door = Door {
         sockets: sockets.boxed().fuse(),
         handshakes: JoinSet::new(),
-        acceptor: TlsAcceptor::from(tls),
+        acceptor,
         open: Arc::new(Semaphore::new(limits.connections)),
         limits,
         is_failing: false,
@@ -89,15 +106,15 @@ pub fn connections(
 
 struct Door {
     sockets: Fuse<BoxStream<'static, io::Result<TcpStream>>>,
-    handshakes: JoinSet<Option<TlsConnection>>,
-    acceptor: TlsAcceptor,
+    handshakes: JoinSet<Option<Connection>>,
+    acceptor: Option<TlsAcceptor>,
     open: Arc<Semaphore>,
     limits: Limits,
     is_failing: bool,
 }
 
 impl Door {
-    async fn next(&mut self) -> Option<TlsConnection> {
+    async fn next(&mut self) -> Option<Connection> {
         loop {
             tokio::select! {
                 biased;
@@ -149,7 +166,7 @@ impl Door {
     }
 }
 
-impl TlsConnection {
+impl Connection {
     /// Who is at the other end.
     pub fn peer(&self) -> &PeerInfo {
         &self.peer
@@ -157,27 +174,35 @@ impl TlsConnection {
 
     /// Whether the handshake agreed on HTTP/2.
     pub fn is_http2(&self) -> bool {
-        self.stream.get_ref().1.alpn_protocol() == Some(b"h2")
+        match &self.stream {
+            Either::Left(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+            Either::Right(_) => false,
+        }
     }
 }
 
 async fn shake_hands(
-    acceptor: TlsAcceptor,
+    acceptor: Option<TlsAcceptor>,
     socket: TcpStream,
     open: OwnedSemaphorePermit,
-) -> io::Result<TlsConnection> {
+) -> io::Result<Connection> {
     let address = socket.peer_addr()?;
     socket.set_nodelay(true)?;
+    let Some(acceptor) = acceptor else {
+        let peer = PeerInfo { address, svid: None };
+        return Ok(Connection { stream: Either::Right(socket), peer, _open: open });
+    };
     let stream = acceptor.accept(socket).await?;
     let chain = stream.get_ref().1.peer_certificates();
     let svid = chain.map(|chain| {
         let chain = chain.iter().map(|der| der.clone().into_owned());
         Arc::new(PeerSvid::new(chain.collect()))
     });
-    Ok(TlsConnection { stream, peer: PeerInfo { address, svid }, _open: open })
+    let peer = PeerInfo { address, svid };
+    Ok(Connection { stream: Either::Left(stream), peer, _open: open })
 }
 
-impl AsyncRead for TlsConnection {
+impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -187,7 +212,7 @@ impl AsyncRead for TlsConnection {
     }
 }
 
-impl AsyncWrite for TlsConnection {
+impl AsyncWrite for Connection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-use super::connections::TlsConnection;
+use super::connections::Connection;
 
 /// Streams that a peer may reset before they were accepted: the guard against CVE-2023-44487.
 const MAX_PENDING_RESETS: usize = 20;
@@ -58,7 +58,7 @@ impl Default for ConnectionLimits {
 /// Each request has the connection's [`super::connections::PeerInfo`] in its extensions.
 pub async fn serve(
     router: Router,
-    connections: impl Stream<Item = Result<TlsConnection, Infallible>>,
+    connections: impl Stream<Item = Result<Connection, Infallible>>,
     limits: ConnectionLimits,
     stop: CancellationToken,
 ) {
@@ -76,7 +76,7 @@ pub async fn serve(
 
 async fn converse(
     router: Router,
-    connection: TlsConnection,
+    connection: Connection,
     limits: ConnectionLimits,
     stop: CancellationToken,
 ) {

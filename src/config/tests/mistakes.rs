@@ -241,6 +241,8 @@ owner = "others"
 tiers = ["standard"]
 match = "spiffe://prod.example/x""#,
      "x.toml:28: `roles[2]` gives the class `finance` another owner or other tiers than `roles[0]`; make them the same, or two classes"),
+    (r#"grpc = "127.0.0.1:7700""#, r#"metrics = "127.0.0.1:7701""#,
+     "x.toml:7: `listen.metrics` is the address of `grpc` or `http`; give it its own port"),
     ("[listen]", "[limits]\ndepth = 17\n[listen]",
      "x.toml:7: `limits.depth` is 17; give 1 to 16"),
     ("[listen]", "[limits]\nfan_out = -1\n[listen]",

@@ -81,10 +81,10 @@ async fn connect(
 
 /// The next connection, and the client's side of it.
 async fn served(
-    incoming: &mut (impl Stream<Item = Result<TlsConnection, Infallible>> + Unpin),
+    incoming: &mut (impl Stream<Item = Result<Connection, Infallible>> + Unpin),
     connector: &TlsConnector,
     address: SocketAddr,
-) -> (TlsConnection, client::TlsStream<TcpStream>) {
+) -> (Connection, client::TlsStream<TcpStream>) {
     let (server, client) = tokio::join!(incoming.next(), connect(connector, address));
     (server.unwrap().unwrap(), client.unwrap())
 }

@@ -1,5 +1,7 @@
 //! A client of the broker's HTTP endpoints, and what OAuth's two say.
 
+use std::net::SocketAddr;
+
 use leasehold::proto::v1;
 use serde_json::{Value, json};
 
@@ -15,6 +17,10 @@ pub struct Http {
 
 impl Http {
     pub fn of(site: &Site, spiffe_id: Option<&str>) -> Self {
+        Self::at(site, site.running.http, spiffe_id)
+    }
+
+    pub fn at(site: &Site, address: SocketAddr, spiffe_id: Option<&str>) -> Self {
         let root = reqwest::Certificate::from_pem(site.root.pem().as_bytes()).unwrap();
         let mut builder = reqwest::Client::builder().tls_certs_only([root]);
         if let Some(spiffe_id) = spiffe_id {
@@ -22,7 +28,7 @@ impl Http {
             let pem = format!("{}{}", issued.chain_pem(), issued.key_pem());
             builder = builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).unwrap());
         }
-        let base = format!("https://localhost:{}", site.running.http.port());
+        let base = format!("https://localhost:{}", address.port());
         Self { client: builder.build().unwrap(), base }
     }
 

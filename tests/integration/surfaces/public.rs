@@ -59,3 +59,36 @@ async fn class_17_metrics_count_calls_and_name_no_one() {
     assert!(text.contains("leasehold_calls_total{call=\"IssueCredential\",code=\"OK\"}"), "{text}");
     assert!(!text.contains("spiffe://") && !text.contains("tsk_"), "{text}");
 }
+
+#[tokio::test]
+async fn class_19_metrics_with_an_address_of_their_own_are_nowhere_else_and_nothing_else_is_there()
+{
+    let own = "listen = { metrics = \"127.0.0.1:0\" }\n[tiers]";
+    let site = Site::start_with("[tiers]", own).await;
+    let http = Http::of(&site, None);
+    assert_eq!(http.get("/metrics").await, (404, String::new()));
+    assert_eq!(http.get("/healthz").await.0, 200);
+    let address = site.running.metrics.unwrap();
+    let get = async |path: &str| {
+        let answer = reqwest::get(format!("http://{address}{path}")).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (status, text) = get("/metrics").await;
+    assert_eq!(status, 200);
+    assert!(text.contains("leasehold_calls_total{call=\"none\",code=\"404\"}"), "{text}");
+    assert_eq!(get("/readyz").await, (200, "ready\n".to_owned()));
+    for path in ["/oauth2/jwks", "/oauth2/introspect", "/oauth2/revoke", "/spiffe/bundle.json"] {
+        assert_eq!(get(path).await.0, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn class_19_metrics_that_others_than_this_machine_reach_are_behind_tls() {
+    let own = "listen = { metrics = \"0.0.0.0:7702\" }\n[tiers]";
+    let site = Site::start_with("[tiers]", own).await;
+    let address = site.running.metrics.unwrap();
+    assert!(reqwest::get(format!("http://{address}/metrics")).await.is_err());
+    let (status, text) = Http::at(&site, address, None).get("/metrics").await;
+    assert_eq!(status, 200);
+    assert!(text.contains("leasehold_"), "{text}");
+}

@@ -138,8 +138,9 @@ impl Site {
         let text = config.replace("ISSUER", &issuer.url).replace("STORE", store);
         let config = config::parse(&folder.path().join("leasehold.toml"), &text).unwrap();
         app::make_store(&config, Constants::DEFAULT).await.unwrap();
-        let bind = || TcpListener::bind("127.0.0.1:0");
-        let sockets = Sockets { grpc: bind().await.unwrap(), http: bind().await.unwrap() };
+        let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let metrics = if config.listen.metrics.is_some() { Some(bind().await) } else { None };
+        let sockets = Sockets { grpc: bind().await, http: bind().await, metrics };
         let seams = Seams { clock: clock.clone(), entropy: Arc::new(SystemEntropy) };
         let running = app::start_with(config, sockets, seams).await.unwrap();
         Self { clock, root, issuer, running, folder }
