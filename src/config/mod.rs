@@ -93,6 +93,22 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigErrors> {
     Ok(config)
 }
 
+/// Reads the fields of a `store` that stands by itself: a command line's. Mistakes are named after `origin`.
+///
+/// # Errors
+/// Every mistake that there is.
+pub fn parse_store(origin: &str, text: &str) -> Result<StoreConfig, ConfigErrors> {
+    let document = Document::new(Path::new(origin), text);
+    let store = document.parse().and_then(|table| {
+        let mut root = Section::root(&document, &table);
+        let store = store::read(&mut root);
+        root.finish();
+        store
+    });
+    let (store, _) = document.finish(store).map_err(ConfigErrors::without_lines)?;
+    Ok(store)
+}
+
 fn read(file: &Path) -> io::Result<String> {
     if fs::metadata(file)?.len() > MAX_BYTES {
         return Err(io::Error::other("it is larger than 1 MiB"));

@@ -39,6 +39,12 @@ impl ConfigErrors {
         Self(problems)
     }
 
+    /// The same mistakes of a text that nobody sees the lines of.
+    pub(super) fn without_lines(mut self) -> Self {
+        self.0.iter_mut().for_each(|problem| problem.line = None);
+        self
+    }
+
     /// The mistakes; never none.
     pub fn problems(&self) -> &[Problem] {
         &self.0

@@ -24,12 +24,13 @@ pub use self::timeline::{Look, Mishap, StoryError};
 use self::setup::Stage;
 use self::story::Story;
 use self::timeline::Timeline;
+use crate::config::store::RedisConfig;
 
 /// What the story is told on.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `redis://…`; without it, an embedded store in a folder that is removed at the end.
-    pub redis_url: Option<String>,
+    /// The Redis server; without one, an embedded store in a folder that is removed at the end.
+    pub redis: Option<RedisConfig>,
     /// How the timeline looks.
     pub look: Look,
 }
@@ -51,7 +52,7 @@ pub enum DemoError {
 /// [`DemoError`] names the first step that was not what it should be, or why nothing could begin.
 pub async fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
     let mut timeline = Timeline::new(out, options.look);
-    let stage = Stage::build(options.redis_url.as_deref()).await?;
+    let stage = Stage::build(options.redis.clone()).await?;
     let told = Story::new(&stage, &mut timeline).tell().await;
     stage.strike().await;
     Ok(told?)
@@ -71,7 +72,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_story_is_told_to_its_end() {
         let mut told = Vec::new();
-        let options = Options { redis_url: None, look: Look::Json };
+        let options = Options { redis: None, look: Look::Json };
         run(&options, &mut told).await.unwrap();
         let steps = steps(&told);
         assert!(steps.len() > 30, "{}", steps.len());

@@ -13,6 +13,7 @@ use super::api::DocumentsApi;
 use super::client::{Caller, ClientError};
 use crate::app::{self, AppError, Running, Sockets};
 use crate::broker::seams::{Clock as _, SystemClock, SystemEntropy};
+use crate::config::store::{RedisConfig, StoreConfig};
 use crate::config::{self, problem::ConfigErrors};
 use crate::domain::secret::Secret;
 use crate::identity::bundle_files::BundleFilesError;
@@ -79,18 +80,18 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Builds it, on Redis if there is a URL.
-    pub(super) async fn build(redis_url: Option<&str>) -> Result<Self, SetupError> {
+    /// Builds it, on Redis if there is a server.
+    pub(super) async fn build(redis: Option<RedisConfig>) -> Result<Self, SetupError> {
         let folder = tempfile::Builder::new().prefix("leasehold-demo-").tempdir();
         let folder = folder.map_err(SetupError::Folder)?;
         let sockets = Sockets { grpc: socket().await?, http: socket().await?, metrics: None };
         let grpc = sockets.grpc.local_addr().map_err(SetupError::Socket)?;
         let http = sockets.http.local_addr().map_err(SetupError::Socket)?;
-        let (store, kind) = match redis_url {
+        let (store, kind) = match &redis {
             None => (PlaygroundStore::Embedded, "embedded store"),
-            Some(url) => {
+            Some(redis) => {
                 let key = Secret::from(STANDARD.encode(DANGER_REDIS_KEY));
-                (PlaygroundStore::Redis { url: url.to_owned(), key }, "store on Redis")
+                (PlaygroundStore::Redis { url: redis.url.clone(), key }, "store on Redis")
             }
         };
         // Agents of their own: what another demo on the same server did to its agents is not ours.
@@ -98,7 +99,9 @@ impl Stage {
         let plan = Plan { grpc, http, store, instance: instance.clone() };
         let now = SystemClock::default().now();
         let playground = Playground::make(folder.path(), &plan, now, &SystemEntropy)?;
-        let config = config::load(&playground.config_file())?;
+        let mut config = config::load(&playground.config_file())?;
+        // How to log in there is no part of the playground.
+        config.store = redis.map_or(config.store, StoreConfig::Redis);
         let base_url = config.base_url.clone();
         app::make_store_if_missing(&config).await?;
         let broker = app::start(config, sockets).await?;

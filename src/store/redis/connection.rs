@@ -204,6 +204,10 @@ fn failed(error: RedisError) -> StoreError {
         ErrorKind::Server(ServerErrorKind::NoPerm) => misconfigured(format!(
             "the Redis user may not do what Leasehold needs, as `config/redis.acl` lists it: {detail}"
         )),
+        // A command of many words is not even read before that.
+        _ if error.code() == Some("NOAUTH") || detail.contains("unauthenticated") => misconfigured(
+            "the Redis server answers nobody without a password; give a user name and where its password is",
+        ),
         ErrorKind::Io => StoreError::Unavailable(error.to_string()),
         _ => {
             let code = error.code().unwrap_or_else(|| error.category());
