@@ -38,8 +38,10 @@ pub(super) fn kind(config: &StoreConfig) -> &'static str {
 pub(super) async fn open(config: &Config, seams: &Seams) -> Result<Opened, AppError> {
     match &config.store {
         StoreConfig::Embedded { path } => {
-            let (path, clock) = (path.clone(), seams.clock.clone());
-            let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path, clock));
+            let (path, seams) = (path.clone(), seams.clone());
+            let opening = tokio::task::spawn_blocking(move || {
+                EmbeddedStore::open(&path, seams.clock, &*seams.entropy)
+            });
             let store = opening.await.map_err(panicked)??;
             Ok(Opened { store: store.clone(), upkeep: store.clone(), embedded: Some(store) })
         }
@@ -95,9 +97,10 @@ pub async fn store_was_restored(config: &Config) -> Result<Vec<Recovered>, AppEr
     let seams = Seams::system();
     match &config.store {
         StoreConfig::Embedded { path } => {
-            let (path, clock) = (path.clone(), seams.clock);
-            let fencing =
-                tokio::task::spawn_blocking(move || EmbeddedStore::restored(&path, &*clock));
+            let path = path.clone();
+            let fencing = tokio::task::spawn_blocking(move || {
+                EmbeddedStore::restored(&path, &*seams.clock, &*seams.entropy)
+            });
             Ok(fencing.await.map_err(panicked)??)
         }
         StoreConfig::Redis(redis) => {

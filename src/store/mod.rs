@@ -13,6 +13,7 @@
 pub mod codec;
 pub mod codec_event;
 pub mod embedded;
+mod incarnation;
 pub mod records;
 pub mod redis;
 

@@ -3,7 +3,7 @@
 
 use fjall::Keyspace;
 
-use crate::domain::event::{Event, EventKind};
+use crate::broker::seams::Entropy;
 use crate::domain::id::Partition;
 use crate::domain::lattice::Entry;
 use crate::domain::time::{INFINITY, Stamp};
@@ -11,6 +11,7 @@ use crate::store::codec::event_body;
 use crate::store::embedded::rows::{Rows, Transaction};
 use crate::store::embedded::state::State;
 use crate::store::embedded::writes::Writing;
+use crate::store::incarnation::{RESTORED, begun};
 use crate::store::{Constants, Recovered, StoreError};
 
 /// Whether something that was answered may be missing.
@@ -26,13 +27,13 @@ pub(super) enum Loss {
 pub(super) fn begin_all(
     tree: &Keyspace,
     constants: Constants,
-    clock: Stamp,
+    (clock, entropy): (Stamp, &dyn Entropy),
     loss: Loss,
 ) -> Result<(Rows, Vec<Recovered>), StoreError> {
     let (mut rows, mut recovered) = (Rows::default(), Vec::new());
     for partition in constants.partitions.all() {
         let mut transaction = Transaction::new(tree, &rows);
-        recovered.push(begin(&mut transaction, partition, clock, loss)?);
+        recovered.push(begin(&mut transaction, partition, (clock, entropy), loss)?);
         let own = transaction.own;
         rows.append(own);
     }
@@ -42,7 +43,7 @@ pub(super) fn begin_all(
 fn begin(
     rows: &mut Transaction<'_>,
     partition: Partition,
-    clock: Stamp,
+    (clock, entropy): (Stamp, &dyn Entropy),
     loss: Loss,
 ) -> Result<Recovered, StoreError> {
     let old = State::read(rows, partition)?;
@@ -59,24 +60,9 @@ fn begin(
     for entry in &entries {
         writing.merge(entry)?;
     }
-    writing.event(event_body(&begun(entries)));
+    let cause = if fenced { RESTORED } else { "the store was opened" };
+    let event = begun(entropy, entries, cause)?;
+    writing.event(event_body(&event));
     writing.finish();
     Ok(Recovered { partition, old: old.incarnation, new: stamp, fenced })
-}
-
-fn begun(entries: Vec<Entry>) -> Event {
-    Event {
-        // A tag tells histories apart that have the same stamps; an incarnation is its own.
-        tag: 0,
-        operation: None,
-        kind: EventKind::IncarnationBegun,
-        entries,
-        actor: "broker".to_owned(),
-        cause: "the store was opened".to_owned(),
-        task: None,
-        state: None,
-        lease: None,
-        jti: None,
-        key_thumbprint: None,
-    }
 }

@@ -27,7 +27,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::broker::seams::Clock;
+use crate::broker::seams::{Clock, Entropy};
 use crate::domain::id::Partition;
 use crate::domain::time::Stamp;
 use crate::store::{
@@ -73,14 +73,18 @@ impl EmbeddedStore {
     /// # Errors
     /// [`StoreError::NotInitialised`] if there is none, [`StoreError::Misconfigured`] if another process has it open,
     /// [`StoreError::Corrupt`] or [`StoreError::Unavailable`] if it cannot be read.
-    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StoreError> {
+    pub fn open(
+        path: &Path,
+        clock: Arc<dyn Clock>,
+        entropy: &dyn Entropy,
+    ) -> Result<Arc<Self>, StoreError> {
         if !exists(path) {
             return Err(StoreError::NotInitialised);
         }
         let (database, tree) = open_database(path)?;
         let view = View { tree: tree.clone(), snapshot: database.snapshot() };
         let constants = state::constants(&view)?.ok_or(StoreError::NotInitialised)?;
-        let (rows, _) = begin_all(&tree, constants, clock.now(), Loss::Impossible)?;
+        let (rows, _) = begin_all(&tree, constants, (clock.now(), entropy), Loss::Impossible)?;
         write(&database, &tree, rows)?;
         let queue = Arc::new(Queue::default());
         let (own_database, own_tree) = (database.clone(), tree.clone());
@@ -101,14 +105,19 @@ impl EmbeddedStore {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn restored(path: &Path, clock: &dyn Clock) -> Result<Vec<Recovered>, StoreError> {
+    pub fn restored(
+        path: &Path,
+        clock: &dyn Clock,
+        entropy: &dyn Entropy,
+    ) -> Result<Vec<Recovered>, StoreError> {
         if !exists(path) {
             return Err(StoreError::NotInitialised);
         }
         let (database, tree) = open_database(path)?;
         let view = View { tree: tree.clone(), snapshot: database.snapshot() };
         let constants = state::constants(&view)?.ok_or(StoreError::NotInitialised)?;
-        let (rows, recovered) = begin_all(&tree, constants, clock.now(), Loss::Possible)?;
+        let (rows, recovered) =
+            begin_all(&tree, constants, (clock.now(), entropy), Loss::Possible)?;
         write(&database, &tree, rows)?;
         Ok(recovered)
     }
@@ -119,13 +128,13 @@ impl EmbeddedStore {
     /// As [`Self::open`]; [`StoreError::Misconfigured`] if it was made with other constants.
     pub fn create_or_open(
         path: &Path,
-        clock: Arc<dyn Clock>,
+        (clock, entropy): (Arc<dyn Clock>, &dyn Entropy),
         constants: Constants,
     ) -> Result<Arc<Self>, StoreError> {
         if !exists(path) {
             Self::init(path, constants)?;
         }
-        let store = Self::open(path, clock)?;
+        let store = Self::open(path, clock, entropy)?;
         store.constants.must_be(constants)?;
         Ok(store)
     }

@@ -8,11 +8,10 @@ use std::collections::HashMap;
 use super::RedisStore;
 use super::keys::Keys;
 use super::script::{Call, Reply, array, text, unexpected};
-use crate::broker::seams::Entropy;
-use crate::domain::event::{Event, EventKind};
 use crate::domain::id::Partition;
 use crate::domain::lattice::Entry;
 use crate::domain::time::{INFINITY, Span, Stamp};
+use crate::store::incarnation::{self, begun};
 use crate::store::{Constants, EVENTS_KEPT, Entries, Query, Recovered, StoreError, codec};
 
 /// How often a partition may change under the hands of whoever recovers it.
@@ -40,7 +39,11 @@ impl RedisStore {
         let living = Entry::End(now, INFINITY);
         call.stamp(now).arg(self.durability().await?).arg(codec::entry_body(&living));
         for _ in partitions {
-            call.arg(codec::event_body(&begun(self.entropy.as_ref(), vec![living.clone()])?));
+            call.arg(codec::event_body(&begun(
+                self.entropy.as_ref(),
+                vec![living.clone()],
+                "the store was made",
+            )?));
         }
         let value = self.ordinary.run(&self.scripts.make, &call).await?;
         match Reply::parse(value, Partition::ZERO)? {
@@ -75,7 +78,12 @@ impl RedisStore {
             let is_lossy = which == Which::Restored || seen > meta.stamp;
             let (ended, living) =
                 (Entry::End(meta.incarnation, meta.stamp), Entry::End(new, INFINITY));
-            let event = begun(self.entropy.as_ref(), vec![ended.clone(), living.clone()])?;
+            let entries = vec![ended.clone(), living.clone()];
+            let cause = match which {
+                Which::Closed => "the server changed",
+                Which::Restored => incarnation::RESTORED,
+            };
+            let event = begun(self.entropy.as_ref(), entries, cause)?;
             let mut call = Call::on([keys.meta(), keys.set(), keys.events()]);
             call.arg(if which == Which::Closed { "closed" } else { "any" });
             call.stamp(meta.incarnation).stamp(meta.stamp).stamp(new).arg(durability);
@@ -148,22 +156,4 @@ impl RedisStore {
             _ => Err(unexpected("no time")),
         }
     }
-}
-
-fn begun(entropy: &dyn Entropy, entries: Vec<Entry>) -> Result<Event, StoreError> {
-    let mut tag = [0; 8];
-    entropy.fill(&mut tag).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-    Ok(Event {
-        tag: u64::from_le_bytes(tag),
-        operation: None,
-        kind: EventKind::IncarnationBegun,
-        entries,
-        actor: "broker".to_owned(),
-        cause: String::new(),
-        task: None,
-        state: None,
-        lease: None,
-        jti: None,
-        key_thumbprint: None,
-    })
 }

@@ -106,9 +106,8 @@ fn facts_of_a_killed_writer(test: &str, folder: &FilePath, run: u64) -> Vec<Fact
 /// `FIRST` and on: begin, issue, end, each told once it is answered.
 fn write_until_killed(folder: &FilePath) {
     let clock = Arc::new(SystemClock::default());
-    let store =
-        EmbeddedStore::create_or_open(folder, Arc::clone(&clock) as Arc<dyn Clock>, constants());
-    let store = store.unwrap();
+    let seams = (Arc::clone(&clock) as Arc<dyn Clock>, &SystemEntropy as &dyn Entropy);
+    let store = EmbeddedStore::create_or_open(folder, seams, constants()).unwrap();
     let first: u128 = std::env::var(FIRST).unwrap().parse().unwrap();
     println!();
     Runtime::new().unwrap().block_on(async {
@@ -176,7 +175,8 @@ fn parse(fact: &str) -> Fact {
 }
 
 fn check(folder: &FilePath, facts: &[Fact]) {
-    let store = EmbeddedStore::open(folder, Arc::new(SystemClock::default())).unwrap();
+    let store =
+        EmbeddedStore::open(folder, Arc::new(SystemClock::default()), &SystemEntropy).unwrap();
     Runtime::new().unwrap().block_on(async {
         let whole = Query { partition: P, records: Vec::new(), entries: Entries::All };
         let whole = store.read(whole).await.unwrap();

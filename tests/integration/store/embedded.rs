@@ -1,8 +1,9 @@
 //! The embedded store: the common contract, and what only a store on a disk can get wrong.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use leasehold::broker::seams::Clock;
+use leasehold::broker::seams::{Clock, SystemEntropy};
 use leasehold::domain::event::EventKind;
 use leasehold::domain::id::PartitionCount;
 use leasehold::domain::lattice::{Dead, Entry, Fence};
@@ -99,6 +100,11 @@ async fn a_restart_ends_the_incarnation_at_its_last_stamp() {
     assert_eq!((events[0].stamp, events[0].incarnation), (new, new));
     assert_eq!(events[0].event.kind, EventKind::IncarnationBegun);
     assert_eq!(events[0].event.entries, [end, living]);
+    // Two histories that were put back to one stamp begin with different events.
+    let all = store.upkeep.events(P, Stamp::ZERO, 10).await.unwrap();
+    let begun = all.iter().filter(|e| e.event.kind == EventKind::IncarnationBegun);
+    let tags: BTreeSet<u64> = begun.map(|e| e.event.tag).collect();
+    assert!(tags.len() == 2 && !tags.contains(&0), "{tags:?}");
     // The end is dropped once its last credential is over; then the incarnation is unknown, which kills as well.
     store.upkeep.prune(P, at(302)).await.unwrap();
     let lattice = store.snapshot(Vec::new(), Entries::All).await.lattice;
@@ -114,7 +120,8 @@ async fn class_07_a_store_that_was_put_back_fences_everything_from_before() {
     let store = disk.start();
     let old = store.done(issue(at(1), &draft(1, 1), 300)).await;
     drop(store);
-    let recovered = EmbeddedStore::restored(disk.folder.path(), &*disk.clock).unwrap();
+    let recovered =
+        EmbeddedStore::restored(disk.folder.path(), &*disk.clock, &SystemEntropy).unwrap();
     let own = recovered.iter().find(|recovered| recovered.partition == P).unwrap();
     assert!(recovered.iter().all(|recovered| recovered.fenced) && own.new > old.origin.stamp);
     let store = disk.start();
@@ -162,7 +169,7 @@ async fn class_26_a_clock_past_the_last_stamp_is_an_error() {
 async fn a_second_process_is_refused() {
     let disk = Disk::new();
     let store = disk.start();
-    let second = EmbeddedStore::open(disk.folder.path(), disk.clock.clone());
+    let second = EmbeddedStore::open(disk.folder.path(), disk.clock.clone(), &SystemEntropy);
     assert!(matches!(second, Err(StoreError::Misconfigured(_))));
     drop(store);
     disk.start();
@@ -172,7 +179,7 @@ async fn a_second_process_is_refused() {
 async fn class_07_a_store_that_was_never_made_is_not_empty() {
     let disk = Disk::new();
     for path in [disk.folder.path().to_owned(), disk.folder.path().join("none")] {
-        let opened = EmbeddedStore::open(&path, disk.clock.clone());
+        let opened = EmbeddedStore::open(&path, disk.clock.clone(), &SystemEntropy);
         assert!(matches!(opened, Err(StoreError::NotInitialised)));
     }
     let made = std::fs::read_dir(disk.folder.path()).unwrap().count();
@@ -197,10 +204,15 @@ async fn constants_that_were_fixed_are_not_changed() {
     let more = Constants { partitions: PartitionCount::DEFAULT, ..constants() };
     let slower = Constants { delta_max: Span::from_seconds(31), ..constants() };
     for other in [more, slower] {
-        let opened = EmbeddedStore::create_or_open(disk.folder.path(), disk.clock.clone(), other);
+        let opened = EmbeddedStore::create_or_open(
+            disk.folder.path(),
+            (disk.clock.clone(), &SystemEntropy),
+            other,
+        );
         assert!(matches!(opened, Err(StoreError::Misconfigured(_))));
     }
-    let opened = EmbeddedStore::open(disk.folder.path(), disk.clock.clone()).unwrap();
+    let opened =
+        EmbeddedStore::open(disk.folder.path(), disk.clock.clone(), &SystemEntropy).unwrap();
     assert_eq!(opened.constants(), constants());
 }
 

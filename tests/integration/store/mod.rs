@@ -8,14 +8,14 @@ mod model;
 
 use std::sync::Arc;
 
-use leasehold::broker::seams::Clock;
+use leasehold::broker::seams::{Clock, SystemEntropy};
 use leasehold::store::embedded::EmbeddedStore;
 use leasehold::testing::clock::TestClock;
 use leasehold::testing::store_contract::{Fixture, constants};
 use tempfile::TempDir;
 
 pub fn open(folder: &TempDir, clock: Arc<dyn Clock>) -> Arc<EmbeddedStore> {
-    EmbeddedStore::create_or_open(folder.path(), clock, constants()).unwrap()
+    EmbeddedStore::create_or_open(folder.path(), (clock, &SystemEntropy), constants()).unwrap()
 }
 
 async fn embedded_fixture() -> Fixture {

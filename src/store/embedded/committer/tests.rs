@@ -12,6 +12,7 @@ use crate::store::embedded::incarnation::{Loss, begin_all};
 use crate::store::embedded::{keys, state, write};
 use crate::store::{Commit, Constants, LEASE_KEPT, Lane, RecordKey};
 use crate::testing::clock::TestClock;
+use crate::testing::entropy::SeededEntropy;
 use crate::testing::store_contract::samples::{at, draft, issue, lease_id};
 
 const DELTA_MAX: Span = Span::from_seconds(30);
@@ -32,7 +33,8 @@ impl Disk {
             Constants { partitions: PartitionCount::new(1).unwrap(), delta_max: DELTA_MAX };
         write(&database, &tree, state::new_store(constants)).unwrap();
         let now = TestClock::default().now();
-        let (rows, _) = begin_all(&tree, constants, now, Loss::Impossible).unwrap();
+        let (rows, _) =
+            begin_all(&tree, constants, (now, &SeededEntropy::new(1)), Loss::Impossible).unwrap();
         write(&database, &tree, rows).unwrap();
         Self { _folder: folder, database, tree }
     }
