@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 BUF_VERSION := 1.75.0
 BUF := target/buf/node_modules/.bin/buf
 
-.PHONY: help test lint bench soak demo interop clients clippy-installed buf-lint redis-server
+.PHONY: help test lint bench soak demo interop clients clippy-installed buf-lint buf-breaking redis-server
 .DEFAULT_GOAL := help
 
 help: ## Lists the targets
@@ -16,7 +16,7 @@ help: ## Lists the targets
 test: redis-server ## Everything that is fast; installs redis-server on Debian if it is missing
 	cargo test --locked --all-features
 
-lint: clippy-installed buf-lint ## Formatting, clippy with warnings denied, the contract's names
+lint: clippy-installed buf-lint buf-breaking ## Formatting, clippy with warnings denied, the contract
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets --all-features -- --deny warnings
 	cargo clippy --locked --lib --no-default-features --features verifier -- --deny warnings
@@ -50,6 +50,17 @@ clippy-installed:
 
 buf-lint: $(BUF)
 	cd proto && ../$(BUF) lint
+
+# Against the commit before this one, which what is not committed yet is compared with, too.
+buf-breaking: $(BUF)
+	@rm -rf target/buf/before && mkdir -p target/buf/before
+	@if git rev-parse --quiet --verify HEAD~1 >/dev/null 2>&1; then \
+	    git archive HEAD~1 proto | tar -x -C target/buf/before; \
+	    echo 'buf breaking, against the commit before this one'; \
+	    cd proto && ../$(BUF) breaking --against ../target/buf/before/proto; \
+	else \
+	    echo 'the contract is compared with tests/golden/ only: there is no earlier commit here'; \
+	fi
 
 $(BUF):
 	@command -v npm >/dev/null || { echo 'linting the contract needs npm, to install buf' >&2; exit 1; }
