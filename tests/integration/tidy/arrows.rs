@@ -99,8 +99,7 @@ const TECHNOLOGY: [&str; 6] = [
 const VERIFIER: [&str; 5] = ["domain", "jose", "spiffe", "proto", "verifier"];
 
 /// What pure rules may use of other crates and of the standard library's doors to the world.
-const PURE_CRATES: [&str; 7] =
-    ["base64", "ring", "serde", "serde_json", "subtle", "thiserror", "zeroize"];
+const PURE_CRATES: [&str; 6] = ["base64", "ring", "serde", "serde_json", "thiserror", "zeroize"];
 const WORLD: [&str; 6] =
     ["std::env", "std::fs", "std::io", "std::net", "std::process", "std::thread"];
 
