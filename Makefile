@@ -7,13 +7,13 @@ MAKEFLAGS += --no-builtin-rules
 BUF_VERSION := 1.75.0
 BUF := target/buf/node_modules/.bin/buf
 
-.PHONY: help test lint bench soak demo interop clients clippy-installed buf-lint buf-breaking redis-server
+.PHONY: help test lint bench soak demo interop clients clippy-installed buf-lint buf-breaking test-programs
 .DEFAULT_GOAL := help
 
 help: ## Lists the targets
 	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
-test: redis-server ## Everything that is fast; installs redis-server on Debian if it is missing
+test: test-programs ## Everything that is fast; installs on Debian what the tests start and is missing
 	cargo test --locked --all-features
 
 lint: clippy-installed buf-lint buf-breaking ## Formatting, clippy with warnings denied, the contract
@@ -23,13 +23,13 @@ lint: clippy-installed buf-lint buf-breaking ## Formatting, clippy with warnings
 	@# tests/integration/supply_chain.rs holds deny.toml's bans and licences everywhere; the tool adds the advisories.
 	if command -v cargo-deny >/dev/null; then cargo deny --all-features check; fi
 
-bench: redis-server ## What the machine can do bare, and what issuing costs beside it
+bench: test-programs ## What the machine can do bare, and what issuing costs beside it
 	cargo bench --locked --all-features --bench ratios
 	@echo
 	@echo 'for machines:  cargo bench --all-features --bench ratios -- --json'
 	@echo 'single steps:  cargo bench --all-features --bench parts'
 
-soak: redis-server ## The tests that are too long for every change: those ignored as `soak: …`
+soak: test-programs ## The tests that are too long for every change: those ignored as `soak: …`
 	cargo test --locked --all-features --release -- --ignored --nocapture
 
 demo: ## The whole story in one process
@@ -67,12 +67,17 @@ $(BUF):
 	npm install --no-save --no-audit --no-fund --ignore-scripts --prefix target/buf @bufbuild/buf@$(BUF_VERSION)
 	@touch $@
 
-# Tests start their own server; this is only about the program being there.
-redis-server:
-	@if command -v redis-server >/dev/null; then exit 0; fi; \
+# What tests start: their own Redis servers, and the README's commands. `program=Debian package`.
+TEST_PROGRAMS := redis-server=redis-server awk=mawk curl=curl openssl=openssl
+
+test-programs:
+	@missing=; for program in $(TEST_PROGRAMS); do \
+	    command -v "$${program%=*}" >/dev/null || missing+=" $${program#*=}"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
 	command -v apt-get >/dev/null \
-	    || { echo 'the tests start `redis-server`: install Redis 7.0 or later' >&2; exit 1; }; \
+	    || { echo "the tests start programs that are not here: install$$missing (Redis 7.0 or later)" >&2; exit 1; }; \
 	as_root=; if [ "$$(id -u)" -ne 0 ]; then as_root=sudo; fi; \
 	$$as_root apt-get update -qq; \
 	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-	    -o DPkg::Lock::Timeout=300 redis-server
+	    -o DPkg::Lock::Timeout=300 $$missing

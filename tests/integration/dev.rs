@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use super::programs;
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_leasehold");
 
 /// A playground that answers on free ports, what it said, and where it could say more.
@@ -20,6 +22,7 @@ fn playground() -> (Child, Vec<String>, impl Sized) {
 
 #[test]
 fn what_dev_prints_can_be_pasted_and_ends_in_a_refusal() {
+    programs::must_be_here(&["bash", "awk", "kill"]);
     let (mut dev, said, _open) = playground();
     let paste = said.iter().skip_while(|line| !line.contains("Paste into")).skip(1);
     let paste: Vec<_> = paste.map(String::as_str).collect();

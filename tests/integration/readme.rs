@@ -11,6 +11,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::programs;
+
 /// What servers say when they are ready.
 const READY: [&str; 2] = ["Ctrl-C stops it", "Ready to accept connections"];
 /// The ports that a reader would use; a test takes free ones.
@@ -18,6 +20,7 @@ const PORTS: [&str; 3] = ["7700", "7701", "6379"];
 
 #[test]
 fn the_readmes_commands_do_what_it_says() {
+    programs::must_be_here(&["bash", "awk", "curl", "openssl", "redis-server"]);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
     let blocks = blocks(&readme);
