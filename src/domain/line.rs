@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::domain::id::TaskId;
-use crate::domain::path::{Hop, Path};
+use crate::domain::path::Path;
 use crate::domain::principal::Principal;
 use crate::domain::refusal::Refusal;
 use crate::domain::scope::{Reach, Scope, scopes_of};
@@ -77,20 +77,19 @@ impl Line {
         if let Some(task) = self.ancestors.iter().find(|task| task.state_at(now).is_ended()) {
             return cancelled(task);
         }
-        let suspended = |task: &&Task| task.is_suspended(floor, now);
-        if let Some(task) = self.ancestors.iter().find(suspended) {
+        if let Some(task) = self.ancestors.iter().find(|task| task.is_suspended(floor, now)) {
             return Standing { state: State::Suspended, cause: Some(task.id) };
         }
-        let state = if suspended(&&self.own) { State::Suspended } else { own };
+        let state = if self.own.is_suspended(floor, now) { State::Suspended } else { own };
         Standing { state, cause: None }
     }
 
     /// The ancestor, nearest to the root, that is recorded to have ended, or to have dropped this line by an advance.
     pub fn dropped_by(&self) -> Option<&Task> {
         let mut above = self.ancestors.iter().zip(&self.own.lineage);
-        let dropped =
-            |(task, hop): &(&Task, &Hop)| task.state.is_ended() || task.branch_floor > hop.counter;
-        above.find(dropped).map(|(task, _)| task)
+        above
+            .find(|(task, hop)| task.state.is_ended() || task.branch_floor > hop.counter)
+            .map(|(task, _)| task.as_ref())
     }
 
     /// That credentials may be issued, or children delegated.
