@@ -39,7 +39,7 @@ impl Broker {
         caller.admit(Rpc::GetStatus)?;
         let partitions = self.parts.upkeep.constants().partitions;
         let snapshots = try_join_all(partitions.all().map(|partition| {
-            self.read(Query { partition, records: vec![], entries: Entries::All })
+            self.read_even_closed(Query { partition, records: vec![], entries: Entries::All })
         }));
         let mut status =
             Status { partitions: vec![], started: self.started, quarantined_scopes: vec![] };
@@ -59,7 +59,7 @@ impl Broker {
     pub async fn is_ready(&self) -> Result<bool, BrokerError> {
         let partitions = self.parts.upkeep.constants().partitions;
         let snapshots = try_join_all(partitions.all().map(|partition| {
-            self.read(Query { partition, records: vec![], entries: Entries::None })
+            self.read_even_closed(Query { partition, records: vec![], entries: Entries::None })
         }));
         Ok(snapshots.await?.iter().all(|snapshot| snapshot.meta.open))
     }

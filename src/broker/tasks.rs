@@ -14,7 +14,7 @@ use crate::domain::line::{Line, Standing};
 use crate::domain::refusal::Refusal;
 use crate::domain::task::{State, Task};
 use crate::domain::time::Stamp;
-use crate::store::{Entries, Index, Listing, Query, Record, RecordKey, Snapshot};
+use crate::store::{Entries, Index, Listing, Query, Record, RecordKey, Snapshot, StoreError};
 
 const CACHED_TASKS: u64 = 100_000;
 /// How many tasks a list reads at a time: so much is held that may not fit into the page any more.
@@ -88,15 +88,26 @@ pub struct TaskPage {
 }
 
 impl Broker {
-    /// Reads a partition, and takes note of its clock, its floor and its tasks.
+    /// Reads an open partition, and takes note of its clock, its floor and its tasks. What a closed one holds may have been
+    /// revoked since: a server that lost something is not to be believed before it is recovered.
     pub(super) async fn read(&self, query: Query) -> Result<Snapshot, BrokerError> {
+        let partition = query.partition;
+        let snapshot = self.read_even_closed(query).await?;
+        if !snapshot.meta.open {
+            return Err(StoreError::Closed(partition).into());
+        }
+        self.tasks.hear(partition, &snapshot);
+        Ok(snapshot)
+    }
+
+    /// Reads a partition, open or closed, for whoever wants to know which, and takes note of its clock.
+    pub(super) async fn read_even_closed(&self, query: Query) -> Result<Snapshot, BrokerError> {
         let partition = query.partition;
         if !self.parts.upkeep.constants().partitions.contains(partition) {
             return Err(Refusal::NotFound("task or lease").into());
         }
         let snapshot = self.parts.store.read(query).await?;
         self.now.hear(&*self.parts.clock, snapshot.meta.now);
-        self.tasks.hear(partition, &snapshot);
         Ok(snapshot)
     }
 

@@ -1,4 +1,4 @@
-//! A store that fails on purpose: before a commit is written, or after it was, when only the answer is lost.
+//! A store that fails on purpose: before a commit is written, or after it was, when only the answer is lost; or that is closed.
 
 use std::sync::Arc;
 
@@ -30,6 +30,7 @@ struct Plan {
     /// For the commits to come, the next one last.
     commits: Vec<Fault>,
     reads_fail: bool,
+    is_closed: bool,
 }
 
 impl FaultyStore {
@@ -48,6 +49,11 @@ impl FaultyStore {
         self.plan.lock().reads_fail = fail;
     }
 
+    /// Whether every partition is closed from now on, as after a change of servers: it is read all the same.
+    pub fn close(&self, closed: bool) {
+        self.plan.lock().is_closed = closed;
+    }
+
     fn must_read(&self) -> Result<(), StoreError> {
         if self.plan.lock().reads_fail { Err(planned()) } else { Ok(()) }
     }
@@ -60,6 +66,9 @@ fn planned() -> StoreError {
 #[async_trait]
 impl Store for FaultyStore {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        if self.plan.lock().is_closed {
+            return Err(StoreError::Closed(commit.partition));
+        }
         let fault = self.plan.lock().commits.pop().unwrap_or_default();
         match fault {
             Fault::None => self.inner.commit(commit).await,
@@ -73,7 +82,9 @@ impl Store for FaultyStore {
 
     async fn read(&self, query: Query) -> Result<Snapshot, StoreError> {
         self.must_read()?;
-        self.inner.read(query).await
+        let mut snapshot = self.inner.read(query).await?;
+        snapshot.meta.open &= !self.plan.lock().is_closed;
+        Ok(snapshot)
     }
 
     async fn list(&self, listing: Listing) -> Result<Vec<String>, StoreError> {

@@ -177,3 +177,31 @@ async fn class_07_after_a_restart_of_the_store_what_was_dead_is_dead_and_the_res
     assert!(!scene.is_active(&fresh, &dead.held[0]).await);
     assert!(scene.is_active(&fresh, &alive.held[0]).await);
 }
+
+/// What a server that lost something still has, nobody may take for the truth before it is recovered.
+#[tokio::test]
+async fn class_07_nothing_that_a_closed_partition_holds_is_told_or_confirmed() {
+    let scene = Scene::on_model().await;
+    let (store, broker) = faulty(&scene);
+    let level = level(&scene).await;
+    let (held, id) = (&level.held[0], scene.world.id());
+    let again = token(level.task);
+    broker.issue(&level.agent, &id, again.clone()).await.unwrap();
+    store.close(true);
+    let closed = |what: &str, error: Option<BrokerError>| {
+        let is_closed = matches!(error, Some(BrokerError::Store(StoreError::Closed(_))));
+        assert!(is_closed, "{what}: {error:?}");
+    };
+    let ledger = &scene.ledger;
+    closed("introspect", broker.introspect(ledger, held.presented()).await.err());
+    closed("replay", broker.issue(&level.agent, &id, again).await.err());
+    closed("lease", broker.get_lease(&level.agent, held.lease).await.err());
+    closed("leases", broker.list_leases(&level.agent, level.task, 0, "").await.err());
+    closed("task", broker.get_task(&scene.ci, level.task).await.err());
+    closed("tasks", broker.list_tasks(&scene.ci, 0, "", None).await.err());
+    assert!(!broker.is_ready().await.unwrap());
+    let partitions = broker.status(&scene.operator).await.unwrap().partitions;
+    assert!(partitions.iter().all(|(_, meta)| !meta.open), "operators see what is closed");
+    store.close(false);
+    assert!(scene.is_active(&broker, held).await);
+}
