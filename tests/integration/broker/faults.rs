@@ -133,6 +133,31 @@ async fn class_07_a_quarantine_that_was_written_in_some_partitions_is_finished_b
     }
 }
 
+/// A lift that broke off left the scope blocked here and free there.
+#[tokio::test]
+async fn class_07_a_quarantine_after_a_lift_that_broke_off_blocks_in_every_partition() {
+    for written in 0..usize::from(constants().partitions.get()) {
+        let scene = Scene::on_model().await;
+        let (store, broker) = faulty(&scene);
+        let mut levels = Vec::new();
+        for partition in constants().partitions.all() {
+            let task = scene.begin_in(partition, &scene.ci, spec(&agent_of(0))).await.task.id;
+            levels.push(scene.held_level(task, scene.world.caller(&agent_of(0))).await);
+        }
+        let id = scene.world.id();
+        ends(&scene, &broker, Rpc::Quarantine, &id, &levels[0]).await.unwrap();
+        store.plan(&[vec![Fault::None; written], vec![Fault::Before]].concat());
+        let (id, scope) = (scene.world.id(), Scope::parse("class:finance").unwrap());
+        let lifted = broker.lift_quarantine(&scene.operator, &id, scope, String::new()).await;
+        assert!(is_store_error(&lifted.map(drop)), "after {written} partitions");
+        let id = scene.world.id();
+        ends(&scene, &broker, Rpc::Quarantine, &id, &levels[0]).await.unwrap();
+        for level in &levels {
+            scene.must_be_over(level).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn class_07_what_the_store_cannot_say_is_neither_active_nor_issued() {
     let scene = Scene::on_model().await;

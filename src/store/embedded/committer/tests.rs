@@ -1,6 +1,8 @@
 //! What the committer does when the disk does not.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use fjall::{Database, KeyspaceCreateOptions};
 use tokio::sync::oneshot;
@@ -84,7 +86,13 @@ fn class_07_after_a_write_that_failed_nothing_is_taken_nor_written() {
         Err(StoreError::Unavailable("no space left on device".to_owned()))
     });
     let (waiting, tree) = (Arc::clone(&queue), disk.tree.clone());
-    Committer { queue: waiting, tree, clock, delta_max: DELTA_MAX, sync }.run();
+    let committer = Committer { queue: waiting, tree, clock, delta_max: DELTA_MAX, sync };
+    let (stopped, stops) = mpsc::channel();
+    std::thread::spawn(move || {
+        committer.run();
+        stopped.send(()).unwrap();
+    });
+    stops.recv_timeout(Duration::from_secs(60)).expect("it goes on after a write that failed");
     assert_eq!(writes.load(Ordering::Relaxed), 1, "the groups behind it are not tried");
     let unanswered = |answer: &mut oneshot::Receiver<_>| !matches!(answer.try_recv(), Ok(Ok(_)));
     assert!(more.iter_mut().all(unanswered));
