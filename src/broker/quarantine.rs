@@ -11,6 +11,7 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::id::Partition;
 use crate::domain::lattice::Entry;
 use crate::domain::path::Origin;
+use crate::domain::role::{Pattern, Role};
 use crate::domain::scope::Scope;
 use crate::domain::time::Stamp;
 use crate::store::{Commit, Entries, Lane, Query, Subject};
@@ -47,6 +48,39 @@ impl Broker {
     ) -> Result<Stamp, BrokerError> {
         caller.admit(Rpc::LiftQuarantine)?;
         self.switch((caller, id), scope, reason, EventKind::QuarantineLifted).await
+    }
+
+    /// What is odd about a scope: this broker's configuration has nothing by its name. Somebody else's may have, or had.
+    pub fn doubt(&self, scope: &Scope) -> Option<&'static str> {
+        let settings = self.settings();
+        let roles = || settings.roles.iter();
+        let (is_known, doubt) = match scope {
+            Scope::All | Scope::Key(_) => return None,
+            Scope::Principal(principal) => (
+                roles().any(|entry| entry.pattern.may_match(principal)),
+                "no `[[roles]]` entry matches this principal",
+            ),
+            Scope::Class(name) => (
+                roles().any(|entry| matches!(&entry.role, Role::Agent(class) if class.name == *name)),
+                "no `[[roles]]` entry has this agent class",
+            ),
+            Scope::Orchestrator(name) => (
+                roles().any(|entry| matches!(&entry.role, Role::Orchestrator(entry) if entry == name)),
+                "no `[[roles]]` entry of an orchestrator has this name",
+            ),
+            Scope::Issuer(name) => (
+                roles().any(|entry| matches!(&entry.pattern, Pattern::Oidc { issuer, .. } if issuer == name)),
+                "no `[[roles]]` entry has this issuer",
+            ),
+            Scope::TrustDomain(domain) => (
+                roles().any(|entry| matches!(&entry.pattern, Pattern::Spiffe(p) if p.trust_domain() == domain)),
+                "no `[[roles]]` entry lies in this trust domain",
+            ),
+            Scope::Tier(name) => {
+                (settings.tiers.iter().any(|tier| tier.name == *name), "there is no such tier")
+            }
+        };
+        (!is_known).then_some(doubt)
     }
 
     async fn switch(
@@ -105,5 +139,43 @@ impl Broker {
         let entries = Entries::Hitting { tasks: vec![], reach: vec![scope.reach()], lease: None };
         let query = Query { partition, records: vec![], entries };
         Ok(self.read(query).await?.lattice.block_count(scope))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::world::{BATCH, FINANCE, STRANGER, World};
+
+    #[tokio::test]
+    async fn a_scope_that_the_configuration_does_not_name_is_doubted_and_no_other() {
+        let broker = World::on_model().await.broker();
+        let doubt = |scope: &str| broker.doubt(&Scope::parse(scope).unwrap());
+        let [finance, batch, stranger] =
+            [FINANCE, BATCH, STRANGER].map(|principal| format!("principal:{principal}"));
+        for known in [
+            &finance,
+            &batch,
+            "class:finance",
+            "orchestrator:ci",
+            "issuer:k8s",
+            "td:lab.example",
+            "tier:standard",
+            "key:0",
+            "all",
+        ] {
+            assert_eq!(doubt(known), None, "{known}");
+        }
+        for odd in [
+            &stranger,
+            "principal:oidc:k8s:nobody",
+            "class:finanse",
+            "orchestrator:finance",
+            "issuer:k9s",
+            "td:labs.example",
+            "tier:class",
+        ] {
+            assert!(doubt(odd).is_some(), "{odd}");
+        }
     }
 }

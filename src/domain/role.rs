@@ -87,6 +87,17 @@ impl Pattern {
             }
         }
     }
+
+    /// Whether the entry could be for this principal, whatever claims its token has.
+    pub fn may_match(&self, principal: &Principal) -> bool {
+        match self {
+            Self::Spiffe(pattern) => pattern.matches(principal),
+            Self::Oidc { issuer, subject, .. } => {
+                principal.issuer() == Some(issuer.as_str())
+                    && subject.as_deref().is_none_or(|s| principal.subject() == Some(s))
+            }
+        }
+    }
 }
 
 /// The roles of a principal.

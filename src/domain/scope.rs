@@ -34,8 +34,8 @@ pub enum Scope {
 /// A text is not a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a scope is `principal:<canonical>`, `class:<name>`, `orchestrator:<entry>`, `issuer:<name>`, `td:<trust domain>`, \
-     `key:<kid or SKI in hex>`, `tier:<name>` or `all`"
+    "a scope is `principal:<SPIFFE ID>`, `principal:oidc:<issuer>:<subject>`, `class:<name>`, `orchestrator:<entry>`, \
+     `issuer:<name>`, `td:<trust domain>`, `key:<kid or SKI in hex>`, `tier:<name>` or `all`"
 )]
 pub struct ScopeError;
 

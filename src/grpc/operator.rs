@@ -1,4 +1,4 @@
-//! OperatorService: the kill switch, and what operators look at.
+//! OperatorService: the kill switch, and what operators look at. Who pulled it, on what and why, stands in the log.
 
 use std::sync::Arc;
 
@@ -25,7 +25,9 @@ impl OperatorService for Operator {
         let (caller, request) = admitted(request, Rpc::RevokeLease)?;
         let id = idempotency(&request.request_id, "RevokeLease", &request)?;
         let lease = fields::lease_id("lease_id", &request.lease_id)?;
+        let reason = request.reason.clone();
         let (view, recorded_at) = self.0.revoke_lease(&caller, &id, lease, request.reason).await?;
+        tracing::info!(%lease, reason, "revoked");
         Ok(Response::new(v1::RevokeLeaseResponse {
             lease: Some(credential::lease(view)),
             revocation: Some(revocation(recorded_at)),
@@ -39,7 +41,9 @@ impl OperatorService for Operator {
         let (caller, request) = admitted(request, Rpc::RevokeTask)?;
         let id = idempotency(&request.request_id, "RevokeTask", &request)?;
         let task = fields::task_id("task_id", &request.task_id)?;
+        let reason = request.reason.clone();
         let view = self.0.end(&caller, &id, Rpc::RevokeTask, task, request.reason).await?;
+        tracing::info!(%task, reason, "revoked");
         let revocation = Some(revocation(view.task.version));
         Ok(Response::new(v1::RevokeTaskResponse { task: Some(task::task(view)), revocation }))
     }
@@ -51,10 +55,15 @@ impl OperatorService for Operator {
         let (caller, request) = admitted(request, Rpc::Quarantine)?;
         let id = idempotency(&request.request_id, "Quarantine", &request)?;
         let scope = operator::scope(&request.scope)?;
-        let text = scope.to_string();
+        let (text, reason) = (scope.to_string(), request.reason.clone());
+        let doubt = self.0.doubt(&scope);
+        let warning = doubt
+            .map(|doubt| format!("{doubt} in this broker's configuration: is `{text}` misspelt?"));
         let recorded_at = self.0.quarantine(&caller, &id, scope, request.reason).await?;
+        tracing::info!(scope = text, reason, "quarantined");
         let revocation = Some(revocation(recorded_at));
-        Ok(Response::new(v1::QuarantineResponse { scope: text, revocation }))
+        let warning = warning.unwrap_or_default();
+        Ok(Response::new(v1::QuarantineResponse { scope: text, revocation, warning }))
     }
 
     async fn lift_quarantine(
@@ -64,8 +73,9 @@ impl OperatorService for Operator {
         let (caller, request) = admitted(request, Rpc::LiftQuarantine)?;
         let id = idempotency(&request.request_id, "LiftQuarantine", &request)?;
         let scope = operator::scope(&request.scope)?;
-        let text = scope.to_string();
+        let (text, reason) = (scope.to_string(), request.reason.clone());
         let lifted_at = self.0.lift_quarantine(&caller, &id, scope, request.reason).await?;
+        tracing::info!(scope = text, reason, "quarantine lifted");
         let lifted_at = Some(fields::timestamp(lifted_at));
         Ok(Response::new(v1::LiftQuarantineResponse { scope: text, lifted_at }))
     }
