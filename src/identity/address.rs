@@ -47,8 +47,8 @@ fn class(address: IpAddr) -> Class {
 fn class_v4(address: Ipv4Addr) -> Class {
     match address.octets() {
         [127, ..] => Class::Loopback,
-        // Alibaba Cloud's metadata service, among the shared addresses.
-        [100, 100, 100, 200] => Class::Never,
+        // The metadata services of Alibaba Cloud, among the shared addresses, and of Azure, among the public ones.
+        [100, 100, 100, 200] | [168, 63, 129, 16] => Class::Never,
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] => Class::Private,
         [0 | 224..=255, ..]
         | [169, 254, ..]
@@ -75,8 +75,11 @@ fn class_v6(address: Ipv6Addr) -> Class {
                 _ => Class::Never,
             }
         }
-        // The metadata services of AWS and Google Cloud, among the unique local addresses.
-        [0xfd00, 0x0ec2, ..] | [0xfd20, 0x00ce, ..] => Class::Never,
+        // The metadata services of AWS, Oracle Cloud, Scaleway and Google Cloud, among the unique local addresses.
+        [0xfd00, 0x0ec2, ..]
+        | [0xfd00, 0x00c1, 0, 0, 0, 0, 0xa9fe, 0xa9fe]
+        | [0xfd00, 0x0042, 0, 0, 0, 0, 0, 0x0042]
+        | [0xfd20, 0x00ce, ..] => Class::Never,
         [0xfc00..=0xfdff, ..] => Class::Private,
         [0x2001, 0..=0x01ff | 0x0db8, ..] | [0x2002, ..] | [0x3fff, 0..=0x0fff, ..] => Class::Never,
         [0x2000..=0x3fff, ..] => Class::Public,
@@ -97,6 +100,8 @@ mod tests {
         for address in [
             "169.254.169.254",
             "100.100.100.200",
+            "168.63.129.16",
+            "::ffff:168.63.129.16",
             "0.0.0.0",
             "0.1.2.3",
             "192.0.0.192",
@@ -113,6 +118,8 @@ mod tests {
             "ff02::1",
             "fd00:ec2::254",
             "fd20:ce::254",
+            "fd00:c1::a9fe:a9fe",
+            "fd00:42::42",
             "2001:db8::1",
             "2001::1",
             "2002:7f00:1::",

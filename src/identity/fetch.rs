@@ -139,15 +139,19 @@ impl Resolve for GuardedResolver {
         let reach = self.0;
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let admitted: Vec<SocketAddr> =
-                found.filter(|address| reach.admits(address.ip())).collect();
-            if admitted.is_empty() {
-                return Err(FetchError::Address(name.as_str().to_owned()).into());
-            }
-            let addresses: Addrs = Box::new(admitted.into_iter());
+            let addresses: Addrs = Box::new(admitted(found, reach, name.as_str())?.into_iter());
             Ok(addresses)
         })
     }
+}
+
+fn admitted(
+    found: impl Iterator<Item = SocketAddr>,
+    reach: Reach,
+    name: &str,
+) -> Result<Vec<SocketAddr>, FetchError> {
+    let admitted: Vec<_> = found.filter(|address| reach.admits(address.ip())).collect();
+    if admitted.is_empty() { Err(FetchError::Address(name.to_owned())) } else { Ok(admitted) }
 }
 
 fn roots(reach: Reach, ca_file: Option<&Path>) -> Result<RootCertStore, FetchError> {

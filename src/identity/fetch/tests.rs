@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::testing::ca::TestAuthority;
+use crate::testing::issuer::TestIssuer;
 
 #[test]
 fn class_22_urls_that_are_not_plain_https_are_refused() {
@@ -104,4 +105,43 @@ async fn serve_tls(root: &TestAuthority) -> String {
         }
     });
     url
+}
+
+#[test]
+fn class_22_of_a_name_s_addresses_only_those_that_may_be_reached_are_connected_to() {
+    let [public, private, metadata] =
+        ["8.8.8.8:0", "10.0.0.1:0", "169.254.169.254:0"].map(|text| text.parse().unwrap());
+    let found = |addresses: &[SocketAddr], reach| {
+        admitted(addresses.iter().copied(), reach, "issuer.example").ok()
+    };
+    assert_eq!(found(&[metadata, public, private], Reach::Public), Some(vec![public]));
+    assert_eq!(found(&[metadata, private], Reach::InCluster), Some(vec![private]));
+    assert_eq!(found(&[metadata, private], Reach::Public), None);
+    assert_eq!(found(&[metadata], Reach::InCluster), None);
+    assert_eq!(found(&[], Reach::InCluster), None);
+}
+
+/// A proxy would resolve names itself, and reach what we must not. It is read from the environment when a process starts,
+/// so the test is its own child.
+#[tokio::test]
+async fn class_22_no_proxy_of_the_environment_is_asked() {
+    const CHILD: &str = "LEASEHOLD_TEST_BEHIND_A_PROXY";
+    if std::env::var_os(CHILD).is_some() {
+        let issuer = TestIssuer::start().await;
+        Fetcher::new(Reach::Loopback, None)
+            .unwrap()
+            .get(&format!("{}/jwks", issuer.url))
+            .await
+            .unwrap();
+        return;
+    }
+    let name = "identity::fetch::tests::class_22_no_proxy_of_the_environment_is_asked";
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", name]).env(CHILD, "1").env_remove("no_proxy").env_remove("NO_PROXY");
+    for proxy in ["http_proxy", "https_proxy", "all_proxy"] {
+        child.env(proxy, "http://127.0.0.1:1");
+    }
+    let output = child.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
