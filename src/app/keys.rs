@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::{AppError, Seams};
+use crate::broker::seams::{Clock, Entropy};
 use crate::config::Config;
+use crate::domain::time::Span;
 use crate::keys::{
     AuthorityFiles, AuthoritySource, KeyEncryptionKey, KeysError, Settings, SharedKeys,
     load_or_make,
@@ -18,7 +20,7 @@ pub(super) struct Keyring {
     store: Arc<dyn Store>,
     key: KeyEncryptionKey,
     settings: Settings,
-    seams: Seams,
+    entropy: Arc<dyn Entropy>,
     pub(super) shared: SharedKeys,
 }
 
@@ -30,16 +32,15 @@ impl Keyring {
     ) -> Result<Self, AppError> {
         let key = KeyEncryptionKey::parse(&config.keys.encryption_key.read()?)?;
         let settings = settings(config)?;
-        let (clock, entropy) = (&*seams.clock, &*seams.entropy);
-        let keys = load_or_make(&*store, &key, &settings, clock, entropy).await?;
+        let entropy = seams.entropy.clone();
+        let keys = load_or_make(&*store, &key, &settings, &*entropy).await?;
         let shared = Arc::new(ArcSwap::from_pointee(keys));
-        Ok(Self { store, key, settings, seams: seams.clone(), shared })
+        Ok(Self { store, key, settings, entropy, shared })
     }
 
     /// Opens it again: another broker may have made a successor, or one may be due.
     pub(super) async fn reload(&self) -> Result<(), KeysError> {
-        let (clock, entropy) = (&*self.seams.clock, &*self.seams.entropy);
-        let keys = load_or_make(&*self.store, &self.key, &self.settings, clock, entropy).await?;
+        let keys = load_or_make(&*self.store, &self.key, &self.settings, &*self.entropy).await?;
         if keys.version() != self.shared.load().version() {
             tracing::info!("the keyring changed");
         }

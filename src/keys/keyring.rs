@@ -9,6 +9,8 @@ use crate::domain::secret::Secret;
 use crate::domain::time::{Span, Stamp};
 
 const VERSION: u32 = 1;
+/// Certificates of authorities begin earlier than they are made: other clocks may be behind.
+pub(super) const BACKDATED: Span = Span::from_seconds(5 * 60);
 
 /// All keys of ours, each list oldest first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -111,6 +113,11 @@ impl Life {
     /// Whether it may sign now.
     pub fn is_active(self, now: Stamp) -> bool {
         self.use_from() <= now && now < self.expires()
+    }
+
+    /// Whether it was made by now. One that a clock ahead of the others made later counts for nothing until then.
+    pub(super) fn is_made(self, now: Stamp) -> bool {
+        Stamp::from_seconds(self.created_seconds).minus(BACKDATED) <= now
     }
 
     /// From when on it should have a successor: two thirds of its life.

@@ -3,7 +3,7 @@
 use super::keyring::Keyring;
 use super::sealed::Purpose;
 use super::{AuthoritySource, KeyEncryptionKey, Keys, KeysError, Settings};
-use crate::broker::seams::{Clock, Entropy};
+use crate::broker::seams::Entropy;
 use crate::domain::id::Partition;
 use crate::domain::time::Stamp;
 use crate::store::{Commit, Entries, Guard, Lane, Outcome, Query, Record, RecordKey, Store, Write};
@@ -17,26 +17,27 @@ type Held = Option<(Vec<u8>, Stamp)>;
 /// Reads the keyring; makes it, or what it lacks by now, where nobody has. Called at start, and at least once an hour after
 /// that: a successor of a key is published for an hour before it signs.
 ///
+/// What is due is judged by the store's clock, which all brokers share: one whose own is wrong can neither retire the others'
+/// keys nor make one that is of no use to them.
+///
 /// # Errors
 /// [`KeysError`] says what is missing or wrong.
 pub async fn load_or_make(
     store: &dyn Store,
     kek: &KeyEncryptionKey,
     settings: &Settings,
-    clock: &dyn Clock,
     entropy: &dyn Entropy,
 ) -> Result<Keys, KeysError> {
     let own_authority = match settings.authority {
         AuthoritySource::Made => Some(&settings.trust_domain),
         AuthoritySource::Files(_) => None,
     };
-    let mut held = read(store).await?;
+    let (mut held, now) = read(store).await?;
     for _ in 0..ATTEMPTS {
         let keyring = match &held {
             Some((sealed, _)) => Keyring::read(&kek.open(Purpose::Keyring, sealed)?)?,
             None => Keyring::empty(),
         };
-        let now = clock.now();
         let version = held.as_ref().map(|(_, version)| *version);
         let Some(completed) = keyring.completed(own_authority, now, entropy)? else {
             return Keys::assemble(&keyring, version.unwrap_or_default(), settings.clone(), now);
@@ -47,7 +48,8 @@ pub async fn load_or_make(
     Err(KeysError::Contended)
 }
 
-async fn read(store: &dyn Store) -> Result<Held, KeysError> {
+/// What is held, and the store's present.
+async fn read(store: &dyn Store) -> Result<(Held, Stamp), KeysError> {
     let query = Query {
         partition: Partition::ZERO,
         records: vec![RecordKey::Keyring],
@@ -55,8 +57,8 @@ async fn read(store: &dyn Store) -> Result<Held, KeysError> {
     };
     let snapshot = store.read(query).await?;
     match snapshot.records.into_iter().next().flatten() {
-        None => Ok(None),
-        Some(Record::Keyring(sealed, version)) => Ok(Some((sealed, version))),
+        None => Ok((None, snapshot.meta.now)),
+        Some(Record::Keyring(sealed, version)) => Ok((Some((sealed, version)), snapshot.meta.now)),
         Some(_) => Err(KeysError::Contended),
     }
 }

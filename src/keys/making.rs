@@ -10,7 +10,7 @@ use rcgen::{
 
 use super::KeysError;
 use super::ca::{CaError, set_validity};
-use super::keyring::{Keyring, Life, StoredAuthority, StoredKey};
+use super::keyring::{BACKDATED, Keyring, Life, StoredAuthority, StoredKey};
 use crate::broker::seams::Entropy;
 use crate::domain::secret::Secret;
 use crate::domain::time::{Span, Stamp};
@@ -23,8 +23,6 @@ const ROOT_LIFE: Span = DAY.times(3_650);
 const INTERMEDIATE_LIFE: Span = DAY.times(365);
 /// How long a successor is published before it signs.
 const PUBLISHED_FIRST: Span = Span::from_seconds(60 * 60);
-/// Certificates of authorities begin earlier than now: other clocks may be behind.
-const BACKDATED: Span = Span::from_seconds(5 * 60);
 
 impl Keyring {
     /// The keyring with every key that it should have by now; `None` if it has them all.
@@ -68,7 +66,7 @@ impl Keyring {
 
 /// From when on a new key should sign; `None` if the newest one is good for a while.
 fn successor(lives: impl Iterator<Item = Life>, now: Stamp) -> Option<Stamp> {
-    match lives.max_by_key(|life| life.use_from()) {
+    match lives.filter(|life| life.is_made(now)).max_by_key(|life| life.use_from()) {
         Some(newest) if now < newest.expires() => {
             newest.is_aging(now).then(|| now.plus(PUBLISHED_FIRST).min(newest.expires()))
         }

@@ -219,7 +219,8 @@ fn made_authorities(
 ) -> Result<(Authority, Vec<IssuerCa>), KeysError> {
     let root = keyring.root.as_ref().ok_or(KeyringError::Malformed)?;
     let root = ca::check(&root.certificate, trust_domain, now)?;
-    let living = keyring.intermediates.iter().filter(|stored| now < stored.life.expires());
+    let lives = |life: Life| life.is_made(now) && now < life.expires();
+    let living = keyring.intermediates.iter().filter(|stored| lives(stored.life));
     let authorities: Result<Vec<_>, KeysError> = living
         .map(|stored| {
             let key = KeyPair::try_from(stored.pkcs8.expose()).map_err(|_| CaError::Signing)?;

@@ -53,7 +53,27 @@ fn days(n: u64) -> Span {
 }
 
 async fn load(store: &dyn Store, at: Stamp) -> Result<Keys, KeysError> {
-    load_or_make(store, &kek(), &settings(), &TestClock::at(at), &SeededEntropy::new(1)).await
+    load_or_make(&At(store, at), &kek(), &settings(), &SeededEntropy::new(1)).await
+}
+
+/// The store's clock, where the test has put it.
+struct At<'s>(&'s dyn Store, Stamp);
+
+#[async_trait]
+impl Store for At<'_> {
+    async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        self.0.commit(commit).await
+    }
+
+    async fn read(&self, query: Query) -> Result<Snapshot, StoreError> {
+        let mut snapshot = self.0.read(query).await?;
+        snapshot.meta.now = self.1;
+        Ok(snapshot)
+    }
+
+    async fn list(&self, listing: Listing) -> Result<Vec<String>, StoreError> {
+        self.0.list(listing).await
+    }
 }
 
 fn kids(keys: &Keys) -> Vec<&str> {
@@ -133,6 +153,20 @@ async fn a_successor_is_published_an_hour_before_it_signs_and_the_old_key_until_
 }
 
 #[tokio::test]
+async fn class_26_keys_that_sign_only_later_do_not_leave_the_present_without_one() {
+    let store = store();
+    load(&store, now()).await.unwrap();
+    // A clock that was years ahead, and is right again.
+    let ahead = load(&store, now().plus(days(400))).await.unwrap();
+    assert!(ahead.access_token_key(now()).is_none() && ahead.authority(now()).is_none());
+    let right = load(&store, now()).await.unwrap();
+    assert!(right.access_token_key(now()).is_some());
+    assert!(right.authority(now()).is_some());
+    let again = load(&store, now().plus(days(1))).await.unwrap();
+    assert_eq!(kids(&again), kids(&right), "made once");
+}
+
+#[tokio::test]
 async fn an_aged_intermediate_gets_a_successor_below_the_same_root() {
     let store = store();
     let old = load(&store, now()).await.unwrap();
@@ -158,8 +192,7 @@ async fn under_another_key_encryption_key_nothing_opens_and_nothing_is_overwritt
     load(&store, now()).await.unwrap();
     let sealed = held(&store).await;
     let other = KeyEncryptionKey::parse(&Secret::new((1..33).collect())).unwrap();
-    let clock = TestClock::at(now());
-    let refused = load_or_make(&store, &other, &settings(), &clock, &SeededEntropy::new(1)).await;
+    let refused = load_or_make(&store, &other, &settings(), &SeededEntropy::new(1)).await;
     assert!(matches!(refused, Err(KeysError::Sealed(SealedError::Closed))));
     assert_eq!(held(&store).await, sealed);
     overwrite(&store, vec![1; 60]).await;
@@ -168,8 +201,8 @@ async fn under_another_key_encryption_key_nothing_opens_and_nothing_is_overwritt
 
 #[tokio::test]
 async fn without_entropy_there_are_no_keys() {
-    let (store, clock) = (store(), TestClock::at(now()));
-    let refused = load_or_make(&store, &kek(), &settings(), &clock, &NoEntropy).await;
+    let store = store();
+    let refused = load_or_make(&store, &kek(), &settings(), &NoEntropy).await;
     assert!(matches!(refused, Err(KeysError::Entropy(_))));
     assert_eq!(held(&store).await, None);
 }
@@ -235,8 +268,7 @@ async fn an_authority_made_for_another_trust_domain_is_refused() {
     load(&store, now()).await.unwrap();
     let other =
         Settings { trust_domain: TrustDomain::parse("other.example").unwrap(), ..settings() };
-    let clock = TestClock::at(now());
-    let refused = load_or_make(&store, &kek(), &other, &clock, &SeededEntropy::new(1)).await;
+    let refused = load_or_make(&store, &kek(), &other, &SeededEntropy::new(1)).await;
     let error = refused.unwrap_err().to_string();
     assert!(error.contains("`spiffe://leasehold.example`"), "{error}");
     assert!(error.contains("`other.example`"), "{error}");

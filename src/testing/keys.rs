@@ -29,7 +29,7 @@ pub fn settings() -> Settings {
 /// New keys of such a broker, made at `now`.
 pub async fn keys(now: Stamp) -> Keys {
     let clock = Arc::new(TestClock::at(now));
-    let store = ModelStore::new(clock.clone(), constants());
+    let store = ModelStore::new(clock, constants());
     let entropy = SeededEntropy::new(now.micros());
-    load_or_make(&store, &kek(), &settings(), &*clock, &entropy).await.unwrap()
+    load_or_make(&store, &kek(), &settings(), &entropy).await.unwrap()
 }
