@@ -41,7 +41,10 @@ pub use tasks::{TaskPage, TaskView};
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::domain::role::RoleEntry;
+use crate::domain::scope::Scope;
 use crate::domain::tier::Tier;
 use crate::domain::time::Stamp;
 use crate::identity::VerifiedCaller;
@@ -91,6 +94,8 @@ pub struct Broker {
     now: now::Now,
     rates: limits::Rates,
     started: Stamp,
+    /// Switches that the last sweep found in some partitions only.
+    uneven: Mutex<Vec<(Scope, u64)>>,
 }
 
 impl Broker {
@@ -99,7 +104,8 @@ impl Broker {
         let now = now::Now::default();
         let started = now.read(&*parts.clock);
         let rates = limits::Rates::new(settings.limits.requests_per_second);
-        Self { parts, settings, tasks: tasks::Cache::new(), now, rates, started }
+        let tasks = tasks::Cache::new();
+        Self { parts, settings, tasks, now, rates, started, uneven: Mutex::default() }
     }
 
     /// The present, never earlier than an answer given before.

@@ -1,5 +1,7 @@
 //! quarantine and lift: the kill switch for a whole scope, written partition by partition.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::try_join_all;
 
 use crate::broker::Broker;
@@ -15,6 +17,9 @@ use crate::domain::role::{Pattern, Role};
 use crate::domain::scope::Scope;
 use crate::domain::time::Stamp;
 use crate::store::{Commit, Entries, Lane, Query, Subject};
+
+/// Why the broker writes it.
+const UNFINISHED: &str = "whoever wrote it in other partitions did not come to this one";
 
 impl Broker {
     /// Kills every credential that the scope reaches, blocks issuing for it, and stops callers whom it reaches from driving
@@ -100,7 +105,8 @@ impl Broker {
         let blocks = kind == EventKind::Quarantined;
         // Odd blocks. A block that stands, or does not, keeps its count.
         let count = if (count % 2 == 1) == blocks { count } else { count.saturating_add(1) };
-        let write = |partition| self.switch_one(by, partition, &scope, count, &reason, kind);
+        let write =
+            |partition| self.switch_one(Some(by), partition, (&scope, count), &reason, kind);
         // Partition 0 last: the stored answer says that all of them are written.
         let others = partitions.all().filter(|partition| *partition != Partition::ZERO);
         let written = try_join_all(others.map(write)).await?;
@@ -110,10 +116,9 @@ impl Broker {
 
     async fn switch_one(
         &self,
-        by: (&Caller, &Idempotency),
+        by: Option<(&Caller, &Idempotency)>,
         partition: Partition,
-        scope: &Scope,
-        count: u64,
+        (scope, count): (&Scope, u64),
         reason: &str,
         kind: EventKind,
     ) -> Result<Stamp, BrokerError> {
@@ -123,16 +128,51 @@ impl Broker {
             commit.entries.push(Entry::Watermark(scope.clone(), Origin::default()));
         }
         let entries = commit.entries.clone();
-        commit.event = Some(Event { entries, ..self.event(kind, Some(by), reason)? });
+        commit.event = Some(Event { entries, ..self.event(kind, by, reason)? });
         if partition == Partition::ZERO {
-            let subject = Subject::Scope(scope.to_string());
-            commit.replay = Some(self.replay(by.0, by.1, subject));
+            let subject = || Subject::Scope(scope.to_string());
+            commit.replay = by.map(|(caller, id)| self.replay(caller, id, subject()));
         }
         match self.attempt(commit).await? {
             Attempt::Settled(Committed::Done(receipt)) => Ok(receipt.origin.stamp),
             Attempt::Settled(Committed::Replayed(answer)) => Ok(answer.origin.stamp),
             Attempt::Again | Attempt::Overdue => Err(BrokerError::Contended),
         }
+    }
+
+    /// Writes what is missing of a switch whose writer died between two partitions: a count that another partition has
+    /// already. What is uneven for the first time is left alone, since its writer may be at work.
+    pub(super) async fn even_out(
+        &self,
+        partitions: &[(Partition, BTreeMap<Scope, u64>)],
+    ) -> Result<(), BrokerError> {
+        let mut highest: BTreeMap<&Scope, u64> = BTreeMap::new();
+        for (scope, count) in partitions.iter().flat_map(|(_, blocks)| blocks) {
+            let known = highest.entry(scope).or_insert(*count);
+            *known = (*known).max(*count);
+        }
+        let lacks = |blocks: &BTreeMap<Scope, u64>, scope: &Scope, count: u64| {
+            blocks.get(scope).copied().unwrap_or(0) < count
+        };
+        let is_uneven = |(scope, count): &(&Scope, u64)| {
+            partitions.iter().any(|(_, blocks)| lacks(blocks, scope, *count))
+        };
+        let uneven: Vec<_> = highest.into_iter().filter(is_uneven).collect();
+        let owned = uneven.iter().map(|(scope, count)| ((*scope).clone(), *count)).collect();
+        let before = std::mem::replace(&mut *self.uneven.lock(), owned);
+        for (scope, count) in uneven {
+            if !before.contains(&(scope.clone(), count)) {
+                continue;
+            }
+            let kind = match count % 2 {
+                1 => EventKind::Quarantined,
+                _ => EventKind::QuarantineLifted,
+            };
+            for (partition, _) in partitions.iter().filter(|(_, b)| lacks(b, scope, count)) {
+                self.switch_one(None, *partition, (scope, count), UNFINISHED, kind).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn block_count(&self, partition: Partition, scope: &Scope) -> Result<u64, BrokerError> {

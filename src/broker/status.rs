@@ -39,13 +39,14 @@ impl Broker {
         caller.admit(Rpc::GetStatus)?;
         let partitions = self.parts.upkeep.constants().partitions;
         let snapshots = try_join_all(partitions.all().map(|partition| {
-            self.read_even_closed(Query { partition, records: vec![], entries: Entries::All })
+            self.read_even_closed(Query { partition, records: vec![], entries: Entries::Blocks })
         }));
         let mut status =
             Status { partitions: vec![], started: self.started, quarantined_scopes: vec![] };
         for (partition, snapshot) in partitions.all().zip(snapshots.await?) {
             status.partitions.push((partition, snapshot.meta));
-            status.quarantined_scopes.extend(snapshot.blocked_scopes);
+            let standing = snapshot.blocks.into_iter().filter(|(_, count)| count % 2 == 1);
+            status.quarantined_scopes.extend(standing.map(|(scope, _)| scope.to_string()));
         }
         status.quarantined_scopes.sort_unstable();
         status.quarantined_scopes.dedup();

@@ -1,4 +1,7 @@
-//! The sweeper: deadlines, silence, and records whose time is over. Any broker does it; doing it twice changes nothing.
+//! The sweeper: deadlines, silence, records whose time is over, and switches that nobody finished. Any broker does it; doing it
+//! twice changes nothing.
+
+use std::collections::BTreeMap;
 
 use crate::broker::Broker;
 use crate::broker::commit::{Attempt, guard};
@@ -6,9 +9,10 @@ use crate::broker::error::BrokerError;
 use crate::domain::decide::{Command, Decision, decide};
 use crate::domain::id::{Partition, TaskId};
 use crate::domain::refusal::Refusal;
+use crate::domain::scope::Scope;
 use crate::domain::task::Task;
 use crate::domain::time::Stamp;
-use crate::store::{Commit, Index, Lane, Listing, Write};
+use crate::store::{Commit, Entries, Index, Lane, Listing, Query, Write};
 
 /// How many due tasks of a partition one pass looks at.
 const BATCH: usize = 256;
@@ -29,21 +33,31 @@ impl Broker {
     /// The store's, after every partition was tried.
     pub async fn sweep(&self) -> Result<Swept, BrokerError> {
         let mut swept = Swept::default();
-        let mut failed = None;
+        let (mut failed, mut blocks) = (None, Vec::new());
         for partition in self.parts.upkeep.constants().partitions.all() {
             match self.sweep_partition(partition).await {
-                Ok(part) => {
+                Ok((part, blocked)) => {
                     swept.acted = swept.acted.saturating_add(part.acted);
                     swept.dropped = swept.dropped.saturating_add(part.dropped);
+                    blocks.push((partition, blocked));
                 }
                 Err(error) => failed = Some(error),
             }
+        }
+        if failed.is_none() {
+            failed = self.even_out(&blocks).await.err();
         }
         self.rates.prune();
         failed.map_or(Ok(swept), Err)
     }
 
-    async fn sweep_partition(&self, partition: Partition) -> Result<Swept, BrokerError> {
+    /// What was done, and which scopes are blocked or were.
+    async fn sweep_partition(
+        &self,
+        partition: Partition,
+    ) -> Result<(Swept, BTreeMap<Scope, u64>), BrokerError> {
+        let query = Query { partition, records: vec![], entries: Entries::Blocks };
+        let snapshot = self.read(query).await?;
         let now = self.now();
         let listing =
             Listing { partition, index: Index::Due(now), after: String::new(), limit: BATCH };
@@ -57,7 +71,7 @@ impl Broker {
             }
         }
         self.parts.upkeep.prune(partition, now).await?;
-        Ok(swept)
+        Ok((swept, snapshot.blocks.into_iter().collect()))
     }
 
     /// Does for one task what is due at `now`.

@@ -11,7 +11,7 @@ use crate::domain::principal::{Name, Principal, is_trust_domain};
 pub struct Reach(pub [u8; 16]);
 
 /// Something that can be quarantined.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// One agent, on its own tasks and as an ancestor's agent.
     Principal(Principal),

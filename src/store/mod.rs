@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use crate::domain::event::Event;
 use crate::domain::id::{LeaseId, Partition, PartitionCount, TaskId};
 use crate::domain::lattice::Lattice;
-use crate::domain::scope::Reach;
+use crate::domain::scope::{Reach, Scope};
 use crate::domain::time::{Span, Stamp};
 
 pub use records::{
@@ -172,6 +172,8 @@ pub enum Entries {
         /// The lease.
         lease: Option<LeaseId>,
     },
+    /// Every block.
+    Blocks,
     /// The whole set.
     All,
 }
@@ -185,8 +187,8 @@ pub struct Snapshot {
     pub records: Vec<Option<Record>>,
     /// The entries asked for, every end, and the floor.
     pub lattice: Lattice,
-    /// Texts of the scopes whose block stands; only if the whole set was asked for.
-    pub blocked_scopes: Vec<String>,
+    /// Every scope that was ever blocked, with its count, in order; only if the blocks or the whole set were asked for.
+    pub blocks: Vec<(Scope, u64)>,
 }
 
 /// The record of a partition.

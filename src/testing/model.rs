@@ -305,6 +305,7 @@ impl Part {
         let lattice = match &query.entries {
             Entries::None => self.lattice(|_| false),
             Entries::All => self.lattice(|_| true),
+            Entries::Blocks => self.lattice(|entry| matches!(entry, Entry::Block(..))),
             Entries::Hitting { tasks, reach, lease } => self.lattice(|entry| match entry {
                 Entry::Fence(task, _) => tasks.contains(task),
                 Entry::Watermark(scope, _) | Entry::Block(scope, _) => {
@@ -314,10 +315,12 @@ impl Part {
                 Entry::End(..) => true,
             }),
         };
-        let blocked = self.entries.values().filter_map(|(entry, _)| match entry {
-            Entry::Block(scope, count) if count % 2 == 1 => Some(scope.to_string()),
+        let blocks = self.entries.values().filter_map(|(entry, _)| match entry {
+            Entry::Block(scope, count) => Some((scope.clone(), *count)),
             _ => None,
         });
+        let mut blocks: Vec<_> = blocks.collect();
+        blocks.sort_unstable();
         Snapshot {
             meta: Meta {
                 incarnation: self.incarnation,
@@ -329,8 +332,8 @@ impl Part {
             },
             records: query.records.iter().map(|key| self.record(*key, now)).collect(),
             lattice,
-            blocked_scopes: match query.entries {
-                Entries::All => blocked.collect(),
+            blocks: match query.entries {
+                Entries::All | Entries::Blocks => blocks,
                 Entries::None | Entries::Hitting { .. } => Vec::new(),
             },
         }

@@ -23,9 +23,13 @@ pub(super) type Key = Vec<u8>;
 /// Where the store's constants lie.
 pub(super) const CONSTANTS: [u8; 1] = *b"n";
 
-/// Above every key that begins with a prefix: names are ASCII, and times begin with a zero byte.
+/// Above every key that begins with a prefix, whose last byte is a letter: whatever bytes follow it.
 pub(super) fn end_of(prefix: &[u8]) -> Key {
-    [prefix, &[0xff]].concat()
+    let mut end = prefix.to_vec();
+    if let Some(last) = end.last_mut() {
+        *last = last.saturating_add(1);
+    }
+    end
 }
 
 fn key(partition: Partition, letter: u8, rest: &[&[u8]]) -> Key {
@@ -94,6 +98,11 @@ pub(super) fn entries(partition: Partition) -> Key {
 /// All ends of incarnations.
 pub(super) fn ends(partition: Partition) -> Key {
     key(partition, b's', &[b"e"])
+}
+
+/// All blocks.
+pub(super) fn blocks(partition: Partition) -> Key {
+    key(partition, b's', &[b"b"])
 }
 
 pub(super) fn fence(partition: Partition, task: TaskId) -> Key {

@@ -188,7 +188,9 @@ impl Store for EmbeddedStore {
     async fn read(&self, query: Query) -> Result<Snapshot, StoreError> {
         let clock = self.clock.now();
         match query.entries {
-            Entries::All => self.scan(move |view| reads::read(view, &query, clock)).await,
+            Entries::All | Entries::Blocks => {
+                self.scan(move |view| reads::read(view, &query, clock)).await
+            }
             Entries::None | Entries::Hitting { .. } => reads::read(&self.view(), &query, clock),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::domain::id::Partition;
 use crate::domain::lattice::{Entry, Lattice};
+use crate::domain::scope::Scope;
 use crate::domain::time::Stamp;
 use crate::store::codec::corrupt;
 use crate::store::codec_event;
@@ -16,14 +17,16 @@ pub(super) fn read(view: &View, query: &Query, clock: Stamp) -> Result<Snapshot,
     let meta = meta(view, partition, clock)?;
     let mut lattice = Lattice::default();
     lattice.raise_floor(meta.floor);
-    let mut blocked_scopes = Vec::new();
+    let mut blocks = Vec::new();
     match &query.entries {
-        Entries::None => merge_all(view, &keys::ends(partition), &mut lattice, &mut Vec::new())?,
-        Entries::All => {
-            merge_all(view, &keys::entries(partition), &mut lattice, &mut blocked_scopes)?;
+        Entries::None => merge_all(view, &keys::ends(partition), &mut lattice, &mut blocks)?,
+        Entries::All => merge_all(view, &keys::entries(partition), &mut lattice, &mut blocks)?,
+        Entries::Blocks => {
+            merge_all(view, &keys::ends(partition), &mut lattice, &mut blocks)?;
+            merge_all(view, &keys::blocks(partition), &mut lattice, &mut blocks)?;
         }
         Entries::Hitting { tasks, reach, lease } => {
-            merge_all(view, &keys::ends(partition), &mut lattice, &mut Vec::new())?;
+            merge_all(view, &keys::ends(partition), &mut lattice, &mut blocks)?;
             let fences = tasks.iter().map(|task| keys::fence(partition, *task));
             let marks = reach.iter().map(|reach| keys::watermark(partition, reach));
             let blocks = reach.iter().map(|reach| keys::block(partition, reach));
@@ -34,7 +37,7 @@ pub(super) fn read(view: &View, query: &Query, clock: Stamp) -> Result<Snapshot,
         }
     }
     let records = query.records.iter().map(|key| record(view, partition, key, meta.now));
-    Ok(Snapshot { meta, records: records.collect::<Result<_, _>>()?, lattice, blocked_scopes })
+    Ok(Snapshot { meta, records: records.collect::<Result<_, _>>()?, lattice, blocks })
 }
 
 fn meta(view: &View, partition: Partition, clock: Stamp) -> Result<Meta, StoreError> {
@@ -49,23 +52,21 @@ fn meta(view: &View, partition: Partition, clock: Stamp) -> Result<Meta, StoreEr
     })
 }
 
-/// Merges every entry below a prefix; texts of the scopes whose block stands, in order.
+/// Merges every entry below a prefix; the blocks among them too, in order.
 fn merge_all(
     view: &View,
     prefix: &[u8],
     lattice: &mut Lattice,
-    blocked: &mut Vec<String>,
+    blocks: &mut Vec<(Scope, u64)>,
 ) -> Result<(), StoreError> {
     for row in view.below(prefix, &[], usize::MAX) {
         let entry = codec_event::entry(timed(&row?.1)?.1)?;
         lattice.merge(&entry);
-        if let Entry::Block(scope, count) = entry
-            && count % 2 == 1
-        {
-            blocked.push(scope.to_string());
+        if let Entry::Block(scope, count) = entry {
+            blocks.push((scope, count));
         }
     }
-    blocked.sort_unstable();
+    blocks.sort_unstable();
     Ok(())
 }
 

@@ -3,10 +3,10 @@
 -- Redis does not take back what a failing script wrote. So everything that can fail, or refuse, comes before the first
 -- write; the first write is the event, the only one that Redis itself can refuse.
 --
--- KEYS: meta, set, events, then whatever numbers point at; 0 is no key.
+-- KEYS: meta, set, events, blocks, then whatever numbers point at; 0 is no key.
 -- ARGV: written by src/store/redis/commit.rs in the order in which it is read here. A time that there is not is infinite.
 
-local META, SET, EVENTS = KEYS[1], KEYS[2], KEYS[3]
+local META, SET, EVENTS, BLOCKS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 -- In front of an answer's body: its version, and the hash of its request.
 local REQUEST = 36
 -- In front of a fence's counters: version, kind and task id.
@@ -200,6 +200,8 @@ end
 for _ = 1, entries do
   local how, name, body = argument(), argument(), argument()
   local known = redis.call('HGET', SET, name)
+  -- Blocks are never dropped, and have a list of their own, so that nobody reads the whole set for them.
+  if how == 'block' and not known then redis.call('HSET', BLOCKS, name, name) end
   redis.call('HSET', SET, name, known and merge[how](known, body) or plain .. body)
 end
 

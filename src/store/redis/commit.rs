@@ -28,7 +28,7 @@ const STAMP_TAG: u8 = 0x09;
 pub(super) fn call(commit: &Commit) -> Result<Call, StoreError> {
     let keys = Keys(commit.partition);
     let lease = commit.lease().map(codec::lease_body);
-    let mut call = Call::on([keys.meta(), keys.set(), keys.events()]);
+    let mut call = Call::on([keys.meta(), keys.set(), keys.events(), keys.blocks()]);
     head(&mut call, keys, commit);
     if let Some(replay) = &commit.replay {
         call.arg(codec::answer_head(replay, lease.as_deref())?);

@@ -34,6 +34,11 @@ impl Keys {
         self.key("e")
     }
 
+    /// The names of the blocks in the set: a hash, each by itself.
+    pub(super) fn blocks(self) -> String {
+        self.key("blocks")
+    }
+
     /// Task ids, by when they are due.
     pub(super) fn due(self) -> String {
         self.key("due")

@@ -79,11 +79,16 @@ impl RedisStore {
 fn call(query: &Query) -> Call {
     let keys = Keys(query.partition);
     let records = query.records.iter().map(|key| keys.record(key));
-    let mut call =
-        Call::on([keys.meta(), keys.set()].into_iter().chain(records).collect::<Vec<_>>());
+    let mut call = Call::on(
+        [keys.meta(), keys.set(), keys.blocks()].into_iter().chain(records).collect::<Vec<_>>(),
+    );
     let fields = match &query.entries {
         Entries::All => {
             call.arg("all");
+            return call;
+        }
+        Entries::Blocks => {
+            call.arg("blocks").list(Vec::new());
             return call;
         }
         Entries::None => Vec::new(),
@@ -112,17 +117,18 @@ fn snapshot(query: &Query, reply: &mut Reply) -> Result<Snapshot, StoreError> {
     let records = records.collect::<Result<_, _>>()?;
     let mut lattice = Lattice::default();
     lattice.raise_floor(meta.floor);
-    let mut blocked_scopes = Vec::new();
+    let mut blocks = Vec::new();
     for value in reply.values()?.into_iter().flatten() {
         let entry = codec_event::entry(&value)?;
         lattice.merge(&entry);
-        if let (Entries::All, Entry::Block(scope, count)) = (&query.entries, &entry)
-            && count % 2 == 1
+        if let (Entries::All | Entries::Blocks, Entry::Block(scope, count)) =
+            (&query.entries, entry)
         {
-            blocked_scopes.push(scope.to_string());
+            blocks.push((scope, count));
         }
     }
-    Ok(Snapshot { meta, records, lattice, blocked_scopes })
+    blocks.sort_unstable();
+    Ok(Snapshot { meta, records, lattice, blocks })
 }
 
 /// A record from its stored value.

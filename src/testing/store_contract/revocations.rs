@@ -68,7 +68,7 @@ pub async fn blocks_count_upward(f: &Fixture) {
         f.done(kill(at(0), vec![Entry::Block(scope.clone(), count)])).await;
         let snapshot = f.snapshot(Vec::new(), Entries::All).await;
         assert_eq!(snapshot.lattice.block_count(&scope), stands);
-        assert_eq!(snapshot.blocked_scopes.len(), usize::from(stands % 2 == 1));
+        assert_eq!(snapshot.blocks, [(scope.clone(), stands)]);
     }
 }
 
@@ -101,7 +101,7 @@ pub async fn a_reader_gets_what_can_hit_it_and_nothing_else(f: &Fixture) {
         reach: reach.to_vec(),
         lease: lease.map(lease_id),
     };
-    let lattice = |snapshot: Snapshot| (snapshot.lattice, snapshot.blocked_scopes);
+    let lattice = |snapshot: Snapshot| (snapshot.lattice, snapshot.blocks);
     let read = async |entries| lattice(f.snapshot(Vec::new(), entries).await);
     let expected = |entries: &[Entry]| (with(&empty, entries), Vec::new());
     assert_eq!(read(Entries::None).await, expected(&[]));
@@ -113,7 +113,7 @@ pub async fn a_reader_gets_what_can_hit_it_and_nothing_else(f: &Fixture) {
     assert_eq!(read(hitting(&[], &[], Some(3))).await, expected(&[]));
 }
 
-pub async fn every_entry_and_the_blocked_scopes_come_with_the_whole_set(f: &Fixture) {
+pub async fn every_entry_and_the_blocks_come_with_the_whole_set(f: &Fixture) {
     let empty = f.set().await;
     let entries = vec![
         fence(1, 2, 2),
@@ -125,10 +125,29 @@ pub async fn every_entry_and_the_blocked_scopes_come_with_the_whole_set(f: &Fixt
     f.done(kill(at(0), entries.clone())).await;
     let snapshot = f.snapshot(Vec::new(), Entries::All).await;
     assert_eq!(snapshot.lattice, with(&empty, &entries));
-    let mut blocked = snapshot.blocked_scopes;
-    blocked.sort_unstable();
-    assert_eq!(blocked, ["principal:spiffe://prod.example/a", "tier:standard"]);
+    let block = |text, count| (scope(text), count);
+    let blocks = [
+        block("principal:spiffe://prod.example/a", 3),
+        block("class:lifted", 2),
+        block("tier:standard", 1),
+    ];
+    assert_eq!(snapshot.blocks, blocks);
     assert_eq!(snapshot.lattice.living(), Some(snapshot.meta.incarnation));
+    let alone = f.snapshot(Vec::new(), Entries::Blocks).await;
+    let are_blocks = |entry: &&Entry| matches!(entry, Entry::Block(..));
+    let entries: Vec<_> = entries.iter().filter(are_blocks).cloned().collect();
+    assert_eq!((alone.lattice, alone.blocks), (with(&empty, &entries), snapshot.blocks));
+}
+
+pub async fn as_many_scopes_as_anyone_blocks_are_read(f: &Fixture) {
+    let blocks: Vec<_> = (0..9_000).map(|n| (scope(&format!("class:c{n}")), 1)).collect();
+    for some in blocks.chunks(500) {
+        let entries = some.iter().map(|(scope, count)| Entry::Block(scope.clone(), *count));
+        f.done(kill(at(0), entries.collect())).await;
+    }
+    let snapshot = f.snapshot(Vec::new(), Entries::Blocks).await;
+    assert_eq!(snapshot.blocks.len(), blocks.len());
+    assert!(blocks.iter().all(|(scope, _)| snapshot.lattice.block_count(scope) == 1));
 }
 
 pub async fn class_07_an_entry_is_kept_until_the_last_credential_it_could_hit_is_over(f: &Fixture) {

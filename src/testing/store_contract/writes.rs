@@ -177,7 +177,7 @@ pub async fn partitions_know_nothing_of_each_other(f: &Fixture) {
     let query = Query { partition: other, records, entries: Entries::All };
     let snapshot = f.store.read(query).await.unwrap();
     assert_eq!(snapshot.records, [None]);
-    assert!(snapshot.blocked_scopes.is_empty());
+    assert!(snapshot.blocks.is_empty());
     let listing =
         Listing { partition: other, index: Index::Tasks, after: String::new(), limit: 10 };
     assert!(f.store.list(listing).await.unwrap().is_empty());

@@ -7,6 +7,7 @@ use leasehold::broker::access::Rpc;
 use leasehold::broker::error::BrokerError;
 use leasehold::broker::request::Idempotency;
 use leasehold::domain::scope::Scope;
+use leasehold::domain::time::Stamp;
 use leasehold::store::StoreError;
 use leasehold::testing::clock::TestClock;
 use leasehold::testing::faulty_store::{Fault, FaultyStore};
@@ -229,4 +230,55 @@ async fn class_07_nothing_that_a_closed_partition_holds_is_told_or_confirmed() {
     assert!(partitions.iter().all(|(_, meta)| !meta.open), "operators see what is closed");
     store.close(false);
     assert!(scene.is_active(&broker, held).await);
+}
+
+/// Whoever threw the switch died between two partitions, and never comes back.
+#[tokio::test]
+async fn class_07_what_one_broker_wrote_of_a_quarantine_another_one_finishes() {
+    let scene = Scene::on_model().await;
+    let (store, dying) = faulty(&scene);
+    let mut levels = Vec::new();
+    for partition in constants().partitions.all() {
+        let task = scene.begin_in(partition, &scene.ci, spec(&agent_of(0))).await.task.id;
+        levels.push(scene.held_level(task, scene.world.caller(&agent_of(0))).await);
+    }
+    let scope = Scope::parse(&format!("principal:{}", agent_of(0))).unwrap();
+    store.plan(&[Fault::None, Fault::Before, Fault::Before, Fault::Before]);
+    let id = scene.world.id();
+    dying.quarantine(&scene.operator, &id, scope.clone(), "bad".to_owned()).await.unwrap_err();
+    let mut reached = Vec::new();
+    for level in &levels {
+        reached.push(!scene.is_active(&scene.a, &level.held[0]).await);
+    }
+    assert!(reached.contains(&true) && reached.contains(&false), "half of it is written");
+    for _ in 0..2 {
+        scene.b.sweep().await.unwrap();
+    }
+    for level in &levels {
+        scene.must_be_over(level).await;
+    }
+    store.plan(&[Fault::None, Fault::Before, Fault::Before, Fault::Before]);
+    let id = scene.world.id();
+    dying.lift_quarantine(&scene.operator, &id, scope, "good".to_owned()).await.unwrap_err();
+    for _ in 0..2 {
+        scene.b.sweep().await.unwrap();
+    }
+    for level in &levels {
+        scene.must_be_dead(&scene.b, level).await;
+        scene.must_issue(&scene.b, level).await;
+    }
+    let before = events(&scene).await;
+    for broker in [&scene.a, &scene.b, &scene.a] {
+        broker.sweep().await.unwrap();
+    }
+    assert_eq!(events(&scene).await, before, "what is whole is left alone");
+}
+
+async fn events(scene: &Scene) -> usize {
+    let upkeep = &scene.world.store.upkeep;
+    let mut count = 0;
+    for partition in constants().partitions.all() {
+        count += upkeep.events(partition, Stamp::ZERO, 1_000).await.unwrap().len();
+    }
+    count
 }

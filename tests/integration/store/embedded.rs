@@ -58,7 +58,7 @@ async fn class_07_everything_is_still_there_after_a_restart() {
     let store = disk.start();
     let after = store.snapshot(keys, Entries::All).await;
     assert_eq!(after.records, before.records);
-    assert_eq!(after.blocked_scopes, before.blocked_scopes);
+    assert_eq!(after.blocks, before.blocks);
     assert_eq!(after.meta.max_expiry, before.meta.max_expiry);
     let lease = lease(draft(1, 1), receipt);
     let judged = after.lattice.judge(&lease.facts(&lease.full_reach()));

@@ -103,13 +103,12 @@ async fn state(store: &dyn Store, upkeep: &dyn Upkeep) -> Vec<String> {
     let answers = (1..=3).map(|number| RecordKey::Answer([number; 32]));
     let records = tasks.chain(leases).chain(answers).chain([RecordKey::Keyring]).collect();
     let query = Query { partition: P, records, entries: Entries::All };
-    let mut snapshot = store.read(query).await.unwrap();
-    snapshot.blocked_scopes.sort_unstable();
+    let snapshot = store.read(query).await.unwrap();
     let mut state = vec![
         format!("{:?}", snapshot.meta),
         format!("{:?}", snapshot.records),
         format!("{:?}", snapshot.lattice),
-        format!("{:?}", snapshot.blocked_scopes),
+        format!("{:?}", snapshot.blocks),
     ];
     let of_tasks = (1..=3).map(|number| Index::Leases(task_id(number)));
     for index in of_tasks.chain([Index::Tasks, Index::Due(at(2_000)), Index::Due(INFINITY)]) {
