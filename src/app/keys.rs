@@ -5,9 +5,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::{AppError, Seams};
-use crate::broker::seams::{Clock, Entropy};
+use crate::broker::seams::Entropy;
 use crate::config::Config;
-use crate::domain::time::Span;
 use crate::keys::{
     AuthorityFiles, AuthoritySource, KeyEncryptionKey, KeysError, Settings, SharedKeys,
     load_or_make,
