@@ -241,21 +241,6 @@ fn class_06_every_way_of_ending_fences_the_task_for_good() {
     }
 }
 
-/// Whatever becomes of its record, no verifier takes anything of it or from below it again.
-#[test]
-fn class_06_every_way_of_ending_fences_the_task_for_good() {
-    let states = [State::Completed, State::Failed, State::Cancelled, State::Revoked];
-    let by_command = states.map(|state| Command::End { state, reason: String::new() });
-    let (root, _) = family();
-    let by_time = decide(&root, Command::Sweep, FLOOR, at(2_000));
-    let by_command = by_command.map(|command| decide(&root, command, FLOOR, at(1_500)));
-    for ending in by_command.into_iter().chain([by_time]) {
-        let Ok(Decision::Change(change)) = ending else { panic!("it does not end") };
-        assert!(change.task.state.is_ended());
-        assert_eq!(change.entries, [Entry::Fence(root.own().id, Fence::ended())]);
-    }
-}
-
 #[test]
 fn a_child_that_ends_is_no_longer_counted() {
     let (root, child) = family();
