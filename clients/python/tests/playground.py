@@ -6,7 +6,6 @@ import datetime
 import os
 import re
 import shutil
-import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,16 +57,24 @@ class Playground:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._process: subprocess.Popen[str] | None = None
-        self.start("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
-        self.stop()
         self.authority = Authority()
+        try:
+            self.start("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
+            self.stop()
+            self._extend()
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _extend(self) -> None:
+        folder = self.folder
         with (folder / "root.pem").open("ab") as roots:
             roots.write(self.authority.pem())
         config = folder / "leasehold.toml"
         text = re.sub(r"(?m)^standard = .*$", _TIERS.strip(), config.read_text())
         text = text.replace('["standard", "critical"]', '["standard", "critical", "flash"]')
         config.write_text(text + _ROLES)
-        self.start()
 
     def start(self, *options: str) -> None:
         """Runs the broker; returns when it answers."""
@@ -85,10 +92,17 @@ class Playground:
 
     def stop(self) -> None:
         """Stops the broker; the playground stays."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
-            self._process.communicate(timeout=30)
-            self._process = None
+        process, self._process = self._process, None
+        if process is None:
+            return
+        # Not the signal of Ctrl-C: what a shell starts in the background does not hear it from the beginning.
+        process.terminate()
+        try:
+            process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise
 
     @property
     def ca(self) -> Path:

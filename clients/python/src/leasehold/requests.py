@@ -172,13 +172,6 @@ class _Inner(HTTPAdapter):
         """Adds no roots to those of our TLS."""
         conn.cert_reqs = "CERT_REQUIRED"
 
-    def build_connection_pool_key_attributes(
-        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
-    ) -> Any:
-        """Adds no roots to those of our TLS."""
-        host, _ = super().build_connection_pool_key_attributes(request, True, None)
-        return host, {"cert_reqs": "CERT_REQUIRED", "ssl_context": self._context}
-
 
 def _shown(request: requests.PreparedRequest, issued: IssuedCredential) -> requests.PreparedRequest:
     _must_be_secure(request.url or "")
