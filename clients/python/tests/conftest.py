@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
+from issuer import Issuer
 from playground import AUDIENCE, SUMMARIZER, Playground
 
 import leasehold
+from leasehold.verifier import Verifier
 
 PATIENCE = 30.0
 
@@ -59,6 +62,32 @@ def task(orchestrator: leasehold.Client) -> leasehold.Task:
         duration=600,
         purpose="see that the Python client works",
     )
+
+
+@pytest.fixture
+def issuer(playground: Playground, tmp_path: Path) -> Iterator[Issuer]:
+    server = playground.authority.svid("spiffe://dev.example/issuer", local=True)
+    made = Issuer(tmp_path, server, playground.authority.svid(SUMMARIZER))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def verifier(playground: Playground, issuer: Issuer) -> Iterator[Verifier]:
+    made = Verifier(
+        issuer.url, AUDIENCE, ca=playground.ca, identity=playground.identity("documents")
+    )
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def broker(playground: Playground) -> Iterator[Verifier]:
+    """The verifier of the real broker's tokens."""
+    identity = playground.identity("documents")
+    made = Verifier(playground.issuer, AUDIENCE, ca=playground.ca, identity=identity)
+    yield made
+    made.close()
 
 
 def wait_until(fact: Callable[[], bool]) -> None:

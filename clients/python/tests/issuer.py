@@ -14,12 +14,14 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import jwt
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from playground import AUDIENCE, SUMMARIZER, Svid
 
 from leasehold.identity import thumbprint
+from leasehold.verifier import TokenRefusedError, Verifier
 
 Answer = tuple[int, dict[str, str], bytes]
 TASK = "tsk_00aaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -137,3 +139,30 @@ class Issuer:
                 pass
 
         return Handler
+
+
+def refused(
+    verifier: Verifier, issuer: Issuer, token: str, why: str, action: str = "read"
+) -> TokenRefusedError:
+    with pytest.raises(TokenRefusedError, match=why) as caught:
+        verifier.verify(token, certificate=issuer.client_der, action=action)
+    assert caught.value.status == (401 if action == "read" else 403)
+    for part in token.split("."):
+        assert not part or part not in f"{caught.value!r} {caught.value.__cause__!r}"
+    return caught.value
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, verifier: Verifier) -> None:
+        self._now = 1_000.0
+        self._lock = threading.Lock()
+        monkeypatch.setattr("leasehold._clock.now", self.now)
+        verifier._keys._clock = self.now
+
+    def now(self) -> float:
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        self._now += seconds

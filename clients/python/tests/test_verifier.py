@@ -6,10 +6,7 @@ import asyncio
 import hashlib
 import json
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from issuer import Issuer, Key, der_of, encoded
+from issuer import Clock, Issuer, Key, der_of, encoded, refused
 from playground import AUDIENCE, LEDGER, SUMMARIZER, Playground
 
 import leasehold
@@ -26,53 +23,15 @@ from leasehold import _keys
 from leasehold.verifier import (
     AsyncVerifier,
     TokenRefusedError,
-    VerifiedToken,
     Verifier,
     VerifierUnavailableError,
 )
-
-
-@pytest.fixture
-def issuer(playground: Playground, tmp_path: Path) -> Iterator[Issuer]:
-    server = playground.authority.svid("spiffe://dev.example/issuer", local=True)
-    made = Issuer(tmp_path, server, playground.authority.svid(SUMMARIZER))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def verifier(playground: Playground, issuer: Issuer) -> Iterator[Verifier]:
-    made = Verifier(
-        issuer.url, AUDIENCE, ca=playground.ca, identity=playground.identity("documents")
-    )
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def broker(playground: Playground) -> Iterator[Verifier]:
-    """The verifier of the real broker's tokens."""
-    identity = playground.identity("documents")
-    made = Verifier(playground.issuer, AUDIENCE, ca=playground.ca, identity=identity)
-    yield made
-    made.close()
 
 
 def der_of_pair(pair: leasehold.KeyPair | None) -> bytes:
     assert pair is not None
     certificate = x509.load_pem_x509_certificate(pair.certificate_pem)
     return certificate.public_bytes(serialization.Encoding.DER)
-
-
-def refused(
-    verifier: Verifier, issuer: Issuer, token: str, why: str, action: str = "read"
-) -> TokenRefusedError:
-    with pytest.raises(TokenRefusedError, match=why) as caught:
-        verifier.verify(token, certificate=issuer.client_der, action=action)
-    assert caught.value.status == (401 if action == "read" else 403)
-    for part in token.split("."):
-        assert not part or part not in f"{caught.value!r} {caught.value.__cause__!r}"
-    return caught.value
 
 
 def test_a_token_of_the_broker_is_good_until_its_task_ends(
@@ -292,116 +251,6 @@ def test_a_bearer_token_is_taken_only_where_that_was_said(
                 lax.verify(bound, certificate=None, action="read")
 
 
-def test_the_keys_are_fetched_once_for_all_who_wait(verifier: Verifier, issuer: Issuer) -> None:
-    issuer.delay = 0.3
-    token = issuer.token()
-
-    def verify() -> VerifiedToken:
-        return verifier.verify(token, certificate=issuer.client_der, action="read")
-
-    with ThreadPoolExecutor(16) as threads:
-        for future in [threads.submit(verify) for _ in range(16)]:
-            future.result()
-    assert issuer.asked == ["/oauth2/jwks"]
-
-
-def test_unknown_keys_make_no_storm_and_a_new_key_is_found(
-    verifier: Verifier, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = Clock(monkeypatch, verifier)
-    verifier.verify(issuer.token(), certificate=issuer.client_der, action="read")
-    issuer.key = Key("key-2")
-    for number in range(50):
-        refused(verifier, issuer, issuer.token(header={"kid": f"made-up-{number}"}), "no key")
-    refused(verifier, issuer, issuer.token(), "no key")
-    assert len(issuer.asked) == 1
-    clock.advance(_keys.BETWEEN_FETCHES_SECONDS)
-    verifier.verify(issuer.token(), certificate=issuer.client_der, action="read")
-    assert len(issuer.asked) == 2
-
-
-def test_keys_are_fetched_again_and_a_withdrawn_one_verifies_no_more(
-    verifier: Verifier, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock, token = Clock(monkeypatch, verifier), issuer.token()
-    verifier.verify(token, certificate=issuer.client_der, action="read")
-    issuer.key = Key("key-2")
-    clock.advance(_keys.FRESH_SECONDS - 1)
-    verifier.verify(token, certificate=issuer.client_der, action="read")
-    clock.advance(1)
-    refused(verifier, issuer, token, "no key")
-
-
-def test_while_the_broker_is_away_its_keys_count_for_a_while_and_then_not(
-    verifier: Verifier, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock, token = Clock(monkeypatch, verifier), issuer.token()
-    verifier.verify(token, certificate=issuer.client_der, action="read")
-    issuer.keys = lambda: issuer.json({}, 503)
-    clock.advance(_keys.STALE_SECONDS - 1)
-    for _ in range(9):
-        verifier.verify(token, certificate=issuer.client_der, action="read")
-    assert len(issuer.asked) == 2, "after a failure it is not asked at every token"
-    clock.advance(1)
-    for _ in range(2):
-        with pytest.raises(VerifierUnavailableError) as caught:
-            verifier.verify(token, certificate=issuer.client_der, action="read")
-        assert caught.value.status == 503
-
-
-def test_a_set_of_keys_that_the_broker_would_not_write_is_not_used(issuer: Issuer) -> None:
-    jwk = issuer.key.jwk
-    x = jwk()["x"]
-    wrong: list[Any] = [
-        None,
-        [],
-        {},
-        {"keys": []},
-        {"keys": [jwk(kty="oct", k="c2VjcmV0")]},
-        {"keys": [jwk(), {"kty": "oct", "kid": "2", "k": "c2VjcmV0"}]},
-        {"keys": [jwk(crv="P-384")]},
-        {"keys": [jwk(alg="ES384")]},
-        {"keys": [jwk(use="enc")]},
-        {"keys": [jwk(d=x)]},
-        {"keys": [jwk(kid=7)]},
-        {"keys": [jwk(), Key().jwk()]},
-        {"keys": [jwk(y=x)]},
-        {"keys": [jwk(x=x[:-2])]},
-        {"keys": [jwk(x=x[:-1] + "*")]},
-        {"keys": [jwk(x=None)]},
-        {"keys": [jwk(kid=str(number)) for number in range(65)]},
-    ]
-    for document in wrong:
-        with pytest.raises(VerifierUnavailableError):
-            _keys.parse_keys(document)
-    assert set(_keys.parse_keys({"keys": [jwk(), Key("key-2").jwk()]})) == {"key-1", "key-2"}
-
-
-def test_no_key_comes_by_a_detour_or_without_end(
-    playground: Playground, verifier: Verifier, issuer: Issuer
-) -> None:
-    good = json.dumps({"keys": [issuer.key.jwk()]}).encode()
-    for answer in (
-        (302, {"Location": f"{issuer.url}/elsewhere"}, good),
-        (200, {}, good + b" " * 600_000),
-        (200, {}, b"\xff"),
-        (404, {}, b""),
-    ):
-        issuer.keys = lambda answer=answer: answer  # type: ignore[misc]
-        with (
-            Verifier(issuer.url, AUDIENCE, ca=playground.ca) as fresh,
-            pytest.raises(VerifierUnavailableError),
-        ):
-            fresh.verify(issuer.token(), certificate=issuer.client_der, action="read")
-    assert "/elsewhere" not in issuer.asked
-    strangers = Verifier(issuer.url, AUDIENCE, ca=None)
-    with pytest.raises(VerifierUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
-        strangers.verify(issuer.token(), certificate=issuer.client_der, action="read")
-    for address in ("http://localhost:1", "localhost:1", "https://localhost:1/x"):
-        with pytest.raises(leasehold.RequestError):
-            Verifier(address, AUDIENCE)
-
-
 def test_only_a_clear_yes_of_the_broker_is_a_yes(verifier: Verifier, issuer: Issuer) -> None:
     token, shown = issuer.token(), {"certificate": issuer.client_der, "action": "read"}
     told = {**issuer.claims(), "active": True}
@@ -550,19 +399,3 @@ def test_with_await_it_is_the_same(
 
     with agent.credential(task.id, AUDIENCE) as credential:
         asyncio.run(main())
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, verifier: Verifier) -> None:
-        self._now = 1_000.0
-        self._lock = threading.Lock()
-        monkeypatch.setattr("leasehold._clock.now", self.now)
-        verifier._keys._clock = self.now
-
-    def now(self) -> float:
-        return self._now
-
-    def advance(self, seconds: float) -> None:
-        self._now += seconds
