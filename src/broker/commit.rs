@@ -101,19 +101,14 @@ impl Broker {
         by: Option<(&Caller, &Idempotency)>,
         cause: &str,
     ) -> Result<Event, BrokerError> {
-        let actor = by.map(|(caller, _)| caller.identity().principal().to_string());
-        Ok(Event {
-            tag: u64::from_be_bytes(self.random()?),
-            operation: by.map(|(_, id)| hash(&[id.request_id().as_bytes()])),
-            kind,
-            entries: Vec::new(),
-            actor: actor.unwrap_or_else(|| "broker".to_owned()),
-            cause: cause.to_owned(),
-            task: None,
-            state: None,
-            lease: None,
-            jti: None,
-            key_thumbprint: None,
+        let event = Event::of_broker(u64::from_be_bytes(self.random()?), kind, cause);
+        Ok(match by {
+            None => event,
+            Some((caller, id)) => Event {
+                operation: Some(hash(&[id.request_id().as_bytes()])),
+                actor: caller.identity().principal().to_string(),
+                ..event
+            },
         })
     }
 

@@ -6,6 +6,7 @@ use super::arguments::{self, RequestId};
 use super::client::Client;
 use super::failure::Failure;
 use super::show::{self, Shown};
+use super::task::Stop;
 use crate::proto::v1;
 
 #[derive(Debug, Subcommand)]
@@ -13,7 +14,7 @@ pub(super) enum Revoke {
     /// Kill one lease: a credential leaked
     Lease(RevokeLease),
     /// End a task and all below it
-    Task(RevokeTask),
+    Task(Stop),
 }
 
 #[derive(Debug, Args)]
@@ -21,18 +22,6 @@ pub(super) struct RevokeLease {
     /// The lease
     #[arg(value_parser = arguments::lease_id)]
     lease: String,
-    /// Why
-    #[arg(long, default_value = "", hide_default_value = true)]
-    reason: String,
-    #[command(flatten)]
-    request: RequestId,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct RevokeTask {
-    /// The task
-    #[arg(value_parser = arguments::task_id)]
-    task: String,
     /// Why
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
@@ -53,7 +42,7 @@ impl Revoke {
                 let lease = show::lease(&answer.lease.ok_or(Failure::Answer("lease"))?);
                 Ok(show::with_revocation(lease, answer.revocation.as_ref()))
             }
-            Self::Task(RevokeTask { task, reason, request }) => {
+            Self::Task(Stop { task, reason, request }) => {
                 let id = request.into_id();
                 let request_id = id.clone();
                 let request = v1::RevokeTaskRequest { request_id, task_id: task, reason };

@@ -144,12 +144,12 @@ pub(super) struct Advance {
 pub(super) struct Stop {
     /// The task
     #[arg(value_parser = arguments::task_id)]
-    task: String,
+    pub(super) task: String,
     /// Why
     #[arg(long, default_value = "", hide_default_value = true)]
-    reason: String,
+    pub(super) reason: String,
     #[command(flatten)]
-    request: RequestId,
+    pub(super) request: RequestId,
 }
 
 #[derive(Debug, Args)]
@@ -200,6 +200,17 @@ enum State {
     Revoked,
 }
 
+/// The calls that stop a task differ by name alone.
+macro_rules! stop {
+    ($client:ident, $stop:ident, $request:ident, $call:ident) => {{
+        let id = $stop.request.into_id();
+        let request_id = id.clone();
+        let request = v1::$request { request_id, task_id: $stop.task, reason: $stop.reason };
+        let answer = $client.change(&id, $client.tasks().$call(request)).await?;
+        stopped(answer.task, answer.revocation)
+    }};
+}
+
 impl Task {
     /// Asks the broker.
     pub(super) async fn run(self, client: &Client) -> Result<Shown, Failure> {
@@ -207,11 +218,11 @@ impl Task {
             Self::Begin(begin) => begin.run(client).await,
             Self::Delegate(delegate) => delegate.run(client).await,
             Self::Advance(advance) => advance.run(client).await,
-            Self::Suspend(stop) => suspend(stop, client).await,
+            Self::Suspend(stop) => stop!(client, stop, SuspendTaskRequest, suspend_task),
             Self::Resume(resume) => resume.run(client).await,
-            Self::Complete(stop) => complete(stop, client).await,
-            Self::Fail(stop) => fail(stop, client).await,
-            Self::Cancel(stop) => cancel(stop, client).await,
+            Self::Complete(stop) => stop!(client, stop, CompleteTaskRequest, complete_task),
+            Self::Fail(stop) => stop!(client, stop, FailTaskRequest, fail_task),
+            Self::Cancel(stop) => stop!(client, stop, CancelTaskRequest, cancel_task),
             Self::Heartbeat(heartbeat) => heartbeat.run(client).await,
             Self::Get(get) => get.run(client).await,
             Self::List(list) => list.run(client).await,
@@ -301,38 +312,6 @@ impl Advance {
         let answer = client.change(&request_id, client.tasks().advance_task(request)).await?;
         stopped(answer.task, answer.revocation)
     }
-}
-
-async fn suspend(stop: Stop, client: &Client) -> Result<Shown, Failure> {
-    let id = stop.request.into_id();
-    let request_id = id.clone();
-    let request = v1::SuspendTaskRequest { request_id, task_id: stop.task, reason: stop.reason };
-    let answer = client.change(&id, client.tasks().suspend_task(request)).await?;
-    stopped(answer.task, answer.revocation)
-}
-
-async fn complete(stop: Stop, client: &Client) -> Result<Shown, Failure> {
-    let id = stop.request.into_id();
-    let request_id = id.clone();
-    let request = v1::CompleteTaskRequest { request_id, task_id: stop.task, reason: stop.reason };
-    let answer = client.change(&id, client.tasks().complete_task(request)).await?;
-    stopped(answer.task, answer.revocation)
-}
-
-async fn fail(stop: Stop, client: &Client) -> Result<Shown, Failure> {
-    let id = stop.request.into_id();
-    let request_id = id.clone();
-    let request = v1::FailTaskRequest { request_id, task_id: stop.task, reason: stop.reason };
-    let answer = client.change(&id, client.tasks().fail_task(request)).await?;
-    stopped(answer.task, answer.revocation)
-}
-
-async fn cancel(stop: Stop, client: &Client) -> Result<Shown, Failure> {
-    let id = stop.request.into_id();
-    let request_id = id.clone();
-    let request = v1::CancelTaskRequest { request_id, task_id: stop.task, reason: stop.reason };
-    let answer = client.change(&id, client.tasks().cancel_task(request)).await?;
-    stopped(answer.task, answer.revocation)
 }
 
 impl Resume {

@@ -213,10 +213,7 @@ fn suspend(
     floor: Stamp,
     now: Stamp,
 ) -> Result<Decision, Refusal> {
-    let standing = line.standing(floor, now);
-    if standing.state.is_ended() {
-        return Err(Refusal::TaskEnded(standing.state));
-    }
+    line.must_live(floor, now)?;
     let own = line.own();
     if own.state == State::Suspended {
         if own.suspended_by_operator || !by_operator {
@@ -249,10 +246,7 @@ fn resume(
     floor: Stamp,
     now: Stamp,
 ) -> Result<Decision, Refusal> {
-    let standing = line.standing(floor, now);
-    if standing.state.is_ended() {
-        return Err(Refusal::TaskEnded(standing.state));
-    }
+    let standing = line.must_live(floor, now)?;
     let own = line.own();
     must_be_epoch(own, expected_epoch)?;
     if !own.is_suspended(floor, now) {
@@ -287,10 +281,7 @@ fn end(
         // It has ended in just this way; the sweeper had not written it down yet.
         return Ok(ended(line, State::Cancelled, ANCESTOR_ENDED.to_owned()));
     }
-    let standing = line.standing(floor, now);
-    if standing.state.is_ended() {
-        return Err(Refusal::TaskEnded(standing.state));
-    }
+    line.must_live(floor, now)?;
     Ok(ended(line, state, reason))
 }
 

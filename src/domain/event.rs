@@ -61,3 +61,22 @@ pub struct Event {
     /// Certificate that a renewed credential is bound to, where it changed.
     pub key_thumbprint: Option<[u8; 32]>,
 }
+
+impl Event {
+    /// What the broker did by itself, to nothing in particular.
+    pub fn of_broker(tag: u64, kind: EventKind, cause: &str) -> Self {
+        Self {
+            tag,
+            operation: None,
+            kind,
+            entries: Vec::new(),
+            actor: "broker".to_owned(),
+            cause: cause.to_owned(),
+            task: None,
+            state: None,
+            lease: None,
+            jti: None,
+            key_thumbprint: None,
+        }
+    }
+}

@@ -97,12 +97,23 @@ impl Line {
     /// # Errors
     /// [`Refusal::TaskEnded`] or [`Refusal::TaskSuspended`].
     pub fn must_be_active(&self, floor: Stamp, now: Stamp) -> Result<(), Refusal> {
-        let standing = self.standing(floor, now);
-        match standing.state {
-            State::Active => Ok(()),
-            State::Suspended => Err(self.suspended(standing.cause)),
-            ended => Err(Refusal::TaskEnded(ended)),
+        let standing = self.must_live(floor, now)?;
+        if standing.state == State::Suspended {
+            return Err(self.suspended(standing.cause));
         }
+        Ok(())
+    }
+
+    /// That the task has not ended; its standing.
+    ///
+    /// # Errors
+    /// [`Refusal::TaskEnded`]
+    pub fn must_live(&self, floor: Stamp, now: Stamp) -> Result<Standing, Refusal> {
+        let standing = self.standing(floor, now);
+        if standing.state.is_ended() {
+            return Err(Refusal::TaskEnded(standing.state));
+        }
+        Ok(standing)
     }
 
     fn suspended(&self, cause: Option<TaskId>) -> Refusal {

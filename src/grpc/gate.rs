@@ -22,6 +22,7 @@ use crate::broker::Broker;
 use crate::broker::access::{Caller, Rpc};
 use crate::identity::authn::Authenticator;
 use crate::listen::connections::PeerInfo;
+use crate::proto;
 use crate::telemetry::metrics;
 
 /// What calls may take of the broker.
@@ -137,23 +138,5 @@ impl Drop for Told {
 fn code_name(response: &Response) -> &'static str {
     // A unary answer has its status in the headers if it is an error, and in the trailers if it is not.
     let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
+    proto::code_name(code)
 }

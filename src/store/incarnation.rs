@@ -19,17 +19,6 @@ pub(super) fn begun(
 ) -> Result<Event, StoreError> {
     let mut tag = [0; 8];
     entropy.fill(&mut tag).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-    Ok(Event {
-        tag: u64::from_be_bytes(tag),
-        operation: None,
-        kind: EventKind::IncarnationBegun,
-        entries,
-        actor: "broker".to_owned(),
-        cause: cause.to_owned(),
-        task: None,
-        state: None,
-        lease: None,
-        jti: None,
-        key_thumbprint: None,
-    })
+    let event = Event::of_broker(u64::from_be_bytes(tag), EventKind::IncarnationBegun, cause);
+    Ok(Event { entries, ..event })
 }

@@ -12,11 +12,12 @@ use crate::domain::lease::{Draft, Kind, Lease};
 use crate::domain::path::{Counter, Hop, Path};
 use crate::domain::principal::{Name, Principal};
 use crate::domain::scope::Scope;
-use crate::domain::task::{Agent, OnSilence, State, Task};
+use crate::domain::task::{Agent, State, Task};
 use crate::domain::time::{Span, Stamp};
 use crate::store::{
     Commit, Guard, IssueTimes, Lane, Receipt, RecordKey, Replay, Subject, Write, Written,
 };
+use crate::testing::scenario;
 
 /// The partition that the tests work in.
 pub const P: Partition = Partition(1);
@@ -46,35 +47,15 @@ pub fn task(number: u128) -> Task {
     Task {
         id: task_id(number),
         version: Stamp::ZERO,
-        lineage: Vec::new(),
-        orchestrator: Name::parse("ci").unwrap(),
         agent: Agent::Class(Name::parse("finance").unwrap()),
-        class: Name::parse("finance").unwrap(),
-        purpose: "close the books".to_owned(),
-        owner: "payments".to_owned(),
         labels: BTreeMap::from([("run".to_owned(), "7".to_owned())]),
         grant: grant(),
-        tier: Name::parse("standard").unwrap(),
-        freshness: Span::from_seconds(5),
         step: String::new(),
-        checkpoint: Vec::new(),
         deadline: at(86_400),
-        heartbeat: None,
-        silence_at: None,
-        on_silence: OnSilence::Suspend,
-        instances: 1,
-        pins: Vec::new(),
-        state: State::Active,
-        epoch: Counter::FIRST,
-        branch: Counter::FIRST,
-        branch_floor: Counter::FIRST,
-        live_children: 0,
-        reason: String::new(),
-        suspended_by_operator: false,
         begun: None,
         commanded: None,
-        delegated_by: None,
         answer_key: [u8::try_from(number & 0xff).unwrap(); 32],
+        ..scenario::task("spiffe://td/agents/a")
     }
 }
 
