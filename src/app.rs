@@ -5,6 +5,7 @@
 //!                                                                   └─ upkeep: sweep, recover, reload, refresh
 //! ```
 
+mod descriptors;
 mod doors;
 mod identity;
 mod keys;

@@ -9,9 +9,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{AppError, Sockets};
+use super::{AppError, Sockets, descriptors};
 use crate::config::Config;
-use crate::listen::connections::{Limits, connections, plain_connections, sockets};
+use crate::listen::connections::{connections, plain_connections, sockets};
 use crate::listen::serve::{ConnectionLimits, serve};
 use crate::listen::tls::speaking;
 
@@ -48,7 +48,7 @@ impl Doors {
             http: local(&listening.http)?,
             metrics: listening.metrics.as_ref().map(local).transpose()?,
         };
-        let open = Limits { connections: config.limits.connections, ..Default::default() };
+        let open = descriptors::afford(&config.limits);
         let grace = config.limits.drain_timeout.to_std();
         let each = ConnectionLimits { grace, ..Default::default() };
         let http_tls = speaking(&self.tls, &["h2", "http/1.1"]);

@@ -23,6 +23,8 @@ pub struct Limits {
     pub requests_in_flight: usize,
     /// Connections that are open at once, on each socket; 1 to 65,536.
     pub connections: usize,
+    /// Those of one address (of IPv6, of one /64), on each socket; 1 to 65,536, a quarter of all if nothing is said.
+    pub connections_per_address: usize,
     /// How long one request may take; 100 ms to 60 s.
     pub request_timeout: Span,
     /// How long a stopping broker waits for what it works on; 0 s to 5 min.
@@ -48,6 +50,7 @@ impl Default for Limits {
             requests_per_second_per_principal: 200,
             requests_in_flight: 1_024,
             connections: 4_096,
+            connections_per_address: 1_024,
             request_timeout: Span::from_seconds(10),
             drain_timeout: Span::from_seconds(20),
         }
@@ -79,6 +82,8 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Limits> {
     let in_flight =
         section.or("requests_in_flight", default.requests_in_flight, value::integer(1..=65_536));
     let connections = section.or("connections", default.connections, value::integer(1..=65_536));
+    let quarter = connections.unwrap_or(default.connections).div_ceil(4);
+    let per_address = section.or("connections_per_address", quarter, value::integer(1..=65_536));
     let request_timeout = section.or(
         "request_timeout",
         default.request_timeout,
@@ -94,6 +99,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Limits> {
         requests_per_second_per_principal: rate?,
         requests_in_flight: in_flight?,
         connections: connections?,
+        connections_per_address: per_address?,
         request_timeout: request_timeout?,
         drain_timeout: drain_timeout?,
     })

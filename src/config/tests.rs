@@ -71,6 +71,20 @@ fn a_sound_file_is_taken_without_a_word_and_with_the_defaults() {
 }
 
 #[test]
+fn class_15_one_address_may_hold_a_quarter_of_all_connections_unless_told_otherwise() {
+    let limits = |text: &str| {
+        let limits = format!("[limits]\n{text}\n[listen]");
+        check(&SOUND.replace("[listen]", &limits)).unwrap().limits
+    };
+    assert_eq!(limits("connections = 1000").connections_per_address, 250);
+    assert_eq!(limits("connections = 1").connections_per_address, 1);
+    let told = limits("connections = 1000\nconnections_per_address = 1000");
+    assert_eq!(told.connections_per_address, 1_000);
+    let wrong = errors("[listen]", "[limits]\nconnections_per_address = 0\n[listen]");
+    assert!(wrong.contains("`limits.connections_per_address` is 0"), "{wrong}");
+}
+
+#[test]
 fn the_annotated_example_is_complete_and_taken() {
     let text = include_str!("../../config/leasehold.toml");
     let file = Path::new("config/leasehold.toml");

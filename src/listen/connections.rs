@@ -1,13 +1,14 @@
 //! From a listening socket to connections: accept, shake hands, remember who the peer is.
 //!
 //! Nothing that a peer or the system does ends the stream: a failed `accept` is tried again, a slow, broken or refused
-//! handshake costs its own connection only, and what is open at once is bounded.
+//! handshake costs its own connection only, and what is open at once is bounded, in all and for each address.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
+use super::shares::{Share, Shares};
 use crate::identity::peer::PeerSvid;
 
 /// How long to wait after a failed `accept`: it mostly means that file descriptors have run out.
@@ -31,6 +33,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Limits {
     /// Connections, those that shake hands included. One more is closed at once.
     pub connections: usize,
+    /// Connections of one address (of IPv6, of one /64). Of the handshakes it may take as large a part.
+    pub connections_per_address: usize,
     /// Connections that shake hands. The next ones wait in the system's queue.
     pub handshakes: usize,
     /// How long a handshake may take.
@@ -39,7 +43,19 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 10_000, handshakes: 512, handshake_timeout: Duration::from_secs(5) }
+        Self {
+            connections: 4_096,
+            connections_per_address: 1_024,
+            handshakes: 512,
+            handshake_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Limits {
+    fn handshakes_per_address(&self) -> usize {
+        let part = self.handshakes.saturating_mul(self.connections_per_address);
+        part.div_ceil(self.connections.max(1)).clamp(1, self.handshakes.max(1))
     }
 }
 
@@ -57,7 +73,15 @@ pub struct PeerInfo {
 pub struct Connection {
     stream: Either<TlsStream<TcpStream>, TcpStream>,
     peer: PeerInfo,
+    received: Arc<AtomicUsize>,
+    _place: Place,
+}
+
+/// Room for one connection.
+#[derive(Debug)]
+struct Place {
     _open: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 /// Connections to a listening socket, for [`connections()`].
@@ -95,6 +119,8 @@ fn through(
         handshakes: JoinSet::new(),
         acceptor,
         open: Arc::new(Semaphore::new(limits.connections)),
+        shares: Shares::new(limits.connections_per_address),
+        handshake_shares: Shares::new(limits.handshakes_per_address()),
         limits,
         is_failing: false,
     };
@@ -109,6 +135,8 @@ struct Door {
     handshakes: JoinSet<Option<Connection>>,
     acceptor: Option<TlsAcceptor>,
     open: Arc<Semaphore>,
+    shares: Shares,
+    handshake_shares: Shares,
     limits: Limits,
     is_failing: bool,
 }
@@ -140,22 +168,30 @@ impl Door {
         if std::mem::take(&mut self.is_failing) {
             tracing::info!("connections are accepted again");
         }
-        let Ok(open) = Arc::clone(&self.open).try_acquire_owned() else {
-            tracing::debug!(
-                limit = self.limits.connections,
-                "connection closed: too many are open"
-            );
+        // A peer that is gone already has no address.
+        let Ok(address) = socket.peer_addr() else { return };
+        let Some((place, shaking)) = self.room_for(address) else {
+            tracing::debug!(%address, "connection closed: too many are open, or of this address");
             return;
         };
         let (acceptor, limit) = (self.acceptor.clone(), self.limits.handshake_timeout);
         self.handshakes.spawn(async move {
-            match tokio::time::timeout(limit, shake_hands(acceptor, socket, open)).await {
+            let _shaking = shaking;
+            match tokio::time::timeout(limit, shake_hands(acceptor, socket, address, place)).await {
                 Ok(Ok(connection)) => return Some(connection),
                 Ok(Err(fault)) => tracing::debug!(%fault, "handshake failed"),
                 Err(_) => tracing::debug!("handshake took too long"),
             }
             None
         });
+    }
+
+    /// Room for a connection, and for its handshake.
+    fn room_for(&self, address: SocketAddr) -> Option<(Place, Share)> {
+        let open = Arc::clone(&self.open).try_acquire_owned().ok()?;
+        let share = self.shares.take(address.ip())?;
+        let shaking = self.handshake_shares.take(address.ip())?;
+        Some((Place { _open: open, _share: share }, shaking))
     }
 
     async fn pause(&mut self, fault: &io::Error) {
@@ -172,6 +208,11 @@ impl Connection {
         &self.peer
     }
 
+    /// How many bytes have come since the handshake, as it goes on.
+    pub fn received(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.received)
+    }
+
     /// Whether the handshake agreed on HTTP/2.
     pub fn is_http2(&self) -> bool {
         match &self.stream {
@@ -184,13 +225,14 @@ impl Connection {
 async fn shake_hands(
     acceptor: Option<TlsAcceptor>,
     socket: TcpStream,
-    open: OwnedSemaphorePermit,
+    address: SocketAddr,
+    place: Place,
 ) -> io::Result<Connection> {
-    let address = socket.peer_addr()?;
     socket.set_nodelay(true)?;
     let Some(acceptor) = acceptor else {
         let peer = PeerInfo { address, svid: None };
-        return Ok(Connection { stream: Either::Right(socket), peer, _open: open });
+        let stream = Either::Right(socket);
+        return Ok(Connection { stream, peer, received: Arc::default(), _place: place });
     };
     let stream = acceptor.accept(socket).await?;
     let chain = stream.get_ref().1.peer_certificates();
@@ -199,7 +241,8 @@ async fn shake_hands(
         Arc::new(PeerSvid::new(chain.collect()))
     });
     let peer = PeerInfo { address, svid };
-    Ok(Connection { stream: Either::Left(stream), peer, _open: open })
+    let stream = Either::Left(stream);
+    Ok(Connection { stream, peer, received: Arc::default(), _place: place })
 }
 
 impl AsyncRead for Connection {
@@ -208,7 +251,10 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.received.fetch_add(buf.filled().len() - before, Ordering::Relaxed);
+        outcome
     }
 }
 

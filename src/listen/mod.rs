@@ -4,3 +4,5 @@ pub mod certificate;
 pub mod connections;
 pub mod serve;
 pub mod tls;
+
+mod shares;

@@ -4,6 +4,7 @@ use axum::Router;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 use tokio_rustls::{TlsConnector, client};
 use tokio_util::sync::CancellationToken;
 
@@ -75,8 +76,23 @@ async fn connect(
     connector: &TlsConnector,
     address: SocketAddr,
 ) -> io::Result<client::TlsStream<TcpStream>> {
-    let socket = TcpStream::connect(address).await?;
+    connect_from("127.0.0.1", connector, address).await
+}
+
+/// A connection from another address of this machine.
+async fn connect_from(
+    source: &str,
+    connector: &TlsConnector,
+    address: SocketAddr,
+) -> io::Result<client::TlsStream<TcpStream>> {
+    let socket = socket_from(source, address).await?;
     connector.connect(ServerName::try_from("localhost").unwrap(), socket).await
+}
+
+async fn socket_from(source: &str, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(source.parse().unwrap(), 0))?;
+    socket.connect(address).await
 }
 
 /// The next connection, and the client's side of it.
@@ -138,6 +154,61 @@ async fn class_15_a_connection_too_many_is_closed_and_room_is_used_again() {
     }
     drop(first);
     served(&mut incoming, &connector, address).await;
+}
+
+#[tokio::test]
+async fn class_15_one_address_does_not_take_all_connections() {
+    let (site, (listener, address)) = (Site::new(), bound().await);
+    let limits = Limits { connections: 4, connections_per_address: 2, ..Limits::default() };
+    let mut incoming = Box::pin(connections(sockets(listener), site.tls.clone(), limits));
+    let connector = site.connector(None);
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        held.push(served(&mut incoming, &connector, address).await);
+    }
+    tokio::select! {
+        _ = incoming.next() => panic!("one too many of an address was served"),
+        refused = connect(&connector, address) => assert!(refused.is_err()),
+    }
+    let other = connect_from("127.0.0.2", &connector, address);
+    let (server, _client) = tokio::join!(incoming.next(), other);
+    assert_eq!(server.unwrap().unwrap().peer().address.ip().to_string(), "127.0.0.2");
+    held.pop();
+    served(&mut incoming, &connector, address).await;
+}
+
+#[tokio::test]
+async fn class_15_one_address_does_not_take_all_handshakes() {
+    let (site, (listener, address)) = (Site::new(), bound().await);
+    let limits = Limits {
+        connections: 8,
+        connections_per_address: 4,
+        handshakes: 2,
+        handshake_timeout: Duration::from_secs(3_600),
+    };
+    let mut incoming = Box::pin(connections(sockets(listener), site.tls.clone(), limits));
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(socket_from("127.0.0.2", address).await.unwrap());
+    }
+    let connector = site.connector(None);
+    let honest = served(&mut incoming, &connector, address);
+    let (server, _client) = tokio::time::timeout(Duration::from_secs(60), honest).await.unwrap();
+    assert_eq!(server.peer().address.ip().to_string(), "127.0.0.1");
+}
+
+#[test]
+fn of_the_handshakes_an_address_may_take_as_large_a_part_as_of_the_connections() {
+    let part = |connections, connections_per_address, handshakes| {
+        let handshake_timeout = Duration::ZERO;
+        let limits = Limits { connections, connections_per_address, handshakes, handshake_timeout };
+        limits.handshakes_per_address()
+    };
+    assert_eq!(part(4_096, 1_024, 512), 128);
+    assert_eq!(part(100, 1, 10), 1);
+    assert_eq!(part(100, 15, 10), 2);
+    assert_eq!(part(1, 1_024, 512), 512);
+    assert_eq!(part(0, 0, 0), 1);
 }
 
 #[tokio::test]
