@@ -17,6 +17,7 @@ use tracing::Instrument;
 
 use super::authz::{self, Admitted};
 use super::lanes::{LaneLimits, Lanes};
+use super::public::Public;
 use super::{deadline, status};
 use crate::broker::Broker;
 use crate::broker::access::{Caller, Rpc};
@@ -30,7 +31,7 @@ use crate::telemetry::metrics;
 pub struct CallLimits {
     /// How long a call may take if its client does not say, and at most.
     pub timeout: Duration,
-    /// How many run at a time.
+    /// How many run at a time. As many streams of health again as there are others.
     pub lanes: LaneLimits,
 }
 
@@ -45,6 +46,7 @@ pub(super) struct Gate {
     broker: Arc<Broker>,
     authenticator: Arc<Authenticator>,
     lanes: Lanes,
+    public: Public,
     timeout: Duration,
 }
 
@@ -55,7 +57,8 @@ impl Gate {
         limits: CallLimits,
     ) -> Self {
         let lanes = Lanes::new(limits.lanes);
-        Self { broker, authenticator, lanes, timeout: limits.timeout }
+        let public = Public::new(limits.lanes.others, limits.timeout);
+        Self { broker, authenticator, lanes, public, timeout: limits.timeout }
     }
 
     async fn admit(&self, rpc: Rpc, head: &request::Parts) -> Result<Admitted, Status> {
@@ -87,7 +90,7 @@ pub(super) async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: 
     }
     let Some(rpc) = authz::resolve(request.uri().path()) else {
         // Health, reflection where it is on, or nothing: no handler of the contract takes it without the gate's word.
-        return next.run(request).await;
+        return gate.public.answer(request, next).await;
     };
     let (_, name) = authz::method(rpc);
     let mut told = Told { name, began: Instant::now(), code: "CANCELLED" };

@@ -11,6 +11,7 @@ mod deadline;
 mod gate;
 mod lanes;
 mod operator;
+mod public;
 mod services;
 mod status;
 mod tasks;

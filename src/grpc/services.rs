@@ -27,6 +27,8 @@ use crate::proto::v1::verification_service_server::VerificationServiceServer;
 
 /// No request of the contract is larger: a grant of 16 KiB, labels and a checkpoint of 5 KiB each, a CSR or token of 8 KiB.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
+/// What is asked about health is the name of a service.
+const MAX_HEALTH_REQUEST_BYTES: usize = 1024;
 /// The services whose health is that of the whole, which is the empty name.
 const SERVICES: [&str; 5] = [
     "",
@@ -76,7 +78,8 @@ pub async fn router(
     let health = Health(HealthReporter::new());
     health.set(false).await;
     let reporter = HealthService::from_health_reporter(health.0.clone());
-    let mut routes = Routes::new(HealthServer::new(reporter));
+    let reporter = HealthServer::new(reporter);
+    let mut routes = Routes::new(reporter.max_decoding_message_size(MAX_HEALTH_REQUEST_BYTES));
     let most = MAX_REQUEST_BYTES;
     let tasks = TaskServiceServer::new(Tasks(broker.clone()));
     routes = routes.add_service(tasks.max_decoding_message_size(most));

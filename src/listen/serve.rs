@@ -5,6 +5,8 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -26,6 +28,13 @@ const MAX_PENDING_RESETS: usize = 20;
 /// Bytes of one request's headers, which hold a token of at most 8 KiB.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
+/// Bytes of one request's body that are taken before somebody reads them: no message is longer.
+const MAX_AHEAD_BYTES: u32 = 64 * 1024;
+/// The same of all requests of a connection together.
+const MAX_CONNECTION_AHEAD_BYTES: u32 = 256 * 1024;
+/// Bytes that every HTTP/2 peer sends first (RFC 9113 section 3.4).
+const PREFACE_BYTES: usize = 24;
+
 /// What one connection may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimits {
@@ -35,7 +44,7 @@ pub struct ConnectionLimits {
     pub grace: Duration,
     /// Requests at a time on one HTTP/2 connection.
     pub streams: u32,
-    /// How long an HTTP/1.1 peer may take for the headers of a request.
+    /// How long an HTTP/1.1 peer may take for the headers of a request, and an HTTP/2 peer for its first words.
     pub header_timeout: Duration,
     /// How often an HTTP/2 peer is asked whether it is there, and how long it may take to say so.
     pub keep_alive: Duration,
@@ -83,6 +92,7 @@ async fn converse(
     let peer = connection.peer().clone();
     let age = limits.max_age - limits.max_age / 160 * u32::from(peer.address.port() % 16);
     let builder = builder(connection.is_http2(), limits);
+    let received = connection.is_http2().then(|| connection.received());
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         router.clone().call(request.map(Body::new))
@@ -90,12 +100,21 @@ async fn converse(
     let mut conversation = pin!(builder.serve_connection(TokioIo::new(connection), service));
     tokio::select! {
         _ = &mut conversation => return,
+        () = mute(received, limits.header_timeout) => return,
         () = tokio::time::sleep(age) => {}
         () = stop.cancelled() => {}
     }
     conversation.as_mut().graceful_shutdown();
     if tokio::time::timeout(limits.grace, conversation).await.is_err() {
         tracing::debug!("connection closed with requests running");
+    }
+}
+
+/// Ends when an HTTP/2 peer has had its time and has not begun to speak: hyper would wait for that for ever.
+async fn mute(received: Option<Arc<AtomicUsize>>, time: Duration) {
+    tokio::time::sleep(time).await;
+    if received.is_none_or(|bytes| bytes.load(Ordering::Relaxed) >= PREFACE_BYTES) {
+        std::future::pending().await
     }
 }
 
@@ -109,6 +128,8 @@ fn builder(is_http2: bool, limits: ConnectionLimits) -> Builder<TokioExecutor> {
         .max_concurrent_streams(limits.streams)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_header_list_size(MAX_HEADER_BYTES)
+        .initial_stream_window_size(MAX_AHEAD_BYTES)
+        .initial_connection_window_size(MAX_CONNECTION_AHEAD_BYTES)
         .keep_alive_interval(limits.keep_alive)
         .keep_alive_timeout(limits.keep_alive);
     builder

@@ -9,9 +9,10 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use signature::Signer as _;
 
 use crate::domain::time::Stamp;
-use crate::jose::{KeySet, SigningKey};
+use crate::jose::{KeySet, SigningKey, base64url};
 
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const JWKS: &str = "/jwks";
@@ -23,7 +24,14 @@ pub struct TestIssuer {
     pub url: String,
     /// The key that it publishes at start.
     pub key: SigningKey,
-    documents: Arc<Mutex<Documents>>,
+    server: Arc<Server>,
+}
+
+#[derive(Debug, Default)]
+struct Server {
+    documents: Mutex<Documents>,
+    /// Held by whoever makes it answer nobody.
+    answering: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -66,10 +74,10 @@ impl TestIssuer {
     pub async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let documents = Arc::new(Mutex::new(Documents::default()));
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&documents));
+        let server = Arc::new(Server::default());
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&server));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let issuer = Self { url, key: SigningKey::generate().unwrap().0, documents };
+        let issuer = Self { url, key: SigningKey::generate().unwrap().0, server };
         issuer.set_discovery(Answer::of(issuer.discovery()));
         issuer.publish(&[&issuer.key]);
         issuer
@@ -92,13 +100,18 @@ impl TestIssuer {
 
     /// Answers fetches of a path.
     pub fn set(&self, path: &str, answer: Answer) {
-        self.documents.lock().answers.insert(path.to_owned(), answer);
+        self.server.documents.lock().answers.insert(path.to_owned(), answer);
     }
 
     /// Publishes these keys, to be kept for five minutes.
     pub fn publish(&self, keys: &[&SigningKey]) {
         let set = KeySet::of(keys.iter().map(|key| key.verifying_key().clone())).unwrap();
         self.set_jwks(Answer::of(set.to_document()).with("cache-control", "max-age=300"));
+    }
+
+    /// Answers nobody until what it gives is dropped.
+    pub async fn hold(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.server.answering).lock_owned().await
     }
 
     /// How often its keys were fetched.
@@ -108,7 +121,7 @@ impl TestIssuer {
 
     /// How often a path was fetched.
     pub fn fetches_of(&self, path: &str) -> usize {
-        self.documents.lock().fetches.get(path).copied().unwrap_or_default()
+        self.server.documents.lock().fetches.get(path).copied().unwrap_or_default()
     }
 
     /// Claims of a good identity token that lives for five minutes.
@@ -121,12 +134,25 @@ impl TestIssuer {
 
     /// Signs an identity token with its key.
     pub fn sign(&self, claims: &Value) -> String {
-        self.key.sign("JWT", claims).unwrap().expose_text().to_owned()
+        self.sign_as("JWT", claims)
+    }
+
+    /// Signs whatever claims as another kind of token.
+    pub fn sign_as(&self, typ: &str, claims: &Value) -> String {
+        self.key.sign(typ, claims).unwrap().expose_text().to_owned()
+    }
+
+    /// Signs a header and a payload that need not be JSON.
+    pub fn sign_text(&self, header: &str, payload: &str) -> String {
+        let message = format!("{}.{}", base64url::encode(header), base64url::encode(payload));
+        let signature = self.key.try_sign(message.as_bytes()).unwrap();
+        format!("{message}.{}", base64url::encode(signature))
     }
 }
 
-async fn answer(State(documents): State<Arc<Mutex<Documents>>>, uri: Uri) -> Response {
-    let mut documents = documents.lock();
+async fn answer(State(server): State<Arc<Server>>, uri: Uri) -> Response {
+    drop(server.answering.lock().await);
+    let mut documents = server.documents.lock();
     *documents.fetches.entry(uri.path().to_owned()).or_default() += 1;
     let Some(answer) = documents.answers.get(uri.path()).cloned() else {
         return StatusCode::NOT_FOUND.into_response();

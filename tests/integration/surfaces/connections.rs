@@ -152,8 +152,30 @@ async fn class_15_peer_that_never_ends_its_headers_is_let_go() {
     stream.write_all(b"GET /quick HTTP/1.1\r\nhost: localhost\r\nx-slow: ").await.unwrap();
     let mut rest = Vec::new();
     // Closed with or without a word about it.
-    let _ = stream.read_to_end(&mut rest).await;
+    let closed = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut rest));
+    assert!(closed.await.is_ok(), "it holds its connection");
     assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
+    server.stop.cancel();
+    server.serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn class_15_http2_peer_that_never_begins_to_speak_is_let_go() {
+    let limits = ConnectionLimits { header_timeout: SHORT, ..ConnectionLimits::default() };
+    let server = Slow::start(limits).await;
+    let speaking = TokioIo::new(server.connect("h2").await);
+    let (mut sender, connection) =
+        http2::handshake::<_, _, Body>(TokioExecutor::new(), speaking).await.unwrap();
+    tokio::spawn(connection.map(drop));
+    for said in [&b""[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
+        let mut stream = server.connect("h2").await;
+        stream.write_all(said).await.unwrap();
+        let mut rest = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut rest));
+        assert!(closed.await.is_ok(), "it holds its connection");
+    }
+    // Who has begun may be silent for longer.
+    assert_eq!(sender.send_request(request("/quick")).await.unwrap().status(), 200);
     server.stop.cancel();
     server.serving.await.unwrap();
 }

@@ -13,6 +13,7 @@ use super::site::{
 pub struct Http {
     client: reqwest::Client,
     base: String,
+    bearer: Option<String>,
 }
 
 impl Http {
@@ -29,7 +30,12 @@ impl Http {
             builder = builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).unwrap());
         }
         let base = format!("https://localhost:{}", address.port());
-        Self { client: builder.build().unwrap(), base }
+        Self { client: builder.build().unwrap(), base, bearer: None }
+    }
+
+    /// A client with this `authorization` header.
+    pub fn with_bearer(site: &Site, authorization: &str) -> Self {
+        Self { bearer: Some(authorization.to_owned()), ..Self::of(site, None) }
     }
 
     pub async fn get(&self, path: &str) -> (u16, String) {
@@ -47,7 +53,10 @@ impl Http {
     }
 
     pub async fn post(&self, path: &str, form: &str) -> (u16, Value) {
-        let request = self.client.post(format!("{}{path}", self.base));
+        let mut request = self.client.post(format!("{}{path}", self.base));
+        if let Some(bearer) = &self.bearer {
+            request = request.header("authorization", bearer);
+        }
         let request = request.header("content-type", "application/x-www-form-urlencoded");
         let answer = request.body(form.to_owned()).send().await.unwrap();
         assert_eq!(answer.headers()["cache-control"], "no-store");

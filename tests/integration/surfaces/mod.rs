@@ -3,7 +3,10 @@
 mod access;
 mod callers;
 mod connections;
+mod frames;
 mod http;
+mod http2;
+mod identities;
 mod outage;
 mod ownership;
 mod pages;

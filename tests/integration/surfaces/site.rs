@@ -60,6 +60,11 @@ name = "ci"
 issuer = "ISSUER"
 audience = "leasehold"
 danger_loopback = true
+[[trust.oidc]]
+name = "ci-too"
+issuer = "OTHER_ISSUER"
+audience = "leasehold"
+danger_loopback = true
 [[roles]]
 role = "orchestrator"
 name = "ci"
@@ -68,6 +73,11 @@ match = "spiffe://prod.example/ci/*"
 role = "orchestrator"
 name = "jobs"
 issuer = "ci"
+subject = "job"
+[[roles]]
+role = "orchestrator"
+name = "jobs-too"
+issuer = "ci-too"
 subject = "job"
 [[roles]]
 role = "orchestrator"
@@ -97,6 +107,8 @@ pub struct Site {
     pub clock: Arc<TestClock>,
     pub root: TestAuthority,
     pub issuer: TestIssuer,
+    /// It has a subject `job`, too.
+    pub other_issuer: TestIssuer,
     pub running: Running,
     folder: TempDir,
 }
@@ -127,7 +139,7 @@ impl Site {
         // A second installation is refused, and changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (folder, root) = (tempfile::tempdir().unwrap(), TestAuthority::root("root"));
-        let issuer = TestIssuer::start().await;
+        let [issuer, other_issuer] = [TestIssuer::start().await, TestIssuer::start().await];
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         write("root.pem", &root.pem());
         let server = root.server();
@@ -135,7 +147,8 @@ impl Site {
         write("server.key", &server.key_pem());
         write("keyring.key", KEYRING_KEY);
         write("redis.password", PASSWORD);
-        let text = config.replace("ISSUER", &issuer.url).replace("STORE", store);
+        let text = config.replace("OTHER_ISSUER", &other_issuer.url).replace("STORE", store);
+        let text = text.replace("ISSUER", &issuer.url);
         let config = config::parse(&folder.path().join("leasehold.toml"), &text).unwrap();
         app::make_store(&config, Constants::DEFAULT).await.unwrap();
         let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -143,7 +156,7 @@ impl Site {
         let sockets = Sockets { grpc: bind().await, http: bind().await, metrics };
         let seams = Seams { clock: clock.clone(), entropy: Arc::new(SystemEntropy) };
         let running = app::start_with(config, sockets, seams).await.unwrap();
-        Self { clock, root, issuer, running, folder }
+        Self { clock, root, issuer, other_issuer, running, folder }
     }
 
     /// Puts another certificate where the broker's own lies.
@@ -190,6 +203,12 @@ impl Site {
     /// A token of the OIDC issuer for the subject `job`, which is an orchestrator.
     pub fn bearer(&self) -> String {
         self.issuer.sign(&self.issuer.claims("job", "leasehold", self.clock.now()))
+    }
+
+    /// A token of the other OIDC issuer for the same subject, another orchestrator.
+    pub fn other_bearer(&self) -> String {
+        let claims = self.other_issuer.claims("job", "leasehold", self.clock.now());
+        self.other_issuer.sign(&claims)
     }
 
     /// A connection with these `authorization` headers, and a certificate if there is an ID.
@@ -250,6 +269,7 @@ impl Site {
 }
 
 /// Adds `authorization` headers to every request.
+#[derive(Clone)]
 pub struct Authorization(Vec<String>);
 
 impl Interceptor for Authorization {

@@ -312,3 +312,18 @@ async fn stale_epoch_says_which_is_current() {
     let failure = refused.get_details_precondition_failure().unwrap();
     assert_eq!(failure.violations[0].subject, format!("epoch:{}", advanced.epoch));
 }
+
+#[tokio::test]
+async fn class_15_page_of_more_than_a_thousand_is_refused() {
+    let site = Site::start().await;
+    let task_id = site.begin().await.task_id;
+    for page_size in [-1, 1_001, i32::MAX] {
+        let request = v1::ListTasksRequest { page_size, ..Default::default() };
+        let refused = site.tasks(ORCHESTRATOR).list_tasks(request).await.unwrap_err();
+        assert_eq!(field(&refused), "page_size");
+        let request =
+            v1::ListLeasesRequest { page_size, task_id: task_id.clone(), ..Default::default() };
+        let refused = site.credentials(OPERATOR).list_leases(request).await.unwrap_err();
+        assert_eq!(field(&refused), "page_size");
+    }
+}
