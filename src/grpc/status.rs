@@ -116,13 +116,10 @@ fn of_store(error: &StoreError) -> Status {
 impl From<AuthnError> for Status {
     fn from(error: AuthnError) -> Self {
         let text = error.to_string();
-        match &error {
-            AuthnError::Busy => {
-                Answer::new(Code::ResourceExhausted, "RATE_LIMITED", text).retry(ROOM_RETRY).into()
-            }
-            retriable if retriable.is_retriable() => away(text),
-            _ => Answer::new(Code::Unauthenticated, "IDENTITY_UNVERIFIED", text).into(),
+        if error.is_retriable() {
+            return away(text);
         }
+        Answer::new(Code::Unauthenticated, "IDENTITY_UNVERIFIED", text).into()
     }
 }
 

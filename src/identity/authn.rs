@@ -6,7 +6,6 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use moka::sync::Cache;
 use ring::digest::{SHA256, digest};
-use tokio::sync::Semaphore;
 
 use super::VerifiedCaller;
 use super::oidc::{OidcError, OidcVerifier};
@@ -19,8 +18,6 @@ use crate::domain::time::{Span, Stamp};
 const MAX_VERIFIED: u64 = 10_000;
 /// A token is verified again after so long, so that a key that its issuer withdrew does not live on in here.
 const VERIFIED_AGE: Span = Span::from_seconds(60);
-/// Tokens that are verified at a time; each may wait for its issuer's keys.
-const MAX_PROOFS: usize = 256;
 
 /// A call does not prove who makes it.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +42,6 @@ pub enum AuthnError {
     /// The token.
     #[error("bearer token: {0}")]
     Token(#[from] OidcError),
-    /// More tokens than can be verified at once.
-    #[error("too many tokens are being verified; try again")]
-    Busy,
 }
 
 impl AuthnError {
@@ -55,7 +49,6 @@ impl AuthnError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Token(error) => error.is_retriable(),
-            Self::Busy => true,
             Self::Missing | Self::Both | Self::Several | Self::NotBearer | Self::Certificate(_) => {
                 false
             }
@@ -70,14 +63,13 @@ pub struct Authenticator {
     oidc: OidcVerifier,
     /// By SHA-256 of the token: who it proved, and when it was verified.
     verified: Cache<[u8; 32], (VerifiedCaller, Stamp)>,
-    proofs: Semaphore,
 }
 
 impl Authenticator {
     /// Over the bundles as they are at each call, and the configured issuers.
     pub fn new(bundles: SharedBundles, oidc: OidcVerifier) -> Self {
         let verified = Cache::new(MAX_VERIFIED);
-        Self { bundles, oidc, verified, proofs: Semaphore::new(MAX_PROOFS) }
+        Self { bundles, oidc, verified }
     }
 
     /// The issuers, whose keys somebody must refresh.
@@ -117,7 +109,6 @@ impl Authenticator {
         {
             return Ok(caller);
         }
-        let _proof = self.proofs.try_acquire().map_err(|_| AuthnError::Busy)?;
         let caller = self.oidc.verify(token, now).await?;
         self.verified.insert(hash, (caller.clone(), now));
         Ok(caller)

@@ -6,7 +6,8 @@
 //!
 //! A failing refresh leaves the old keys in use until their age is reached and not a moment longer, so a key that its
 //! issuer withdrew stops verifying within that age whatever happens. Strangers choose the `kid`: an unknown one may
-//! cause a fetch, but only one every [`ASK_INTERVAL`] for all callers together.
+//! cause a fetch, but only one every [`ASK_INTERVAL`] for all callers together, and only so many wait for it. Who has a
+//! known one never waits.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::Semaphore;
 
 use super::fetch::{FetchError, Fetcher};
 use crate::domain::time::{Span, Stamp};
@@ -37,6 +39,8 @@ const ASK_INTERVAL: Span = Span::from_seconds(10);
 const UNKNOWN_KID_AGE: Span = Span::from_seconds(5 * 60);
 /// So many such `kid`s are remembered.
 const MAX_UNKNOWN_KIDS: usize = 256;
+/// Callers that wait for one issuer's keys; each holds a request open.
+const MAX_WAITING: usize = 256;
 
 /// Where an issuer's keys come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +57,7 @@ pub enum JwksError {
     /// The issuer has no key of that name.
     #[error("the issuer has no key with the token's `kid`")]
     UnknownKid,
-    /// The keys are not there or too old, and could not be fetched. Try again.
+    /// The keys are not there or too old, and could not be fetched; or too many wait for them. Try again.
     #[error("the issuer's keys cannot be fetched at the moment; try again")]
     Unavailable,
 }
@@ -85,6 +89,7 @@ pub(super) struct JwksCache {
     state: Mutex<State>,
     /// Held by whoever fetches; the others wait for it and look again.
     flight: tokio::sync::Mutex<()>,
+    waiting: Semaphore,
 }
 
 #[derive(Debug)]
@@ -113,7 +118,7 @@ impl JwksCache {
     /// An empty cache; the first call fetches.
     pub(super) fn new(issuer: String, origin: Origin, jitter: u8) -> Self {
         let (state, flight) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { issuer, origin, jitter, state, flight }
+        Self { issuer, origin, jitter, state, flight, waiting: Semaphore::new(MAX_WAITING) }
     }
 
     /// A set that has a key of this name, fetched if need be.
@@ -126,6 +131,7 @@ impl JwksCache {
                 found => return found,
             }
         }
+        let _place = self.waiting.try_acquire().map_err(|_| JwksError::Unavailable)?;
         let fetched = self.ask(now).await;
         let mut state = self.state.lock();
         let found = state.find(kid, now);

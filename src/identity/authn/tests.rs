@@ -1,6 +1,7 @@
 //! Calls that prove nobody, or two.
 
 use axum::http::{HeaderMap, HeaderValue};
+use futures_util::FutureExt as _;
 use serde_json::Value;
 
 use super::*;
@@ -8,6 +9,7 @@ use crate::domain::principal::Name;
 use crate::identity::jwks_cache::JwksSource;
 use crate::identity::oidc::OidcIssuer;
 use crate::identity::platform::Platform;
+use crate::jose::SigningKey;
 use crate::testing::ca::TestAuthority;
 use crate::testing::issuer::{Answer, TestIssuer};
 use crate::testing::trust::trusting;
@@ -130,6 +132,34 @@ async fn class_22_remembered_token_of_a_withdrawn_key_is_refused_once_the_keys_a
     let later = now().plus(Span::from_seconds(300));
     site.authenticator.issuers().refresh_if_due(later).await;
     assert!(matches!(site.ask(None, &[&bearer], later).await, Err(AuthnError::Token(_))));
+}
+
+#[tokio::test]
+async fn class_22_those_who_wait_for_an_issuer_s_keys_hold_up_nobody_who_need_not() {
+    let site = Site::start().await;
+    site.ask(None, &[&site.bearer()], now()).await.unwrap();
+    let silence = site.issuer.hold().await;
+    let later = now().plus(Span::from_seconds(20));
+    let strangers = (0..300).map(|_| SigningKey::generate().unwrap().0);
+    let strange = strangers.map(|key| key.sign("JWT", &site.claims()).unwrap());
+    let headers: Vec<_> = strange.map(|token| format!("Bearer {}", token.expose_text())).collect();
+    let headers: Vec<_> = headers.iter().map(|header| [header.as_str()]).collect();
+    let asking = headers.iter().map(|header| Box::pin(site.ask(None, header, later)));
+    let mut waiting = Vec::new();
+    for mut asked in asking {
+        match (&mut asked).now_or_never() {
+            None => waiting.push(asked),
+            Some(refused) => assert!(refused.unwrap_err().is_retriable(), "there is room later"),
+        }
+    }
+    assert!((1..300).contains(&waiting.len()), "{} wait", waiting.len());
+    let mut claims = site.claims();
+    claims["jti"] = "2".into();
+    let known = format!("Bearer {}", site.issuer.sign(&claims));
+    site.ask(None, &[&known], later).now_or_never().unwrap().unwrap();
+    drop(silence);
+    let refused = futures_util::future::join_all(waiting).await;
+    assert!(refused.iter().all(|refused| matches!(refused, Err(AuthnError::Token(_)))));
 }
 
 #[tokio::test]
