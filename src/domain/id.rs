@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn caller_and_request_id_cannot_be_shifted_into_one_another() {
+    fn class_12_caller_and_request_id_cannot_be_shifted_into_one_another() {
         let count = PartitionCount::new(256).unwrap();
         let one = Partition::of_root("ab", "c", count);
         let other = Partition::of_root("a", "bc", count);

@@ -68,6 +68,13 @@ impl TestAuthority {
         self.intermediate_with(params)
     }
 
+    /// An intermediate that may vouch for URIs of one host only.
+    pub fn intermediate_for_uris_of(&self, host: &str) -> Self {
+        let mut params = authority("constrained");
+        params.custom_extensions.push(defect::uri_constraint(host));
+        self.intermediate_with(params)
+    }
+
     fn intermediate_with(&self, params: CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         let der = params.signed_by(&key, &self.issuer()).unwrap().der().clone();
@@ -78,6 +85,14 @@ impl TestAuthority {
     /// A leaf that keeps every rule, valid to the second (`not_after` included).
     pub fn svid(&self, spiffe_id: &str, not_before: Stamp, not_after: Stamp) -> Issued {
         self.issue(leaf(spiffe_id, not_before, not_after))
+    }
+
+    /// A leaf whose one URI is these bytes, fewer than 120, valid at `now`.
+    pub fn svid_of_bytes(&self, uri: &[u8], now: Stamp) -> Issued {
+        let mut params = leaf("spiffe://prod.example/a", now, now);
+        params.subject_alt_names.clear();
+        params.custom_extensions.push(defect::san(true, &[uri]));
+        self.issue(params)
     }
 
     /// A leaf with one defect, else good, for `spiffe://<trust domain>/defective`.

@@ -142,6 +142,9 @@ async fn class_12_an_issuer_is_compared_byte_for_byte() {
         url.to_uppercase(),
         format!(" {url}"),
         format!("{url}#"),
+        url.replace("127", "%31%32%37"),
+        url.replace("127", "\u{ff11}\u{ff12}\u{ff17}"),
+        url.replace('.', "\u{3002}"),
         url.replace("127.0.0.1", "localhost"),
         OWN.into(),
     ] {
@@ -203,6 +206,33 @@ async fn class_10_claims_of_the_wrong_type_are_refused() {
         let wrong = OidcError::Token(JwsError::Claim(ClaimError::WrongType(name)));
         assert_eq!(refused, wrong, "{name}: {value}");
     }
+}
+
+#[tokio::test]
+async fn class_10_times_of_every_other_spelling_and_claims_that_stand_twice_are_refused() {
+    let fixture = Fixture::start().await;
+    let header = json!({"alg": "ES256", "typ": "JWT", "kid": fixture.issuer.key.kid()}).to_string();
+    let refusal = async |claims: &Value, name: &str, value: &str| {
+        let payload = claims.to_string().replacen('{', &format!("{{\"{name}\":{value},"), 1);
+        let token = fixture.issuer.sign_text(&header, &payload);
+        fixture.verifier.verify(&token, now()).await.unwrap_err()
+    };
+    for name in ["exp", "iat", "nbf"] {
+        let mut others = fixture.claims();
+        others.as_object_mut().unwrap().remove(name);
+        for value in
+            ["\"1790000000\"", "1790000000.0", "1.5", "-1", "1e9", "1e400", "null", "true", "[]"]
+        {
+            let refused = refusal(&others, name, value).await;
+            assert!(matches!(refused, OidcError::Token(_) | OidcError::UnknownIssuer), "{value}");
+        }
+    }
+    let claims = fixture.claims();
+    for (name, value) in claims.as_object().unwrap() {
+        let refused = refusal(&claims, name, &value.to_string()).await;
+        assert!(matches!(refused, OidcError::Token(_) | OidcError::UnknownIssuer), "{name}");
+    }
+    assert!(fixture.verify(&claims).await.is_ok());
 }
 
 #[tokio::test]

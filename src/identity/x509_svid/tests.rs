@@ -128,3 +128,26 @@ fn expired_roots_and_intermediates_vouch_for_nobody() {
     let bundles = trusting(&[("prod.example", &[&root])]);
     assert!(matches!(untrusted(&issued, &bundles, now), webpki::Error::CertExpired { .. }));
 }
+
+/// The chain verifier does not compare URIs: what it cannot judge it must not overlook (RUSTSEC-2026-0098).
+#[test]
+fn class_13_a_chain_with_a_uri_name_constraint_is_refused_whatever_it_allows() {
+    let (root, now) = (TestAuthority::root("root"), TestClock::default().now());
+    let bundles = trusting(&[("prod.example", &[&root])]);
+    for host in ["prod.example", "other.example"] {
+        let constrained = root.intermediate_for_uris_of(host);
+        let issued = constrained.svid(AGENT, now, now.plus(MINUTE));
+        assert_eq!(untrusted(&issued, &bundles, now), webpki::Error::NameConstraintViolation);
+    }
+}
+
+#[test]
+fn class_08_an_authority_is_no_caller_and_its_own_chain_is_none() {
+    let (root, now) = (TestAuthority::root("root"), TestClock::default().now());
+    let bundles = trusting(&[("prod.example", &[&root])]);
+    let intermediate = root.intermediate("intermediate", now, now.plus(MINUTE));
+    for authority in [&root, &intermediate] {
+        let refusal = verify(std::slice::from_ref(authority.der()), &bundles, now).unwrap_err();
+        assert_eq!(refusal, X509SvidError::Leaf(LeafError::Authority));
+    }
+}

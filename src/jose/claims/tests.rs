@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::jose::json::parse_object;
+use crate::jose::{FOREIGN_ALGORITHMS, JwsError, Typ, Unverified};
 
 const NOW: u64 = 1_790_000_000;
 
@@ -59,6 +60,8 @@ fn class_10_the_published_attack_with_nbf_as_a_text_is_refused() {
     let payload = token.split('.').nth(1).and_then(crate::jose::base64url::decode).unwrap();
     let mut claims = parse_object(&payload, 16_384).unwrap();
     assert_eq!(claims["nbf"], "99999999999");
+    let whole = Unverified::parse(token, Typ::AbsentOr(&["JWT"]), FOREIGN_ALGORITHMS);
+    assert_eq!(whole.err(), Some(JwsError::Algorithm));
     claims.insert("exp".into(), (NOW + 60).into());
     claims.insert("iat".into(), NOW.into());
     assert_eq!(Claims::read(claims.clone()).unwrap_err(), ClaimError::WrongType("nbf"));

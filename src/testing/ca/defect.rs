@@ -1,7 +1,7 @@
 //! Leaves with one defect each: what a verifier must refuse, named by what is wrong.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa,
+    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyUsagePurpose,
 };
 
@@ -13,6 +13,8 @@ use crate::domain::time::{Span, Stamp};
 pub enum Defect {
     /// No URI among its names, but a DNS name.
     NoUriSan,
+    /// A SPIFFE ID as common name, and no URI among its names.
+    SpiffeIdAsCommonName,
     /// Two SPIFFE IDs.
     TwoUriSans,
     /// A SPIFFE ID and, behind it, a URI of another scheme.
@@ -71,8 +73,9 @@ pub enum Defect {
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::NoUriSan,
+        Self::SpiffeIdAsCommonName,
         Self::TwoUriSans,
         Self::HttpUriBesideSpiffeId,
         Self::BrokenUriBesideSpiffeId,
@@ -162,6 +165,10 @@ impl Defect {
                 let dns = CertificateParams::new(vec!["prod.example".to_owned()]).unwrap();
                 params.subject_alt_names = dns.subject_alt_names;
             }
+            Self::SpiffeIdAsCommonName => {
+                params.subject_alt_names.clear();
+                params.distinguished_name.push(DnType::CommonName, good);
+            }
             Self::TwoUriSans => params.subject_alt_names.push(uri(&format!("{good}/too"))),
             Self::HttpUriBesideSpiffeId => {
                 params.subject_alt_names = names(&[good, "http://prod.example/"]);
@@ -205,8 +212,14 @@ pub(super) fn no_rev_avail() -> CustomExtension {
     raw(&[2, 5, 29, 56], false, &[5, 0])
 }
 
+/// Name constraints: URIs of this host only, critical (RFC 5280 section 4.2.1.10).
+pub(super) fn uri_constraint(host: &str) -> CustomExtension {
+    let subtree = tagged(0x30, &tagged(0x86, host.as_bytes()));
+    raw(&[2, 5, 29, 30], true, &tagged(0x30, &tagged(0xa0, &subtree)))
+}
+
 /// Names that are these URIs, as bytes.
-fn san(critical: bool, uris: &[&[u8]]) -> CustomExtension {
+pub(super) fn san(critical: bool, uris: &[&[u8]]) -> CustomExtension {
     let names = uris.iter().flat_map(|uri| tagged(0x86, uri)).collect::<Vec<_>>();
     raw(&[2, 5, 29, 17], critical, &tagged(0x30, &names))
 }

@@ -14,7 +14,7 @@ const AGENT: &str = "spiffe://prod.example/agents/a";
 fn refusal(defect: Defect) -> LeafError {
     use LeafError::*;
     match defect {
-        Defect::NoUriSan => NoUriSan,
+        Defect::NoUriSan | Defect::SpiffeIdAsCommonName => NoUriSan,
         Defect::TwoUriSans | Defect::HttpUriBesideSpiffeId => SeveralUriSans,
         Defect::HttpUriSan => SpiffeId(SpiffeIdError::Scheme),
         Defect::RootPath => SpiffeId(SpiffeIdError::RootPath),
@@ -51,6 +51,24 @@ fn class_13_every_defective_leaf_is_refused_by_its_own_rule() {
     for defect in Defect::ALL {
         let issued = root.defective(defect, DOMAIN, now);
         assert_eq!(Leaf::check(issued.leaf(), now), Err(refusal(defect)), "{defect:?}");
+    }
+}
+
+/// Every byte in a certificate's URI, behind the trust domain and in the path (go-spiffe's table of characters).
+#[test]
+fn class_13_of_256_bytes_a_certificate_s_uri_takes_those_of_a_spiffe_id() {
+    let (root, now) = (TestAuthority::root(DOMAIN), TestClock::default().now());
+    let accepts = |before: &[u8], byte: u8, after: &[u8]| {
+        let issued = root.svid_of_bytes(&[before, &[byte], after].concat(), now);
+        Leaf::check(issued.leaf(), now).is_ok()
+    };
+    for byte in 0..=u8::MAX {
+        let in_domain = matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
+        let in_path = in_domain || byte.is_ascii_uppercase();
+        // A slash ends the trust domain, or a segment.
+        let in_domain = in_domain || byte == b'/';
+        assert_eq!(accepts(b"spiffe://prod", byte, b"x/a"), in_domain, "{byte:#x}");
+        assert_eq!(accepts(b"spiffe://prod/a", byte, b"b"), in_path || byte == b'/', "{byte:#x}");
     }
 }
 

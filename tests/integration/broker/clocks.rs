@@ -1,13 +1,21 @@
 //! Clocks that step, run ahead or lag behind: nothing that was over is revived, nothing lives longer than it says.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
-use leasehold::broker::request::{Deadline, TaskSpec};
+use leasehold::broker::request::{CredentialRequest, Deadline, IssueRequest, TaskSpec, TokenProof};
+use leasehold::domain::clamp::Clamp;
+use leasehold::domain::refusal::Refusal;
 use leasehold::domain::task::State;
 use leasehold::domain::time::{Span, Stamp};
+use leasehold::store::Entries;
 use leasehold::testing::clock::TestClock;
+use leasehold::testing::redis::RedisServer;
+use leasehold::testing::store_contract::Fixture;
+use leasehold::testing::world::{BATCH, World};
 
-use super::scene::{Level, Scene, agent_of, refused, spec, token};
+use super::scene::{Level, Scene, agent_of, new_csr, refused, spec, token};
+use super::stores::made_on;
 
 const HOUR: Span = Span::from_seconds(3_600);
 
@@ -95,4 +103,52 @@ async fn class_26_a_deadline_counts_from_the_broker_s_time_and_ends_by_the_later
     scene.forward(3_700);
     let agent = scene.world.caller(&agent_of(0));
     refused(scene.issue_at(&scene.b, &agent, token(task.id)).await);
+}
+
+/// A foreign token is taken up to a minute after its end; what it gets has ended with it.
+#[tokio::test]
+async fn class_26_what_is_forgiven_to_an_issuer_s_clock_lengthens_no_credential() {
+    let scene = Scene::on_model().await;
+    let deadline = Deadline::After(Span::from_seconds(100_000));
+    let task = scene.begin(TaskSpec { deadline, ..spec(BATCH) }).await.task.id;
+    let pod = scene.world.pod("one").await;
+    let request = IssueRequest {
+        credential: CredentialRequest::AccessToken(TokenProof::Csr(new_csr())),
+        ..token(task)
+    };
+    let left = |broker: &leasehold::broker::Broker| pod.identity().expires().since(broker.now());
+    scene.forward(left(&scene.a).seconds() - 20);
+    let held = scene.issue_at(&scene.a, &pod, request.clone()).await.unwrap();
+    assert_eq!(held.expires, pod.identity().expires().seconds());
+    for seconds in [25, 30] {
+        scene.forward(seconds);
+        let refusal = refused(scene.issue_at(&scene.a, &pod, request.clone()).await);
+        let clamp = Clamp::CallerCredential;
+        assert_eq!(refusal, Refusal::TtlBelowMinimum { clamp, seconds: 0, minimum: 10 });
+    }
+}
+
+#[tokio::test]
+async fn class_26_over_redis_the_times_of_a_credential_are_the_server_s() {
+    for wrong in [Ordering::Less, Ordering::Equal, Ordering::Greater] {
+        let server = RedisServer::durable();
+        let fixture = made_on(&server).await;
+        let now = server_time(&fixture).await;
+        let host = match wrong {
+            Ordering::Less => now.minus(HOUR),
+            Ordering::Equal => now,
+            Ordering::Greater => now.plus(HOUR),
+        };
+        let scene = Scene::of(World::over(fixture, clock_at(host)).await);
+        let level = level(&scene, 8_000).await;
+        let after = server_time(&scene.world.store).await.seconds();
+        for held in &level.held {
+            assert!((now.seconds()..=after + 1).contains(&held.issued), "host is {wrong:?}");
+            assert_eq!(held.expires, held.issued + 300);
+        }
+    }
+}
+
+async fn server_time(fixture: &Fixture) -> Stamp {
+    fixture.snapshot(Vec::new(), Entries::None).await.meta.now
 }

@@ -37,16 +37,21 @@ pub async fn redis() -> Scene {
 
 /// On a server, whose clock lies a day behind the brokers': its stamps go on from theirs, so only the test moves time here too.
 pub async fn on_redis(server: &RedisServer) -> Scene {
-    let entropy = Arc::new(SeededEntropy::new(1));
-    RedisStore::init(&server.settings(), constants(), entropy.clone()).await.unwrap();
-    let store = Arc::new(RedisStore::connect(&server.settings(), entropy).await.unwrap());
-    let fixture = Fixture { store: store.clone(), upkeep: store, keep: Box::new(()) };
+    let fixture = made_on(server).await;
     let meta = fixture.snapshot(Vec::new(), Entries::None).await.meta;
     let now = Stamp::from_seconds(meta.now.seconds() + 24 * 3_600);
     for partition in constants().partitions.all() {
         fixture.upkeep.prune(partition, now).await.unwrap();
     }
     Scene::of(World::over(fixture, Arc::new(TestClock::at(now))).await)
+}
+
+/// A new store on a server, whose time it goes by.
+pub async fn made_on(server: &RedisServer) -> Fixture {
+    let entropy = Arc::new(SeededEntropy::new(1));
+    RedisStore::init(&server.settings(), constants(), entropy.clone()).await.unwrap();
+    let store = Arc::new(RedisStore::connect(&server.settings(), entropy).await.unwrap());
+    Fixture { store: store.clone(), upkeep: store, keep: Box::new(()) }
 }
 
 /// Makes a test of each claim, an `async fn(Scene)`, over each store.
