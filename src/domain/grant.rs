@@ -3,7 +3,10 @@
 //! Unknown types and members are refused, never ignored; there are no wildcards (FORMATS.md, Grants).
 
 use std::collections::BTreeSet;
+use std::fmt;
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::refusal::Refusal;
@@ -22,16 +25,17 @@ pub struct Grant(Vec<ResourceAccess>);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResourceAccess {
+    #[serde(deserialize_with = "kind")]
     r#type: Type,
     audience: String,
     actions: BTreeSet<String>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     data_class: BTreeSet<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     max_ttl_seconds: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Type {
     ResourceAccess,
@@ -86,9 +90,9 @@ impl Grant {
         if json.len() > MAX_JSON_BYTES {
             return Err(invalid(format!("longer than {MAX_JSON_BYTES} bytes")));
         }
-        let entries: Vec<ResourceAccess> =
+        let entries: Vec<Written> =
             serde_json::from_str(json).map_err(|error| invalid(error.to_string()))?;
-        Self::new(entries)
+        Self::new(entries.into_iter().map(|Written(entry)| entry).collect())
     }
 
     fn new(entries: Vec<ResourceAccess>) -> Result<Self, Refusal> {
@@ -132,6 +136,40 @@ impl Grant {
     pub fn max_ttl_seconds(&self) -> Option<u64> {
         self.0.iter().filter_map(|entry| entry.max_ttl_seconds).min()
     }
+}
+
+/// An entry as it must be written: an object. Of an array serde would make an entry as well.
+struct Written(ResourceAccess);
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Written;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Written, A::Error> {
+                ResourceAccess::deserialize(MapAccessDeserializer::new(members)).map(Written)
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// The name as text; of an object with that name as member serde would make a type as well.
+fn kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Type, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "resource_access" => Ok(Type::ResourceAccess),
+        other => Err(D::Error::unknown_variant(other, &["resource_access"])),
+    }
+}
+
+/// A number where there is a member: `null` is none, and not as if nothing stood there.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    u64::deserialize(deserializer).map(Some)
 }
 
 fn check_text(member: &str, text: &str) -> Result<(), Refusal> {

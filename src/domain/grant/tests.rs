@@ -32,6 +32,30 @@ fn class_01_unknown_types_and_members_are_refused_not_ignored() {
 }
 
 #[test]
+fn class_10_a_member_of_another_type_is_not_as_if_it_were_absent_or_right() {
+    let good = r#"[{"type":"resource_access","audience":"a","actions":["r"],"max_ttl_seconds":9}]"#;
+    assert_eq!(Grant::parse(good).unwrap().max_ttl_seconds(), Some(9));
+    for (from, to) in [
+        ("9", "null"),
+        ("9", "9.0"),
+        ("9", "1e400"),
+        ("9", "[9]"),
+        (r#"["r"]"#, "null"),
+        (r#"["r"]"#, r#"["r",null]"#),
+        (r#"["r"]"#, r#"{"r":1}"#),
+        (r#""resource_access""#, r#"{"resource_access":null}"#),
+        (r#""max_ttl_seconds":9"#, r#""data_class":null"#),
+        (good, r#"[["resource_access","a",["r"]]]"#),
+        (good, r#"[["resource_access","a",["r"],[],9]]"#),
+        (good, r#"[null]"#),
+    ] {
+        let json = good.replace(from, to);
+        assert_ne!(json, good);
+        assert!(Grant::parse(&json).is_err(), "{json}");
+    }
+}
+
+#[test]
 fn a_grant_survives_its_own_json() {
     let json = r#"[{"type":"resource_access","audience":"https://a","actions":["r","w"],"data_class":["pii"],"max_ttl_seconds":60}]"#;
     let grant = Grant::parse(json).unwrap();
