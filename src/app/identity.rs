@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::AppError;
 use crate::broker::seams::Entropy;
 use crate::config::Config;
-use crate::config::trust::{IssuerKeys, Preset, TrustedIssuer};
+use crate::config::trust::{IssuerKeys, TrustedIssuer};
 use crate::identity::bundle_files::{BundleFile, BundleFiles};
 use crate::identity::client_cert::SvidClientVerifier;
-use crate::identity::oidc::{JwksSource, OidcIssuer, OidcVerifier, Platform};
+use crate::identity::oidc::{JwksSource, OidcIssuer, OidcVerifier};
 
 pub(super) fn load(
     config: &Config,
@@ -35,11 +35,7 @@ fn issuer(trusted: &TrustedIssuer) -> OidcIssuer {
         audience: trusted.audience.clone(),
         jwks: JwksSource::Discovery,
         max_lifetime: trusted.max_lifetime,
-        platform: match trusted.preset {
-            None => Platform::Other,
-            Some(Preset::Kubernetes) => Platform::Kubernetes,
-            Some(Preset::Github) => Platform::GithubActions,
-        },
+        platform: trusted.preset,
         in_cluster: false,
         danger_loopback: false,
         ca_file: None,

@@ -13,6 +13,7 @@ pub mod store;
 pub mod trust;
 
 mod document;
+mod lasting;
 mod overlap;
 mod roles;
 mod section;
@@ -168,7 +169,10 @@ fn roles(
     };
     let entries = value::list(value::table(|section| roles::read(section, &known)));
     let entries = root.required("roles", "[[roles]]", entries)?;
-    overlap::check(&root.field("roles")?, &entries)?;
+    let field = root.field("roles")?;
+    let lasting = lasting::check(&field, &entries, trust.map_or(&[], |trust| &trust.oidc));
+    overlap::check(&field, &entries)?;
+    lasting?;
     Some(entries)
 }
 

@@ -5,6 +5,7 @@ mod mistakes;
 use std::path::Path;
 
 use super::*;
+use crate::domain::platform::Platform;
 use crate::domain::time::Span;
 
 /// Sound, and as short as can be. Line numbers of the tests count from its first line.
@@ -96,7 +97,8 @@ fn the_annotated_example_is_complete_and_taken() {
     assert_eq!(config.log, Log::default());
     assert_eq!(config.listen, Listen::default());
     assert_eq!(config.trust.oidc[0].max_lifetime, trust::DEFAULT_MAX_LIFETIME);
-    assert_eq!(config.roles.len(), 7);
+    assert_eq!(config.roles.len(), 10);
+    assert_eq!(config.trust.oidc.len(), Platform::ALL.len(), "every preset has its example");
     let path = Path::new("config/data").to_owned();
     assert_eq!(config.store, StoreConfig::Embedded { path }, "relative to the file");
     let redis = text.lines().skip_while(|line| *line != "# [store]");
@@ -146,5 +148,26 @@ fn each_mistake_is_named_by_file_line_field_and_remedy() {
 fn each_doubtful_thing_is_warned_of() {
     for (from, to, expected) in mistakes::DOUBTS {
         assert_eq!(warnings(from, to), *expected, "`{to}`");
+    }
+}
+
+#[test]
+fn an_entry_of_a_preset_that_names_nobody_for_good_is_told_what_to_add() {
+    let tenant = "https://sts.windows.net/63122682-bd96-47fd-97ab-95a76ce699a6/";
+    for (preset, claims, added) in mistakes::LASTING {
+        let text = SOUND
+            .replace("https://k8s.example", tenant)
+            .replace(
+                "[[roles]]\nrole = \"agent\"",
+                &format!("preset = \"{preset}\"\n[[roles]]\nrole = \"agent\""),
+            )
+            .replace("subject = \"admin\"", &format!("claims = {{ {claims} }}"));
+        let config = check(&text).unwrap_or_else(|errors| panic!("{errors}"));
+        let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+        let expected = format!(
+            "x.toml:25: `roles[1]` names its workload by what can be given to another; add {added} to `claims`"
+        );
+        let expected = if added.is_empty() { vec![] } else { vec![expected] };
+        assert_eq!(warnings, expected, "{preset}: {claims}");
     }
 }

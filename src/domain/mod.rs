@@ -10,6 +10,7 @@ pub mod lattice;
 pub mod lease;
 pub mod line;
 pub mod path;
+pub mod platform;
 pub mod principal;
 pub mod refusal;
 pub mod role;

@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use super::address::Reach;
 use super::fetch::{Fetcher, check_url};
 use super::jwks_cache::{JwksCache, Origin};
-use super::platform;
+use super::platform::{self, LEGACY_ISSUER};
 use super::{Proof, VerifiedCaller};
+use crate::domain::platform::{Platform, PlatformFault};
 use crate::domain::principal::{Name, Principal, PrincipalError};
 use crate::domain::time::{Span, Stamp};
 use crate::jose::{ClaimError, Claims, FOREIGN_ALGORITHMS, JwsError, Leeway, Typ, Unverified};
 
 pub use super::fetch::FetchError;
 pub use super::jwks_cache::{JwksError, JwksSource};
-pub use super::platform::Platform;
+pub use super::platform::PlatformError;
 
 /// An issuer whose tokens prove who a caller is.
 #[derive(Clone, Debug)]
@@ -29,8 +30,8 @@ pub struct OidcIssuer {
     pub jwks: JwksSource,
     /// The longest `exp - iat`.
     pub max_lifetime: Span,
-    /// What its claims say about the caller's instance.
-    pub platform: Platform,
+    /// Whose claims its tokens have, beyond the registered ones; `None`: nobody's that is known.
+    pub platform: Option<Platform>,
     /// Its documents may lie at private addresses.
     pub in_cluster: bool,
     /// Its documents lie on this machine, also without TLS. For `dev`.
@@ -54,6 +55,9 @@ pub enum OidcConfigError {
     /// Our own tokens do not prove an identity to us.
     #[error("issuer `{0}` is this broker itself: its tokens cannot be identities here")]
     Own(Name),
+    /// Its tokens cannot say who somebody is.
+    #[error("issuer `{0}`: `{field}` {1}", field = .1.field())]
+    Platform(Name, PlatformFault),
     /// No token would be accepted.
     #[error("issuer `{0}` has an empty audience")]
     Audience(Name),
@@ -83,6 +87,9 @@ pub enum OidcError {
     /// It has a `leasehold` claim: a credential of a broker, whoever signed it.
     #[error("the token is a credential for a task and not an identity")]
     Credential,
+    /// The platform's own rules.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
     /// `sub` is not the subject of a principal.
     #[error(transparent)]
     Principal(#[from] PrincipalError),
@@ -132,6 +139,10 @@ impl OidcVerifier {
             if config.audience.is_empty() {
                 return Err(OidcConfigError::Audience(name));
             }
+            if let Some(platform) = config.platform {
+                let checked = platform.check(&config.issuer, &config.audience);
+                checked.map_err(|fault| OidcConfigError::Platform(name.clone(), fault))?;
+            }
             let trusted = Trusted::new(config, jitter)?;
             let twice = issuers.insert(trusted.config.issuer.clone(), trusted).is_some();
             if twice || !names.insert(name.clone()) {
@@ -149,6 +160,9 @@ impl OidcVerifier {
         // `at+jwt`, `dpop+jwt` and the other explicit kinds are no identities (RFC 8725 section 3.12).
         let token = Unverified::parse(token, Typ::AbsentOr(&["JWT"]), FOREIGN_ALGORITHMS)?;
         let issuer = token.claimed_issuer().ok_or(OidcError::UnknownIssuer)?;
+        if issuer == LEGACY_ISSUER {
+            return Err(PlatformError::Legacy.into());
+        }
         let trusted = self.issuers.get(&issuer).ok_or(OidcError::UnknownIssuer)?;
         let keys = trusted.keys.keys_with(token.kid(), now).await?;
         let claims = token.verify(&keys)?;
@@ -213,7 +227,7 @@ impl OidcIssuer {
             return Err(OidcError::Bound);
         }
         let principal = Principal::oidc(&self.name, claims.text("sub")?)?;
-        let attested = platform::read(self.platform, claims)?;
+        let attested = platform::read(self.platform, &self.issuer, claims)?;
         // Who share a subject and have nothing else attested are one instance, as with SPIFFE IDs (FORMATS.md).
         let instance = attested.instance.unwrap_or_else(|| principal.as_str().to_owned());
         let proof = Proof::Oidc { issuer: self.name.clone(), claims: attested.claims };

@@ -1,22 +1,60 @@
-//! What the claims of known platforms attest about a caller: its instance, and texts that role entries match on.
+//! What the claims of known platforms attest about a caller: its instance, and texts that role entries match on. Each
+//! platform's file says what its tokens hold, what of it is required, and which tokens are refused.
+//!
+//! Roles match exact texts. A claim that is a text is taken as it is; a boolean or a whole number is taken, as `true`,
+//! `false` or decimal digits, only where the platform's file says so; lists and `null` are never matched.
+
+mod aws;
+mod entra;
+mod gcp;
+mod github;
+mod kubernetes;
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::domain::platform::Platform;
 use crate::jose::{ClaimError, Claims};
 
-/// Which platform's claims an issuer's tokens carry. Only what the platform attests is an instance: a claim of that name
-/// from another issuer may be its caller's own choice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Platform {
-    /// Nothing but the registered claims is known.
-    #[default]
-    Other,
-    /// Kubernetes service account tokens: `kubernetes.io` has namespace, service account and pod.
-    Kubernetes,
-    /// GitHub Actions: `run_id` and `run_attempt`.
-    GithubActions,
+pub(super) use kubernetes::LEGACY_ISSUER;
+
+/// Bytes of a text within a claim; as of a claim itself.
+const MAX_TEXT_BYTES: usize = 2048;
+
+/// A token that its issuer signed does not prove what its platform's tokens prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlatformError {
+    /// What the platform attests is missing or has another type.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// A text that is not as the platform writes it: an id that is no number, a role that is no ARN of one.
+    #[error("the claim `{0}` has not the form that its platform gives it")]
+    Malformed(&'static str),
+    /// Two claims of one token tell of different workloads.
+    #[error("the claims `{0}` and `{1}` do not agree")]
+    Disagree(&'static str, &'static str),
+    /// `aud` has further values: whoever takes the token there could show it here.
+    #[error("the token is for other services too: request one for this broker's audience alone")]
+    SharedAudience,
+    /// Kubernetes: a Secret's token, which has no expiry and no audience and outlives every pod.
+    #[error(
+        "the token is a Secret's and lives for ever: mount a projected one (`serviceAccountToken`) with this broker's \
+         audience"
+    )]
+    Legacy,
+    /// Kubernetes: `warnafter` is there where a pod's default token was given a year (KEP-1205).
+    #[error(
+        "the token is the pod's default one, extended to a year: mount a projected one (`serviceAccountToken`) with this \
+         broker's audience"
+    )]
+    Extended,
+    /// Google Cloud, Entra: the token is of a person, or of somebody who acts for one.
+    #[error("the token is not a workload's own: {0}")]
+    NotAWorkload(&'static str),
+    /// Google Cloud: `email` is there, and `email_verified` is not `true`.
+    #[error("the token's `email` is not verified by its issuer")]
+    EmailUnverified,
 }
 
 /// What was found.
@@ -24,136 +62,92 @@ pub enum Platform {
 pub(super) struct Attested {
     /// Which running copy it is, if the token says so.
     pub(super) instance: Option<String>,
-    /// The text claims, by name; those within `kubernetes.io` as `kubernetes.io/pod/uid`.
+    /// The texts, by name; those within a claim as `kubernetes.io/pod/uid`.
     pub(super) claims: BTreeMap<String, String>,
 }
 
-const KUBERNETES: &str = "kubernetes.io";
-
-/// Reads the claims of a verified token.
+/// Reads the claims of a verified token of an issuer; without a platform nothing but its texts is known.
 ///
 /// # Errors
-/// [`ClaimError::WrongType`] if a claim that the platform defines has another type.
-pub(super) fn read(platform: Platform, claims: &Claims) -> Result<Attested, ClaimError> {
-    let mut texts = BTreeMap::new();
-    for (name, value) in claims.members() {
-        if let Value::String(text) = value {
-            texts.insert(name.clone(), text.clone());
-        }
-    }
-    let instance = match platform {
-        Platform::Other => None,
-        Platform::Kubernetes => {
-            // INVARIANT (attested names): what another claim is called cannot pass for one within `kubernetes.io`.
-            texts.retain(|name, _| !name.starts_with(KUBERNETES));
-            if let Some(attested) = claims.get(KUBERNETES) {
-                flatten(KUBERNETES, attested, &mut texts)?;
-            }
-            let in_pod = claims.get(KUBERNETES).is_some_and(|k| k.get("pod").is_some());
-            match texts.get("kubernetes.io/pod/uid") {
-                Some(uid) => Some(format!("pod:{uid}")),
-                None if in_pod => return Err(ClaimError::WrongType(KUBERNETES)),
-                None => None,
-            }
-        }
-        Platform::GithubActions => {
-            let run = claims.optional_text("run_id")?;
-            let attempt = claims.optional_text("run_attempt")?;
-            run.zip(attempt).map(|(run, attempt)| format!("run:{run}/{attempt}"))
-        }
+/// [`PlatformError`] names the rule of the platform that the token breaks.
+pub(super) fn read(
+    platform: Option<Platform>,
+    issuer: &str,
+    claims: &Claims,
+) -> Result<Attested, PlatformError> {
+    let Some(platform) = platform else {
+        return Ok(Attested { instance: None, claims: texts(claims) });
     };
-    Ok(Attested { instance, claims: texts })
+    if claims.audience()?.len() != 1 {
+        return Err(PlatformError::SharedAudience);
+    }
+    match platform {
+        Platform::Kubernetes => kubernetes::read(claims),
+        Platform::Github => github::read(claims),
+        Platform::Gcp => gcp::read(claims),
+        Platform::Entra => entra::read(issuer, claims),
+        Platform::Aws => aws::read(claims),
+    }
 }
 
-/// Takes the texts of an object and of the objects in it, each level behind a `/`. The rest (`warnafter`) is left out.
+/// The claims that are texts.
+fn texts(claims: &Claims) -> BTreeMap<String, String> {
+    let text = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+    claims.members().iter().filter_map(text).collect()
+}
+
+/// Takes what `text` makes of the members of an object and of the objects in it, each level behind a `/`. Nothing is left
+/// of other claims whose names begin like these.
+///
+/// INVARIANT (attested names): what another claim is called cannot pass for one that the platform attests.
 fn flatten(
     prefix: &str,
-    value: &Value,
+    object: Option<&Value>,
+    text: fn(&Value) -> Option<String>,
     texts: &mut BTreeMap<String, String>,
-) -> Result<(), ClaimError> {
-    let members = value.as_object().ok_or(ClaimError::WrongType(KUBERNETES))?;
-    for (name, value) in members {
-        let name = format!("{prefix}/{name}");
-        match value {
-            Value::Object(_) => flatten(&name, value, texts)?,
-            Value::String(text) if !text.is_empty() => {
-                texts.insert(name, text.clone());
-            }
-            _ => {}
+) {
+    texts.retain(|name, _| !name.starts_with(prefix));
+    let mut pending: Vec<_> =
+        object.map(|object| (prefix.to_owned(), object)).into_iter().collect();
+    while let Some((name, value)) = pending.pop() {
+        if let Some(members) = value.as_object() {
+            let separator = if name.ends_with('/') { "" } else { "/" };
+            pending.extend(members.iter().map(|(m, v)| (format!("{name}{separator}{m}"), v)));
+        } else if let Some(text) = text(value) {
+            texts.insert(name, text);
         }
     }
-    Ok(())
+}
+
+/// A text that says something.
+fn text(value: &Value) -> Option<String> {
+    value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// The text at a path in a claim that is an object; `name` is the whole path.
+fn text_at<'v>(
+    object: &'v Value,
+    path: &[&str],
+    name: &'static str,
+) -> Result<&'v str, ClaimError> {
+    let mut value = object;
+    for member in path {
+        let members = value.as_object().ok_or(ClaimError::WrongType(name))?;
+        value = members.get(*member).ok_or(ClaimError::Missing(name))?;
+    }
+    let text = value.as_str().filter(|text| (1..=MAX_TEXT_BYTES).contains(&text.len()));
+    text.ok_or(ClaimError::WrongType(name))
+}
+
+/// A text claim of decimal digits: an id that its platform counts up and never gives twice.
+fn number<'c>(claims: &'c Claims, name: &'static str) -> Result<&'c str, PlatformError> {
+    let text = claims.text(name)?;
+    if is_number(text) { Ok(text) } else { Err(PlatformError::Malformed(name)) }
+}
+
+fn is_number(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::jose::{Algorithm, Expect, KeySet, SigningKey, Typ, verify};
-
-    fn read_signed(platform: Platform, claims: Value) -> Result<Attested, ClaimError> {
-        let (key, _) = SigningKey::generate().unwrap();
-        let keys = KeySet::of([key.verifying_key().clone()]).unwrap();
-        let token = key.sign("JWT", &claims).unwrap();
-        let expect = Expect { typ: Typ::Is("JWT"), algorithms: &[Algorithm::ES256], keys: &keys };
-        read(platform, &verify(token.expose_text(), expect).unwrap())
-    }
-
-    fn instance(platform: Platform, claims: Value) -> Option<String> {
-        read_signed(platform, claims).unwrap().instance
-    }
-
-    #[test]
-    fn a_pod_is_an_instance_and_its_claims_have_their_path_as_name() {
-        let kubernetes = json!({
-            "namespace": "prod", "warnafter": 1, "node": null,
-            "serviceaccount": {"name": "sa", "uid": "u1"}, "pod": {"name": "p", "uid": "u2"},
-        });
-        let token = json!({"sub": "s", "kubernetes.io": kubernetes, "n": 1});
-        let attested = read_signed(Platform::Kubernetes, token.clone()).unwrap();
-        assert_eq!(attested.instance.as_deref(), Some("pod:u2"));
-        let names: Vec<_> = attested.claims.iter().map(|(n, v)| format!("{n}={v}")).collect();
-        assert_eq!(
-            names,
-            [
-                "kubernetes.io/namespace=prod",
-                "kubernetes.io/pod/name=p",
-                "kubernetes.io/pod/uid=u2",
-                "kubernetes.io/serviceaccount/name=sa",
-                "kubernetes.io/serviceaccount/uid=u1",
-                "sub=s",
-            ]
-        );
-        assert_eq!(instance(Platform::Other, token.clone()), None);
-        assert_eq!(instance(Platform::GithubActions, token), None);
-    }
-
-    #[test]
-    fn a_claim_cannot_pass_for_one_that_kubernetes_attests() {
-        let token = json!({"kubernetes.io/pod/uid": "forged", "kubernetes.io/namespace": "forged"});
-        let attested = read_signed(Platform::Kubernetes, token).unwrap();
-        assert_eq!(attested, Attested { instance: None, claims: BTreeMap::new() });
-    }
-
-    #[test]
-    fn a_run_of_github_actions_is_an_instance_with_its_attempt() {
-        let run = json!({"run_id": "7", "run_attempt": "2"});
-        assert_eq!(instance(Platform::GithubActions, run.clone()).as_deref(), Some("run:7/2"));
-        assert_eq!(instance(Platform::GithubActions, json!({"run_id": "7"})), None);
-        assert_eq!(instance(Platform::Other, run.clone()), None);
-        assert_eq!(instance(Platform::Kubernetes, run), None);
-    }
-
-    #[test]
-    fn class_10_claims_of_a_platform_with_the_wrong_type_are_refused() {
-        for pod in [json!({"uid": 1}), json!({}), json!("p"), json!({"uid": ""}), json!(null)] {
-            let refused = read_signed(Platform::Kubernetes, json!({"kubernetes.io": {"pod": pod}}));
-            assert_eq!(refused, Err(ClaimError::WrongType(KUBERNETES)), "{pod}");
-        }
-        let refused = read_signed(Platform::Kubernetes, json!({"kubernetes.io": "prod"}));
-        assert_eq!(refused, Err(ClaimError::WrongType(KUBERNETES)));
-        let refused = read_signed(Platform::GithubActions, json!({"run_id": 7, "run_attempt": 1}));
-        assert_eq!(refused, Err(ClaimError::WrongType("run_id")));
-    }
-}
+mod tests;

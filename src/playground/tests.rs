@@ -13,7 +13,7 @@ use crate::broker::seams::Clock as _;
 use crate::config;
 use crate::domain::principal::Name;
 use crate::identity::bundle_files::{BundleFile, BundleFiles};
-use crate::identity::oidc::{JwksSource, OidcIssuer, OidcVerifier, Platform};
+use crate::identity::oidc::{JwksSource, OidcIssuer, OidcVerifier};
 use crate::identity::peer::PeerSvid;
 use crate::spiffe::id::TrustDomain;
 use crate::spiffe::leaf::{Leaf, LeafError};
@@ -139,7 +139,7 @@ async fn the_issuers_tokens_are_identities_by_the_keys_in_its_file() {
             audience: issuer::BROKER_AUDIENCE.to_owned(),
             jwks: JwksSource::File(dir.path().join(issuer::JWKS_FILE)),
             max_lifetime: Span::from_seconds(3_600),
-            platform: Platform::Other,
+            platform: None,
             in_cluster: false,
             danger_loopback: false,
             ca_file: None,

@@ -27,12 +27,13 @@ use crate::broker::request::Idempotency;
 use crate::broker::seams::Clock;
 use crate::broker::{Broker, Limits, Parts, Settings};
 use crate::domain::id::{Partition, PartitionCount};
+use crate::domain::platform::Platform;
 use crate::domain::principal::{Name, SpiffePattern};
 use crate::domain::role::{AgentClass, Pattern, Role, RoleEntry};
 use crate::domain::task::OnSilence;
 use crate::domain::tier::{ProofRequirement, Tier};
 use crate::domain::time::{Span, Stamp};
-use crate::identity::oidc::{JwksSource, OidcIssuer, OidcVerifier, Platform};
+use crate::identity::oidc::{JwksSource, OidcIssuer, OidcVerifier};
 use crate::identity::trust_bundle::TrustBundles;
 use crate::identity::x509_svid;
 use crate::jose::{KeySet, SigningKey};
@@ -185,7 +186,10 @@ impl World {
             &json!({
                 "iss": ISSUER, "sub": subject, "aud": ISSUER_AUDIENCE, "iat": now.seconds(),
                 "nbf": now.seconds(), "exp": now.plus(POD_TOKEN_LIFE).seconds(), "jti": "1",
-                "kubernetes.io": {"namespace": "prod", "pod": {"name": uid, "uid": uid}},
+                "kubernetes.io": {
+                    "namespace": "prod", "serviceaccount": {"name": "batch", "uid": "batch-1"},
+                    "pod": {"name": uid, "uid": uid},
+                },
             }),
         );
         let token = token.unwrap();
@@ -305,7 +309,7 @@ impl Issuer {
             audience: ISSUER_AUDIENCE.to_owned(),
             jwks: JwksSource::File(file),
             max_lifetime: POD_TOKEN_LIFE,
-            platform: Platform::Kubernetes,
+            platform: Some(Platform::Kubernetes),
             in_cluster: false,
             danger_loopback: false,
             ca_file: None,

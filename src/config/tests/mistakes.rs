@@ -170,7 +170,29 @@ max_lifetime = "365d""#,
      "x.toml:18: `trust.oidc[0].max_lifetime` is `365d`; give `1m` to `1d`"),
     (r#"audience = "leasehold""#, r#"audience = "leasehold"
 preset = "gitlab""#,
-     "x.toml:18: `trust.oidc[0].preset` is `gitlab`; write one of `kubernetes`, `github`"),
+     "x.toml:18: `trust.oidc[0].preset` is `gitlab`; write one of `kubernetes`, `github`, `gcp`, `entra`, `aws`"),
+    (r#"audience = "leasehold""#, r#"audience = "https://k8s.example"
+preset = "kubernetes""#,
+     "x.toml:17: `trust.oidc[0].audience` is the API server's own, which the token of every pod has; choose one for the broker alone, like `leasehold`"),
+    (r#"audience = "leasehold""#, r#"audience = "https://k8s.example/octo-org"
+preset = "github""#,
+     "x.toml:17: `trust.oidc[0].audience` is what jobs get that ask for no audience; choose one for the broker alone, like its own URL"),
+    (r#"issuer = "https://k8s.example""#, r#"preset = "entra"
+issuer = "https://login.microsoftonline.com/common/v2.0""#,
+     "x.toml:17: `trust.oidc[0].issuer` names no tenant; write `https://login.microsoftonline.com/<tenant id>/v2.0`, or for tokens of version 1 `https://sts.windows.net/<tenant id>/`"),
+    (r#"issuer = "https://k8s.example""#, r#"preset = "entra"
+issuer = "https://login.microsoftonline.com/{tenantid}/v2.0""#,
+     "x.toml:17: `trust.oidc[0].issuer` names no tenant; write `https://login.microsoftonline.com/<tenant id>/v2.0`, or for tokens of version 1 `https://sts.windows.net/<tenant id>/`"),
+    (r#"audience = "leasehold"
+[[roles]]"#, r#"audience = "leasehold"
+preset = "aws"
+[[roles]]
+role = "verifier"
+audiences = ["a"]
+issuer = "k8s"
+claims = { sub = "arn:aws:iam::123456789012:role/a", "https://sts.amazonaws.com/request_tags/team" = "a" }
+[[roles]]"#,
+     "x.toml:23: `roles[0].claims.https://sts.amazonaws.com/request_tags/team` is whatever the caller asks for, and proves nothing about it; match what AWS attests, like `sub`"),
     (r#"audience = "leasehold""#, r#"audience = "leasehold"
 jwks = { file = "Cargo.toml" }
 in_cluster = true"#,
@@ -381,5 +403,41 @@ issuer = "http://127.0.0.1:8080""#,
      "x.toml:16: `trust.oidc[0].danger_loopback` takes keys from this machine without TLS; for development only"),
     (r#"issuer = "https://k8s.example""#, r#"preset = "github"
 issuer = "https://k8s.example""#,
+     "x.toml:25: `roles[1]` names its workload by what can be given to another; add `repository_id`, `repository_owner_id`, `job_workflow_ref` to `claims`"),
+    (r#"audience = "leasehold""#, r#"audience = "leasehold"
+preset = "kubernetes""#,
+     "x.toml:25: `roles[1]` names its workload by what can be given to another; add `kubernetes.io/serviceaccount/uid` to `claims`"),
+    (r#"audience = "leasehold""#, r#"audience = "leasehold"
+preset = "gcp""#,
      ""),
+    (r#"audience = "leasehold""#, r#"audience = "leasehold"
+preset = "aws""#,
+     ""),
+];
+
+/// Claims of an entry without a subject, by preset, and the claims that are to be added.
+pub(super) const LASTING: &[(&str, &str, &str)] = &[
+    (
+        "kubernetes",
+        r#""kubernetes.io/serviceaccount/name" = "a""#,
+        "`kubernetes.io/serviceaccount/uid`",
+    ),
+    ("kubernetes", r#""kubernetes.io/serviceaccount/uid" = "a""#, ""),
+    ("kubernetes", r#""kubernetes.io/pod/uid" = "a""#, ""),
+    (
+        "github",
+        r#"repository = "a/b""#,
+        "`repository_id`, `repository_owner_id`, `job_workflow_ref`",
+    ),
+    ("github", r#"repository_id = "7", repository_owner_id = "8""#, "`job_workflow_ref`"),
+    ("github", r#"repository_id = "7", job_workflow_ref = "w""#, "`repository_owner_id`"),
+    ("github", r#"repository_id = "7", repository_owner_id = "8", job_workflow_ref = "w""#, ""),
+    ("gcp", r#"email = "a@b.gserviceaccount.com""#, "`sub`"),
+    ("gcp", r#""google/compute_engine/project_id" = "a""#, "`sub`"),
+    ("gcp", r#"sub = "1""#, ""),
+    ("gcp", r#""google/compute_engine/instance_id" = "1""#, ""),
+    ("entra", r#"xms_mirid = "/subscriptions/a""#, "`oid`"),
+    ("entra", r#"oid = "1""#, ""),
+    ("aws", r#""https://sts.amazonaws.com/principal_tags/team" = "a""#, "`sub`"),
+    ("aws", r#""https://sts.amazonaws.com/lambda_source_function_arn" = "a""#, ""),
 ];

@@ -8,7 +8,6 @@ use super::*;
 use crate::domain::principal::Name;
 use crate::identity::jwks_cache::JwksSource;
 use crate::identity::oidc::OidcIssuer;
-use crate::identity::platform::Platform;
 use crate::jose::SigningKey;
 use crate::testing::ca::TestAuthority;
 use crate::testing::issuer::{Answer, TestIssuer};
@@ -31,7 +30,7 @@ impl Site {
             audience: "leasehold".into(),
             jwks: JwksSource::Discovery,
             max_lifetime: Span::from_seconds(3_600),
-            platform: Platform::Other,
+            platform: None,
             in_cluster: false,
             danger_loopback: true,
             ca_file: None,

@@ -21,7 +21,7 @@ fn config(name: &str, issuer: &TestIssuer) -> OidcIssuer {
         audience: AUDIENCE.into(),
         jwks: JwksSource::Discovery,
         max_lifetime: Span::from_seconds(3600),
-        platform: Platform::Other,
+        platform: None,
         in_cluster: false,
         danger_loopback: true,
         ca_file: None,
