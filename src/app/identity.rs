@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::config::trust::{IssuerKeys, TrustedIssuer};
 use crate::identity::bundle_files::{BundleFile, BundleFiles};
 use crate::identity::client_cert::SvidClientVerifier;
-use crate::identity::oidc::{JwksSource, OidcIssuer, OidcVerifier};
+use crate::identity::oidc::{JwksSource, OidcIssuer, OidcVerifier, TokenReviewConfig};
 
 pub(super) fn load(
     config: &Config,
@@ -36,6 +36,11 @@ fn issuer(trusted: &TrustedIssuer) -> OidcIssuer {
         jwks: JwksSource::Discovery,
         max_lifetime: trusted.max_lifetime,
         platform: trusted.preset,
+        token_review: trusted.token_review.as_ref().map(|review| TokenReviewConfig {
+            api_server: review.api_server.clone(),
+            token_file: review.token_file.clone(),
+            ca_file: review.ca_file.clone(),
+        }),
         in_cluster: false,
         danger_loopback: false,
         ca_file: None,

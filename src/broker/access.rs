@@ -3,15 +3,13 @@
 //! The table is an exhaustive `match`: an RPC without a row does not compile. Ownership failures answer NotFound, so that ids
 //! of others cannot be told from ids that never were.
 
-use std::collections::BTreeMap;
-
 use crate::domain::lease::Lease;
 use crate::domain::principal::Name;
 use crate::domain::refusal::Refusal;
 use crate::domain::role::{self, RoleEntry, Roles};
 use crate::domain::scope::{Scope, scopes_of};
 use crate::domain::task::Task;
-use crate::identity::{Proof, VerifiedCaller};
+use crate::identity::VerifiedCaller;
 
 /// Every call of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -138,12 +136,7 @@ impl Caller {
     /// # Errors
     /// [`Refusal::PolicyDenied`] if it matches two agent classes.
     pub fn new(identity: VerifiedCaller, entries: &[RoleEntry]) -> Result<Self, Refusal> {
-        let none = BTreeMap::new();
-        let claims = match identity.proof() {
-            Proof::Certificate { .. } => &none,
-            Proof::Oidc { claims, .. } => claims,
-        };
-        let roles = role::roles(entries, identity.principal(), claims)?;
+        let roles = role::roles(entries, identity.principal(), identity.claims())?;
         Ok(Self { identity, roles })
     }
 

@@ -9,7 +9,7 @@ use super::section::Section;
 use super::value;
 use crate::spiffe::id::TrustDomain;
 
-pub use oidc::{DEFAULT_MAX_LIFETIME, IssuerKeys, TrustedIssuer};
+pub use oidc::{DEFAULT_MAX_LIFETIME, IssuerKeys, TokenReview, TrustedIssuer};
 
 /// Everyone who is trusted to name callers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,16 +8,14 @@ use moka::sync::Cache;
 use ring::digest::{SHA256, digest};
 
 use super::VerifiedCaller;
-use super::oidc::{OidcError, OidcVerifier};
+use super::oidc::{OidcError, OidcVerifier, Verified};
 use super::peer::PeerSvid;
 use super::trust_bundle::SharedBundles;
 use super::x509_svid::X509SvidError;
-use crate::domain::time::{Span, Stamp};
+use crate::domain::time::Stamp;
 
 /// Tokens that are remembered as verified.
 const MAX_VERIFIED: u64 = 10_000;
-/// A token is verified again after so long, so that a key that its issuer withdrew does not live on in here.
-const VERIFIED_AGE: Span = Span::from_seconds(60);
 
 /// A call does not prove who makes it.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +59,8 @@ impl AuthnError {
 pub struct Authenticator {
     bundles: SharedBundles,
     oidc: OidcVerifier,
-    /// By SHA-256 of the token: who it proved, and when it was verified.
-    verified: Cache<[u8; 32], (VerifiedCaller, Stamp)>,
+    /// By SHA-256 of the token.
+    verified: Cache<[u8; 32], Verified>,
 }
 
 impl Authenticator {
@@ -103,14 +101,12 @@ impl Authenticator {
     async fn bearer(&self, token: &str, now: Stamp) -> Result<VerifiedCaller, AuthnError> {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        if let Some((caller, verified_at)) = self.verified.get(&hash)
-            && now < caller.expires()
-            && now.since(verified_at) < VERIFIED_AGE
-        {
-            return Ok(caller);
+        if let Some(known) = self.verified.get(&hash).filter(|known| now < known.until) {
+            return Ok(known.caller);
         }
-        let caller = self.oidc.verify(token, now).await?;
-        self.verified.insert(hash, (caller.clone(), now));
+        let verified = self.oidc.verify(token, now).await?;
+        let caller = verified.caller.clone();
+        self.verified.insert(hash, verified);
         Ok(caller)
     }
 }

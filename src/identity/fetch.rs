@@ -1,12 +1,13 @@
-//! GET of a public document, with nothing followed, nothing inflated, nothing sent along, and every length bounded.
+//! Fetching of documents, with nothing followed, nothing inflated, nothing sent along that is not asked for, and every length
+//! bounded.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{CACHE_CONTROL, CONTENT_ENCODING};
-use reqwest::{Client, Url};
+use reqwest::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
@@ -39,8 +40,8 @@ pub enum FetchError {
     /// DNS, TCP, TLS or HTTP failed, or took longer than 5 seconds.
     #[error("`{0}` cannot be fetched: {1}")]
     Transport(String, String),
-    /// Another status than 200. Redirects are not followed.
-    #[error("`{0}` answers with status {1} where 200 is needed; redirects are not followed")]
+    /// Another status than that of an answer. Redirects are not followed.
+    #[error("`{0}` answers with status {1}, which is no answer; redirects are not followed")]
     Status(String, u16),
     /// Compressed, which was not asked for.
     #[error("`{0}` answers with a compressed document, which was not asked for")]
@@ -92,11 +93,33 @@ impl Fetcher {
     /// Fetches one document.
     pub(super) async fn get(&self, url: &str) -> Result<Fetched, FetchError> {
         let target = check_url(url, self.reach)?;
+        self.answer(url, self.client.get(target), StatusCode::OK).await
+    }
+
+    /// Has a document made of one in JSON, and fetches it. `authorization` is sent along.
+    pub(super) async fn post(
+        &self,
+        url: &str,
+        authorization: HeaderValue,
+        json: String,
+    ) -> Result<Fetched, FetchError> {
+        let target = check_url(url, self.reach)?;
+        let request = self.client.post(target).header(AUTHORIZATION, authorization);
+        let request = request.header(CONTENT_TYPE, "application/json").body(json);
+        self.answer(url, request, StatusCode::CREATED).await
+    }
+
+    async fn answer(
+        &self,
+        url: &str,
+        request: RequestBuilder,
+        wanted: StatusCode,
+    ) -> Result<Fetched, FetchError> {
         let transport = |error: reqwest::Error| {
             FetchError::Transport(url.to_owned(), innermost(&error.without_url()))
         };
-        let mut response = self.client.get(target).send().await.map_err(transport)?;
-        if response.status() != reqwest::StatusCode::OK {
+        let mut response = request.send().await.map_err(transport)?;
+        if response.status() != wanted {
             return Err(FetchError::Status(url.to_owned(), response.status().as_u16()));
         }
         if response.headers().contains_key(CONTENT_ENCODING) {

@@ -6,6 +6,7 @@ mod address;
 mod fetch;
 mod jwks_cache;
 mod platform;
+mod token_review;
 
 pub mod authn;
 pub mod bundle_files;
@@ -65,6 +66,15 @@ impl VerifiedCaller {
     /// How it was proved.
     pub fn proof(&self) -> &Proof {
         &self.proof
+    }
+
+    /// The claims that role entries may match on; a certificate has none.
+    pub fn claims(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        match &self.proof {
+            Proof::Certificate { .. } => &NONE,
+            Proof::Oidc { claims, .. } => claims,
+        }
     }
 
     /// Thumbprint of the caller's certificate, if it has one.

@@ -7,6 +7,7 @@ use super::address::Reach;
 use super::fetch::{Fetcher, check_url};
 use super::jwks_cache::{JwksCache, Origin};
 use super::platform::{self, LEGACY_ISSUER};
+use super::token_review::TokenReviewer;
 use super::{Proof, VerifiedCaller};
 use crate::domain::platform::{Platform, PlatformFault};
 use crate::domain::principal::{Name, Principal, PrincipalError};
@@ -16,6 +17,10 @@ use crate::jose::{ClaimError, Claims, FOREIGN_ALGORITHMS, JwsError, Leeway, Typ,
 pub use super::fetch::FetchError;
 pub use super::jwks_cache::{JwksError, JwksSource};
 pub use super::platform::PlatformError;
+pub use super::token_review::{ReviewError, TokenReviewConfig};
+
+/// A token is verified again after so long, so that a key that its issuer withdrew does not live on.
+const VERIFIED_AGE: Span = Span::from_seconds(60);
 
 /// An issuer whose tokens prove who a caller is.
 #[derive(Clone, Debug)]
@@ -32,6 +37,8 @@ pub struct OidcIssuer {
     pub max_lifetime: Span,
     /// Whose claims its tokens have, beyond the registered ones; `None`: nobody's that is known.
     pub platform: Option<Platform>,
+    /// The cluster to ask about each token; for [`Platform::Kubernetes`] alone, whose claims it is compared with.
+    pub token_review: Option<TokenReviewConfig>,
     /// Its documents may lie at private addresses.
     pub in_cluster: bool,
     /// Its documents lie on this machine, also without TLS. For `dev`.
@@ -52,6 +59,9 @@ pub enum OidcConfigError {
     /// Two issuers with one name would be one principal, two with one URL one trust.
     #[error("issuer `{0}` is configured twice, by name or by URL")]
     Twice(Name),
+    /// Nothing else has claims that a cluster's answer could be compared with.
+    #[error("issuer `{0}` has a token review, which is for Kubernetes alone")]
+    Review(Name),
     /// Our own tokens do not prove an identity to us.
     #[error("issuer `{0}` is this broker itself: its tokens cannot be identities here")]
     Own(Name),
@@ -90,6 +100,9 @@ pub enum OidcError {
     /// The platform's own rules.
     #[error(transparent)]
     Platform(#[from] PlatformError),
+    /// The platform itself, asked about the token.
+    #[error(transparent)]
+    Review(#[from] ReviewError),
     /// `sub` is not the subject of a principal.
     #[error(transparent)]
     Principal(#[from] PrincipalError),
@@ -101,7 +114,7 @@ pub enum OidcError {
 impl OidcError {
     /// Whether the same token may be accepted a little later.
     pub fn is_retriable(self) -> bool {
-        self == Self::Keys(JwksError::Unavailable)
+        self == Self::Keys(JwksError::Unavailable) || self == Self::Review(ReviewError::Unavailable)
     }
 }
 
@@ -116,6 +129,16 @@ pub struct OidcVerifier {
 struct Trusted {
     config: OidcIssuer,
     keys: JwksCache,
+    review: Option<TokenReviewer>,
+}
+
+/// Whom a token proves.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// Who it is.
+    pub caller: VerifiedCaller,
+    /// Until when the same token proves it again without being verified.
+    pub until: Stamp,
 }
 
 impl OidcVerifier {
@@ -139,6 +162,9 @@ impl OidcVerifier {
             if config.audience.is_empty() {
                 return Err(OidcConfigError::Audience(name));
             }
+            if config.token_review.is_some() && config.platform != Some(Platform::Kubernetes) {
+                return Err(OidcConfigError::Review(name));
+            }
             if let Some(platform) = config.platform {
                 let checked = platform.check(&config.issuer, &config.audience);
                 checked.map_err(|fault| OidcConfigError::Platform(name.clone(), fault))?;
@@ -156,17 +182,21 @@ impl OidcVerifier {
     ///
     /// # Errors
     /// [`OidcError`] names the rule that the token breaks.
-    pub async fn verify(&self, token: &str, now: Stamp) -> Result<VerifiedCaller, OidcError> {
+    pub async fn verify(&self, token: &str, now: Stamp) -> Result<Verified, OidcError> {
         // `at+jwt`, `dpop+jwt` and the other explicit kinds are no identities (RFC 8725 section 3.12).
-        let token = Unverified::parse(token, Typ::AbsentOr(&["JWT"]), FOREIGN_ALGORITHMS)?;
-        let issuer = token.claimed_issuer().ok_or(OidcError::UnknownIssuer)?;
+        let unverified = Unverified::parse(token, Typ::AbsentOr(&["JWT"]), FOREIGN_ALGORITHMS)?;
+        let issuer = unverified.claimed_issuer().ok_or(OidcError::UnknownIssuer)?;
         if issuer == LEGACY_ISSUER {
             return Err(PlatformError::Legacy.into());
         }
         let trusted = self.issuers.get(&issuer).ok_or(OidcError::UnknownIssuer)?;
-        let keys = trusted.keys.keys_with(token.kid(), now).await?;
-        let claims = token.verify(&keys)?;
-        trusted.config.check(&claims, now)
+        let keys = trusted.keys.keys_with(unverified.kid(), now).await?;
+        let caller = trusted.config.check(&unverified.verify(&keys)?, now)?;
+        let until = match &trusted.review {
+            Some(review) => review.confirm(token, caller.claims(), caller.expires, now).await?,
+            None => now.plus(VERIFIED_AGE).min(caller.expires),
+        };
+        Ok(Verified { caller, until })
     }
 
     /// Fetches whatever keys are due; called every second or so.
@@ -202,7 +232,10 @@ impl Trusted {
             }
         };
         let keys = JwksCache::new(config.issuer.clone(), origin, jitter);
-        Ok(Self { config, keys })
+        let review = config.token_review.as_ref().map(|review| {
+            TokenReviewer::new(review, &config.audience, config.danger_loopback).map_err(fetch)
+        });
+        Ok(Self { review: review.transpose()?, config, keys })
     }
 }
 

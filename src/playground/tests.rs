@@ -140,6 +140,7 @@ async fn the_issuers_tokens_are_identities_by_the_keys_in_its_file() {
             jwks: JwksSource::File(dir.path().join(issuer::JWKS_FILE)),
             max_lifetime: Span::from_seconds(3_600),
             platform: None,
+            token_review: None,
             in_cluster: false,
             danger_loopback: false,
             ca_file: None,
@@ -152,7 +153,7 @@ async fn the_issuers_tokens_are_identities_by_the_keys_in_its_file() {
     let team = Map::from_iter([("team".to_owned(), json!("docs"))]);
     let issuer = playground.issuer().unwrap();
     let token = issuer.token("alice", team, Span::from_seconds(600), now).unwrap();
-    let caller = verifier.verify(token.expose_text(), now).await.unwrap();
+    let caller = verifier.verify(token.expose_text(), now).await.unwrap().caller;
     assert_eq!(caller.principal().as_str(), "oidc:dev:alice");
     assert_eq!(caller.expires().seconds(), now.seconds() + 600);
     let (_other, elsewhere) = made();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -38,6 +39,18 @@ struct Server {
 struct Documents {
     answers: BTreeMap<String, Answer>,
     fetches: BTreeMap<String, usize>,
+    requests: BTreeMap<String, Request>,
+}
+
+/// What was asked for at one path.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// HTTP method.
+    pub method: Method,
+    /// The `authorization` header.
+    pub authorization: Option<String>,
+    /// The body as it came.
+    pub body: String,
 }
 
 /// What the server says at one path.
@@ -124,6 +137,11 @@ impl TestIssuer {
         self.server.documents.lock().fetches.get(path).copied().unwrap_or_default()
     }
 
+    /// The last request for a path.
+    pub fn last_request(&self, path: &str) -> Option<Request> {
+        self.server.documents.lock().requests.get(path).cloned()
+    }
+
     /// Claims of a good identity token that lives for five minutes.
     pub fn claims(&self, subject: &str, audience: &str, now: Stamp) -> Value {
         json!({
@@ -150,10 +168,19 @@ impl TestIssuer {
     }
 }
 
-async fn answer(State(server): State<Arc<Server>>, uri: Uri) -> Response {
+async fn answer(
+    State(server): State<Arc<Server>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
     drop(server.answering.lock().await);
     let mut documents = server.documents.lock();
     *documents.fetches.entry(uri.path().to_owned()).or_default() += 1;
+    let authorization = headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
+    let request = Request { method, authorization, body };
+    documents.requests.insert(uri.path().to_owned(), request);
     let Some(answer) = documents.answers.get(uri.path()).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };

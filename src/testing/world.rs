@@ -194,7 +194,7 @@ impl World {
         );
         let token = token.unwrap();
         let verified = self.issuer.verifier.verify(token.expose_text(), now).await.unwrap();
-        Caller::new(verified, &settings().roles).unwrap()
+        Caller::new(verified.caller, &settings().roles).unwrap()
     }
 
     /// The next request, unlike every other.
@@ -310,6 +310,7 @@ impl Issuer {
             jwks: JwksSource::File(file),
             max_lifetime: POD_TOKEN_LIFE,
             platform: Some(Platform::Kubernetes),
+            token_review: None,
             in_cluster: false,
             danger_loopback: false,
             ca_file: None,

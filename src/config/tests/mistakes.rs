@@ -171,6 +171,15 @@ max_lifetime = "365d""#,
     (r#"audience = "leasehold""#, r#"audience = "leasehold"
 preset = "gitlab""#,
      "x.toml:18: `trust.oidc[0].preset` is `gitlab`; write one of `kubernetes`, `github`, `gcp`, `entra`, `aws`"),
+    (r#"audience = "leasehold""#, r#"audience = "leasehold"
+preset = "github"
+token_review = { api_server = "https://k8s.example", token_file = "Cargo.toml" }"#,
+     "x.toml:19: `trust.oidc[0].token_review` is for pods' tokens; write `preset = \"kubernetes\"`, or remove it"),
+    (r#"audience = "leasehold""#, r#"audience = "leasehold"
+preset = "kubernetes"
+token_review = { api_server = "http://k8s.example" }"#,
+     r#"x.toml:19: `trust.oidc[0].token_review.api_server` is `http://k8s.example`; write `https://` and a host, without user, query and fragment
+x.toml:19: `trust.oidc[0].token_review.token_file` is missing; write `token_file = "/var/run/secrets/kubernetes.io/serviceaccount/token"`"#),
     (r#"audience = "leasehold""#, r#"audience = "https://k8s.example"
 preset = "kubernetes""#,
      "x.toml:17: `trust.oidc[0].audience` is the API server's own, which the token of every pod has; choose one for the broker alone, like `leasehold`"),

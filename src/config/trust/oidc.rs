@@ -27,6 +27,8 @@ pub struct TrustedIssuer {
     pub max_lifetime: Span,
     /// Whose claims its tokens have, beyond the registered ones; `None`: nobody's that is known.
     pub preset: Option<Platform>,
+    /// The cluster to ask about each token; with the preset of Kubernetes only.
+    pub token_review: Option<TokenReview>,
 }
 
 /// Where an issuer's keys come from.
@@ -43,6 +45,17 @@ pub enum IssuerKeys {
         /// It lies on this machine, also without TLS. For development.
         danger_loopback: bool,
     },
+}
+
+/// A cluster that is asked whether a pod's token still counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenReview {
+    /// Its API server, `https://host[:port]`.
+    pub api_server: String,
+    /// The broker's own token there. Read for every question.
+    pub token_file: PathBuf,
+    /// Roots that the API server's certificate must lead to, in PEM; `None`: this machine's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `own` is the broker's own URL, which is not to be trusted for who somebody is.
@@ -63,11 +76,18 @@ pub(super) fn read(section: &mut Section<'_>, own: Option<&str>) -> Option<Trust
     let bounds = Span::from_seconds(60)..=Span::from_seconds(86_400);
     let max_lifetime = section.or("max_lifetime", DEFAULT_MAX_LIFETIME, value::duration(bounds));
     let keys = keys(section, danger_loopback);
+    let loopback = danger_loopback.unwrap_or(false);
+    let token_review =
+        section.optional("token_review", value::table(|section| review(section, loopback)));
     let (issuer, audience) = (issuer?, audience?);
     if let Some(platform) = preset?
         && let Err(fault) = platform.check(&issuer, &audience)
     {
         return section.refuse(fault.field(), fault.to_string());
+    }
+    if token_review.as_ref().is_some_and(Option::is_some) && preset? != Some(Platform::Kubernetes) {
+        let text = "is for pods' tokens; write `preset = \"kubernetes\"`, or remove it";
+        return section.refuse("token_review", text);
     }
     Some(TrustedIssuer {
         name: name?,
@@ -76,7 +96,18 @@ pub(super) fn read(section: &mut Section<'_>, own: Option<&str>) -> Option<Trust
         keys: keys?,
         max_lifetime: max_lifetime?,
         preset: preset?,
+        token_review: token_review?,
     })
+}
+
+fn review(section: &mut Section<'_>, danger_loopback: bool) -> Option<TokenReview> {
+    let example = "api_server = \"https://kubernetes.default.svc\"";
+    let api_server =
+        section.required("api_server", example, |field| url(field, None, danger_loopback));
+    let example = "token_file = \"/var/run/secrets/kubernetes.io/serviceaccount/token\"";
+    let token_file = section.required("token_file", example, value::file);
+    let ca_file = section.optional("ca_file", value::file);
+    Some(TokenReview { api_server: api_server?, token_file: token_file?, ca_file: ca_file? })
 }
 
 fn keys(section: &mut Section<'_>, danger_loopback: Option<bool>) -> Option<IssuerKeys> {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::domain::principal::Name;
+use crate::domain::time::Span;
 use crate::identity::jwks_cache::JwksSource;
 use crate::identity::oidc::OidcIssuer;
 use crate::jose::SigningKey;
@@ -31,6 +32,7 @@ impl Site {
             jwks: JwksSource::Discovery,
             max_lifetime: Span::from_seconds(3_600),
             platform: None,
+            token_review: None,
             in_cluster: false,
             danger_loopback: true,
             ca_file: None,

@@ -22,6 +22,7 @@ fn config(name: &str, issuer: &TestIssuer) -> OidcIssuer {
         jwks: JwksSource::Discovery,
         max_lifetime: Span::from_seconds(3600),
         platform: None,
+        token_review: None,
         in_cluster: false,
         danger_loopback: true,
         ca_file: None,
@@ -55,7 +56,7 @@ impl Fixture {
     }
 
     async fn verify_at(&self, claims: &Value, now: Stamp) -> Result<VerifiedCaller, OidcError> {
-        self.verifier.verify(&self.issuer.sign(claims), now).await
+        self.verifier.verify(&self.issuer.sign(claims), now).await.map(|verified| verified.caller)
     }
 
     async fn refusal(&self, claims: &Value) -> OidcError {
@@ -123,7 +124,7 @@ async fn class_12_one_subject_of_two_issuers_is_two_principals() {
     let mut principals = Vec::new();
     for issuer in [&one, &two] {
         let token = issuer.sign(&issuer.claims("same", AUDIENCE, now()));
-        principals.push(verifier.verify(&token, now()).await.unwrap().principal().clone());
+        principals.push(verifier.verify(&token, now()).await.unwrap().caller.principal().clone());
     }
     assert_eq!(principals[0].as_str(), "oidc:one:same");
     assert_eq!(principals[1].as_str(), "oidc:two:same");
