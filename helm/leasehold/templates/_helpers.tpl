@@ -81,6 +81,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $_ := set $trusted.bundle "file" (printf "/etc/leasehold/bundles/%s" $trusted.bundle.file) }}
 {{- end }}
 {{- end }}
+{{- with .Values.tokenReview.issuer }}
+{{- $name := . }}
+{{- $review := dict "api_server" "https://kubernetes.default.svc" "token_file" "/var/run/leasehold/api-token/token" "ca_file" "/var/run/leasehold/cluster-ca/ca.crt" }}
+{{- $reviewed := false }}
+{{- range $trusted := default (list) $config.trust.oidc }}
+{{- if eq $trusted.name $name }}{{ $reviewed = set $trusted "token_review" $review }}{{ end }}
+{{- end }}
+{{- if not $reviewed }}{{ fail "tokenReview.issuer: no issuer of config.trust.oidc has this name" }}{{ end }}
+{{- end }}
 {{- /* A table or list of nothing is a mistake in the file; in values it takes a default away. */ -}}
 {{- range $table := list $config $config.trust }}
 {{- range $key := keys $table | sortAlpha }}

@@ -18,6 +18,9 @@ capabilities: { drop: [ALL] }
 - { name: tls, mountPath: /etc/leasehold/tls, readOnly: true }
 - { name: keyring, mountPath: /etc/leasehold/keyring, readOnly: true }
 - { name: cluster-ca, mountPath: /var/run/leasehold/cluster-ca, readOnly: true }
+{{- if .Values.tokenReview.issuer }}
+- { name: api-token, mountPath: /var/run/leasehold/api-token, readOnly: true }
+{{- end }}
 {{- if or .Values.trustBundles.inline .Values.trustBundles.existingConfigMap }}
 - { name: bundles, mountPath: /etc/leasehold/bundles, readOnly: true }
 {{- end }}
@@ -48,6 +51,13 @@ capabilities: { drop: [ALL] }
   secret: { secretName: {{ .Values.keyring.existingSecret }}, defaultMode: 0440 }
 - name: cluster-ca
   configMap: { name: kube-root-ca.crt }
+{{- if .Values.tokenReview.issuer }}
+- name: api-token
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken: { path: token, expirationSeconds: 3600 }
+{{- end }}
 {{- if or .Values.trustBundles.inline .Values.trustBundles.existingConfigMap }}
 - name: bundles
   configMap: { name: {{ .Values.trustBundles.existingConfigMap | default (printf "%s-bundles" (include "leasehold.fullname" .)) }} }

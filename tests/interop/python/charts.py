@@ -17,7 +17,7 @@ SCHEMAS = "kubernetes-validate==1.37.0"
 # The oldest that the chart says it is for, and the newest that there are schemas of.
 KUBERNETES = ["1.27.0", "1.37.0"]
 KINDS = [
-    "configmap-v1", "deployment-apps-v1", "job-batch-v1", "networkpolicy-networking-v1", "persistentvolumeclaim-v1",
+    "clusterrolebinding-rbac-v1", "configmap-v1", "deployment-apps-v1", "job-batch-v1", "networkpolicy-networking-v1", "persistentvolumeclaim-v1",
     "poddisruptionbudget-policy-v1", "service-v1", "serviceaccount-v1",
 ]
 

@@ -103,7 +103,7 @@ class Chart(unittest.TestCase):
                     self.assertFalse(context["allowPrivilegeEscalation"])
                     self.assertTrue(context["readOnlyRootFilesystem"])
                     self.assertEqual(context["capabilities"], {"drop": ["ALL"]})
-                allowed = {"configMap", "secret", "persistentVolumeClaim"}
+                allowed = {"configMap", "secret", "persistentVolumeClaim", "projected"}
                 self.assertLessEqual({kind for volume in pod["volumes"] for kind in volume} - {"name"}, allowed)
 
     def test_what_the_configuration_names_is_mounted_and_what_is_mounted_is_there(self):
@@ -139,6 +139,18 @@ class Chart(unittest.TestCase):
 
         self.assertNotEqual(checksum(), checksum("--set", "config.log.filter=warn"))
 
+    def test_brokers_may_ask_about_tokens_only_if_they_are_to(self):
+        documents = rendered(None, "--set", "tokenReview.issuer=k8s")
+        binding, deployment = one(documents, "ClusterRoleBinding"), one(documents, "Deployment")
+        self.assertEqual(binding["roleRef"]["name"], "system:auth-delegator")
+        account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
+        self.assertEqual(binding["subjects"], [{"kind": "ServiceAccount", "name": account, "namespace": "brokers"}])
+        [issuer] = tomllib.loads(configuration(documents))["trust"]["oidc"]
+        self.assertEqual(issuer["token_review"]["api_server"], "https://kubernetes.default.svc")
+        without = rendered()
+        self.assertNotIn("ClusterRoleBinding", [document["kind"] for document in without])
+        self.assertNotIn("token_review", configuration(without))
+
     def test_an_upgrade_makes_no_store(self):
         kinds = [document["kind"] for document in rendered(None, "--is-upgrade")]
         self.assertNotIn("Job", kinds)
@@ -155,6 +167,8 @@ class Chart(unittest.TestCase):
         self.refused("base_url", "--set", "config.base_url=http://leasehold.example")
         self.refused("existingSecret", "--set", "keyring.existingSecret=")
         self.refused("role", "--set", "config.roles[0].role=admin")
+        self.refused("tokenReview.issuer", "--set", "tokenReview.issuer=k9s")
+        self.refused("preset", "--set", "config.trust.oidc[0].preset=gitlab")
 
     def test_the_command_lines_of_the_job_and_the_deployment_start_a_broker(self):
         documents = rendered(CHART / "ci/embedded-values.yaml")
