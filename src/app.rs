@@ -30,6 +30,7 @@ use crate::config::{self, Config};
 use crate::grpc::{self, CallLimits, LaneLimits};
 use crate::http::{self, HttpLimits};
 use crate::identity::authn::Authenticator;
+use crate::identity::client_cert::SvidClientVerifier;
 use crate::listen::certificate::ServerCertificate;
 use crate::listen::tls::{TlsError, server_config};
 use crate::policy::grant::GrantPolicy;
@@ -117,6 +118,9 @@ pub enum AppError {
     ExtensionOid(#[from] crate::spiffe::task_extension::ExtensionOidError),
     /// Trusted trust domains.
     #[error(transparent)]
+    TrustDomains(#[from] crate::identity::trust_bundle::TrustBundlesError),
+    /// Their bundles.
+    #[error(transparent)]
     Bundles(#[from] crate::identity::bundle_files::BundleFilesError),
     /// Trusted issuers.
     #[error(transparent)]
@@ -182,11 +186,11 @@ pub async fn start_with(
     must_fit(&config, &store)?;
     upkeep::recover(&*store.upkeep).await?;
     let keyring = keys::Keyring::open(&config, store.store.clone(), &seams).await?;
-    let (bundles, issuers) = identity::load(&config, &*seams.entropy)?;
+    let identity::Trust { store: trust, files, issuers } = identity::load(&config, &seams)?;
     let config::store::CertificateFiles { cert_file, key_file } = config.tls.clone();
     let certificate = ServerCertificate::load(cert_file, key_file, seams.clock.now())?;
     let certificate = Arc::new(certificate);
-    let authenticator = Arc::new(Authenticator::new(bundles.shared(), issuers));
+    let authenticator = Arc::new(Authenticator::new(trust.shared(), issuers));
     let broker = Arc::new(Broker::new(
         Parts {
             store: store.store.clone(),
@@ -211,7 +215,7 @@ pub async fn start_with(
     };
     let in_flight = config.limits.requests_in_flight;
     let http_limits = HttpLimits { timeout: limits.timeout, in_flight };
-    let clients = identity::client_verifier(&bundles);
+    let clients = Arc::new(SvidClientVerifier::new(trust.shared()));
     let doors = Doors {
         services,
         endpoints: http::router(parts.clone(), http_limits, listening.metrics.is_none()),
@@ -224,7 +228,8 @@ pub async fn start_with(
         broker: broker.clone(),
         store: store.upkeep.clone(),
         keyring,
-        bundles,
+        trust,
+        files,
         certificate,
         clock: seams.clock,
         authenticator,

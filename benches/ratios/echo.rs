@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::uri::PathAndQuery;
 use axum::routing::post;
-use leasehold::broker::seams::SystemClock;
+use leasehold::broker::seams::{Clock as _, SystemClock};
 use leasehold::identity::bundle_files::{BundleFile, BundleFiles};
 use leasehold::identity::client_cert::SvidClientVerifier;
 use leasehold::listen::connections::{Limits, connections, sockets};
@@ -41,10 +41,11 @@ pub(crate) async fn start(
         trust_domain: TrustDomain::parse(TRUST_DOMAIN)?,
         path: playground.root_file(),
     };
-    let bundles = BundleFiles::load(&TrustDomain::parse(BROKER_TRUST_DOMAIN)?, vec![bundle])?;
+    let clock = Arc::new(SystemClock::default());
+    let own = TrustDomain::parse(BROKER_TRUST_DOMAIN)?;
+    let bundles = BundleFiles::alone(&own, vec![bundle], clock.now())?;
     let clients = Arc::new(SvidClientVerifier::new(bundles.shared()));
-    let tls =
-        server_config(Arc::new(identity), clients, &["h2"], Arc::new(SystemClock::default()))?;
+    let tls = server_config(Arc::new(identity), clients, &["h2"], clock)?;
     let socket = TcpListener::bind("127.0.0.1:0").await?;
     let address = socket.local_addr()?;
     let router =

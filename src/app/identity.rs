@@ -2,30 +2,48 @@
 
 use std::sync::Arc;
 
-use super::AppError;
-use crate::broker::seams::Entropy;
+use super::{AppError, Seams};
 use crate::config::Config;
-use crate::config::trust::{IssuerKeys, TrustedIssuer};
+use crate::config::trust::{self, BundleSource, IssuerKeys, TrustedIssuer};
 use crate::identity::bundle_files::{BundleFile, BundleFiles};
-use crate::identity::client_cert::SvidClientVerifier;
 use crate::identity::oidc::{JwksSource, OidcIssuer, OidcVerifier, TokenReviewConfig};
+use crate::identity::trust_store::{TrustStore, TrustedDomain};
 
-pub(super) fn load(
-    config: &Config,
-    entropy: &dyn Entropy,
-) -> Result<(Arc<BundleFiles>, OidcVerifier), AppError> {
-    let files = config.trust.spiffe.iter().map(|trusted| BundleFile {
-        trust_domain: trusted.trust_domain.clone(),
-        path: trusted.bundle_file.clone(),
+/// What says who a caller is, and what keeps it up to date.
+pub(super) struct Trust {
+    /// The bundles of all trust domains.
+    pub(super) store: Arc<TrustStore>,
+    /// Those of them that lie in files.
+    pub(super) files: Arc<BundleFiles>,
+    /// The OIDC issuers.
+    pub(super) issuers: OidcVerifier,
+}
+
+pub(super) fn load(config: &Config, seams: &Seams) -> Result<Trust, AppError> {
+    let now = seams.clock.now();
+    let trusted = config.trust.spiffe.iter().map(trusted_domain);
+    let store = Arc::new(TrustStore::new(&config.trust_domain, trusted, now)?);
+    let files = config.trust.spiffe.iter().map(|trusted| match &trusted.bundle {
+        BundleSource::File(path) => {
+            BundleFile { trust_domain: trusted.trust_domain.clone(), path: path.clone() }
+        }
     });
-    let bundles = Arc::new(BundleFiles::load(&config.trust_domain, files.collect())?);
+    let files = Arc::new(BundleFiles::load(store.clone(), files.collect(), now)?);
     let mut jitter = [0];
-    entropy.fill(&mut jitter)?;
+    seams.entropy.fill(&mut jitter)?;
     let [jitter] = jitter;
     let spiffe = format!("{}/spiffe", config.base_url);
     let own = [config.base_url.as_str(), spiffe.as_str()];
     let issuers = config.trust.oidc.iter().map(issuer).collect();
-    Ok((bundles, OidcVerifier::new(issuers, &own, jitter)?))
+    Ok(Trust { store, files, issuers: OidcVerifier::new(issuers, &own, jitter)? })
+}
+
+fn trusted_domain(trusted: &trust::TrustedDomain) -> TrustedDomain {
+    let max_age = match &trusted.bundle {
+        // What lies on the disk is the operator's word until it is changed: it does not grow old.
+        BundleSource::File(_) => None,
+    };
+    TrustedDomain { trust_domain: trusted.trust_domain.clone(), max_age }
 }
 
 fn issuer(trusted: &TrustedIssuer) -> OidcIssuer {
@@ -54,9 +72,4 @@ fn issuer(trusted: &TrustedIssuer) -> OidcIssuer {
         }
     }
     issuer
-}
-
-/// The judge of client certificates, over the bundles as they are at each handshake.
-pub(super) fn client_verifier(bundles: &BundleFiles) -> Arc<SvidClientVerifier> {
-    Arc::new(SvidClientVerifier::new(bundles.shared()))
 }

@@ -13,6 +13,7 @@ use crate::broker::seams::Clock;
 use crate::grpc::Health;
 use crate::identity::authn::Authenticator;
 use crate::identity::bundle_files::BundleFiles;
+use crate::identity::trust_store::TrustStore;
 use crate::listen::certificate::ServerCertificate;
 use crate::store::{self, StoreError};
 use crate::telemetry::metrics;
@@ -32,7 +33,8 @@ pub(super) struct Upkeep {
     pub(super) broker: Arc<Broker>,
     pub(super) store: Arc<dyn store::Upkeep>,
     pub(super) keyring: Keyring,
-    pub(super) bundles: Arc<BundleFiles>,
+    pub(super) trust: Arc<TrustStore>,
+    pub(super) files: Arc<BundleFiles>,
     pub(super) certificate: Arc<ServerCertificate>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) authenticator: Arc<Authenticator>,
@@ -44,7 +46,9 @@ pub(super) struct Upkeep {
 impl Upkeep {
     /// Starts everything; it ends with `stop`.
     pub(super) fn spawn(self, tasks: &TaskTracker, stop: &CancellationToken) {
-        tasks.spawn(self.bundles.clone().watch(BUNDLES, stop.clone()));
+        self.trust.look(self.broker.now());
+        let files = self.files.clone();
+        tasks.spawn(files.watch(BUNDLES, self.clock.clone(), stop.clone()));
         let upkeep = Arc::new(self);
         let again = |every, upkeep: &Arc<Self>, what: Chore| {
             tasks.spawn(every_so_often(every, upkeep.clone(), what, stop.clone()));
@@ -54,6 +58,7 @@ impl Upkeep {
         again(CERTIFICATE, &upkeep, Chore::ReloadCertificate);
         again(ISSUERS, &upkeep, Chore::RefreshIssuers);
         again(KEYRING, &upkeep, Chore::ReloadKeyring);
+        again(BUNDLES, &upkeep, Chore::LookAtBundles);
         again(METRICS, &upkeep, Chore::FoldMetrics);
     }
 
@@ -107,6 +112,7 @@ enum Chore {
     ReloadCertificate,
     RefreshIssuers,
     ReloadKeyring,
+    LookAtBundles,
     FoldMetrics,
 }
 
@@ -125,6 +131,7 @@ impl Chore {
                 upkeep.authenticator.issuers().refresh_if_due(now).await;
             }
             Self::ReloadKeyring => upkeep.reload_keyring().await,
+            Self::LookAtBundles => upkeep.trust.look(upkeep.broker.now()),
             Self::FoldMetrics => upkeep.metrics.fold(),
         }
     }

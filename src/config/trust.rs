@@ -25,8 +25,15 @@ pub struct Trust {
 pub struct TrustedDomain {
     /// Its name.
     pub trust_domain: TrustDomain,
-    /// Its bundle: a SPIFFE bundle in JSON, or roots in PEM. Read again when it changes.
-    pub bundle_file: PathBuf,
+    /// Where its bundle comes from.
+    pub bundle: BundleSource,
+}
+
+/// Where the bundle of a trust domain comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BundleSource {
+    /// A file: a SPIFFE bundle in JSON, or roots in PEM. Read again when it changes.
+    File(PathBuf),
 }
 
 /// Neither the broker's own trust domain nor its own URL is to be trusted for who somebody is.
@@ -61,15 +68,14 @@ fn domain(section: &mut Section<'_>, own: Option<&TrustDomain>) -> Option<Truste
         Some(domain)
     };
     let trust_domain = section.required("trust_domain", "trust_domain = \"prod.example\"", foreign);
-    let file = |section: &mut Section<'_>| {
-        section.required("file", "file = \"prod.example.bundle.json\"", value::file)
-    };
-    let bundle_file = section.required(
-        "bundle",
-        "bundle = { file = \"prod.example.bundle.json\" }",
-        value::table(file),
-    );
-    Some(TrustedDomain { trust_domain: trust_domain?, bundle_file: bundle_file? })
+    let example = "bundle = { file = \"prod.example.bundle.json\" }";
+    let bundle = section.required("bundle", example, value::table(bundle));
+    Some(TrustedDomain { trust_domain: trust_domain?, bundle: bundle? })
+}
+
+fn bundle(section: &mut Section<'_>) -> Option<BundleSource> {
+    let example = "file = \"prod.example.bundle.json\"";
+    section.required("file", example, value::file).map(BundleSource::File)
 }
 
 /// Two entries for one thing would make it a guess which of them counts (THREATS.md class 12).

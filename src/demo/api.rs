@@ -26,6 +26,7 @@ use super::client::Caller;
 use super::setup::SetupError;
 use crate::broker::seams::{Clock, SystemClock};
 use crate::domain::grant::Grant;
+use crate::domain::time::Stamp;
 use crate::identity::VerifiedCaller;
 use crate::identity::bundle_files::{BundleFile, BundleFiles};
 use crate::identity::client_cert::SvidClientVerifier;
@@ -79,7 +80,7 @@ impl DocumentsApi {
         let keys = fetch(&broker, &format!("{base_url}/oauth2/jwks")).await?;
         let keys = KeySet::parse(&keys).map_err(|fault| SetupError::Document(fault.to_string()))?;
         let bundle = fetch(&broker, &format!("{base_url}/spiffe/bundle.json")).await?;
-        let bundles = bundles(playground, &bundle)?;
+        let bundles = bundles(playground, &bundle, clock.now())?;
         let identity = ServerIdentity::from_files(
             &playground.cert_file(Workload::Documents),
             &playground.key_file(Workload::Documents),
@@ -220,7 +221,11 @@ fn allows(grant: &Grant) -> bool {
 }
 
 /// The workloads' root, and the broker's for certificates for tasks.
-fn bundles(playground: &Playground, published: &[u8]) -> Result<SharedBundles, SetupError> {
+fn bundles(
+    playground: &Playground,
+    published: &[u8],
+    now: Stamp,
+) -> Result<SharedBundles, SetupError> {
     let domain =
         |name| TrustDomain::parse(name).map_err(|fault| SetupError::Document(fault.to_string()));
     let broker = playground.add("leasehold.bundle.json", published)?;
@@ -229,7 +234,7 @@ fn bundles(playground: &Playground, published: &[u8]) -> Result<SharedBundles, S
         BundleFile { trust_domain: domain(BROKER_TRUST_DOMAIN)?, path: broker },
     ];
     // The server mints nothing, so no trust domain is its own.
-    Ok(BundleFiles::load(&domain("none")?, files)?.shared())
+    Ok(BundleFiles::alone(&domain("none")?, files, now)?.shared())
 }
 
 async fn fetch(caller: &Caller, url: &str) -> Result<Vec<u8>, SetupError> {

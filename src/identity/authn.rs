@@ -46,10 +46,9 @@ impl AuthnError {
     /// Whether the same call may succeed a little later.
     pub fn is_retriable(&self) -> bool {
         match self {
+            Self::Certificate(error) => error.is_retriable(),
             Self::Token(error) => error.is_retriable(),
-            Self::Missing | Self::Both | Self::Several | Self::NotBearer | Self::Certificate(_) => {
-                false
-            }
+            Self::Missing | Self::Both | Self::Several | Self::NotBearer => false,
         }
     }
 }

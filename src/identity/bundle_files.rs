@@ -15,7 +15,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio_util::sync::CancellationToken;
 
-use super::trust_bundle::{SharedBundles, TrustBundle, TrustBundles, TrustBundlesError};
+use super::trust_bundle::{SharedBundles, TrustBundlesError};
+use super::trust_store::{PutError, TrustStore, TrustedDomain};
+use crate::broker::seams::Clock;
+use crate::domain::time::Stamp;
 use crate::spiffe::authority::{Authority, AuthorityError};
 use crate::spiffe::bundle::{Bundle, BundleError, MAX_BUNDLE_BYTES};
 use crate::spiffe::id::TrustDomain;
@@ -56,9 +59,9 @@ pub enum ContentError {
         /// Why.
         fault: AuthorityError,
     },
-    /// The chain verifier cannot use a certificate in it.
-    #[error("a certificate in it: {0}")]
-    Anchor(AuthorityError),
+    /// It cannot be used to verify with.
+    #[error(transparent)]
+    Put(#[from] PutError),
 }
 
 /// The trust bundles cannot be loaded.
@@ -79,75 +82,100 @@ pub enum BundleFilesError {
     Domains(#[from] TrustBundlesError),
 }
 
-/// The files of all trusted trust domains, and the snapshot that was made of them.
+/// The trust domains whose bundles lie in files.
 #[derive(Debug)]
 pub struct BundleFiles {
     files: Vec<BundleFile>,
-    shared: SharedBundles,
+    trust: Arc<TrustStore>,
     /// Of each file, what it was when last looked at.
-    seen: Mutex<Vec<Content>>,
+    seen: Mutex<Vec<Seen>>,
 }
 
-/// A hash of the file's bytes, or why there are none.
-type Content = Result<[u8; 32], ContentError>;
+/// What a file was when last looked at.
+#[derive(Debug)]
+struct Seen {
+    /// A hash of its bytes, or why there are none.
+    content: Result<[u8; 32], ContentError>,
+    /// Whether it is what is trusted.
+    is_taken: bool,
+}
 
 impl BundleFiles {
-    /// Reads every file for the first time.
+    /// Reads every file for the first time, into a store that knows their domains.
     ///
     /// # Errors
     /// [`BundleFilesError`] if one of them is not a bundle: at the start there is no previous one to keep.
-    pub fn load(own: &TrustDomain, files: Vec<BundleFile>) -> Result<Self, BundleFilesError> {
-        let (mut bundles, mut seen) = (Vec::new(), Vec::new());
+    pub fn load(
+        trust: Arc<TrustStore>,
+        files: Vec<BundleFile>,
+        now: Stamp,
+    ) -> Result<Self, BundleFilesError> {
+        let mut seen = Vec::new();
         for file in &files {
             let bytes = read(file).map_err(|fault| file.fault(fault))?;
-            let bundle = parse(&bytes).map_err(|fault| file.fault(fault))?;
-            bundles.push((file.trust_domain.clone(), bundle));
-            seen.push(Ok(hash(&bytes)));
+            take_over(&trust, file, &bytes, now).map_err(|fault| file.fault(fault))?;
+            seen.push(Seen { content: Ok(hash(&bytes)), is_taken: true });
         }
-        let shared = TrustBundles::new(own, bundles)?.shared();
-        Ok(Self { files, shared, seen: Mutex::new(seen) })
+        Ok(Self { files, trust, seen: Mutex::new(seen) })
+    }
+
+    /// Trusts nothing but what lies in these files.
+    ///
+    /// # Errors
+    /// [`BundleFilesError`], as for [`Self::load`]; also if `own` is among the trust domains or one is there twice.
+    pub fn alone(
+        own: &TrustDomain,
+        files: Vec<BundleFile>,
+        now: Stamp,
+    ) -> Result<Self, BundleFilesError> {
+        let domains = files.iter().map(|file| file.trust_domain.clone());
+        // What lies on the disk is the operator's word until it is changed: it does not grow old.
+        let trusted = domains.map(|trust_domain| TrustedDomain { trust_domain, max_age: None });
+        let trust = TrustStore::new(own, trusted, now)?;
+        Self::load(Arc::new(trust), files, now)
     }
 
     /// The snapshot, always the current one.
     pub fn shared(&self) -> SharedBundles {
-        Arc::clone(&self.shared)
+        self.trust.shared()
     }
 
     /// Looks at every file once and takes over what changed; answers with each change that could not be taken over.
     /// Then the previous bundle stays, and the fault is not told again until the file changes again.
-    pub fn reload(&self) -> Vec<BundleFilesError> {
+    pub fn reload(&self, now: Stamp) -> Vec<BundleFilesError> {
         let mut faults = Vec::new();
         for (file, seen) in self.files.iter().zip(self.seen.lock().iter_mut()) {
             let read = read(file);
             let content = read.as_ref().map(|bytes| hash(bytes)).map_err(Clone::clone);
-            if *seen == content {
+            if seen.content == content {
+                if seen.is_taken {
+                    self.trust.confirm(&file.trust_domain, now);
+                }
                 continue;
             }
-            *seen = content;
-            match read.and_then(|bytes| parse(&bytes)) {
-                Ok(bundle) => {
-                    metrics::trust_loaded("bundle", "ok");
-                    tracing::info!(trust_domain = %file.trust_domain, "trust bundle changed");
-                    let bundles = TrustBundles::clone(&self.shared.load());
-                    self.shared.store(Arc::new(bundles.with(&file.trust_domain, bundle)));
-                }
-                Err(fault) => {
-                    let fault = file.fault(fault);
-                    metrics::trust_loaded("bundle", "failed");
-                    tracing::error!(%fault, "trust bundle not taken over, the previous one stays");
-                    faults.push(fault);
-                }
+            let taken = read.and_then(|bytes| take_over(&self.trust, file, &bytes, now));
+            *seen = Seen { content, is_taken: taken.is_ok() };
+            if let Err(fault) = taken {
+                let fault = file.fault(fault);
+                metrics::trust_loaded("bundle", "failed");
+                tracing::error!(%fault, "trust bundle not taken over, the previous one stays");
+                faults.push(fault);
             }
         }
         faults
     }
 
     /// Looks again and again until told to stop.
-    pub async fn watch(self: Arc<Self>, every: Duration, stop: CancellationToken) {
+    pub async fn watch(
+        self: Arc<Self>,
+        every: Duration,
+        clock: Arc<dyn Clock>,
+        stop: CancellationToken,
+    ) {
         while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
-            let files = Arc::clone(&self);
+            let (files, now) = (Arc::clone(&self), clock.now());
             // Each fault was logged; a read that panicked is tried again.
-            let _ = tokio::task::spawn_blocking(move || files.reload()).await;
+            let _ = tokio::task::spawn_blocking(move || files.reload(now)).await;
         }
     }
 }
@@ -168,13 +196,22 @@ fn read(file: &BundleFile) -> Result<Vec<u8>, ContentError> {
     if bytes.len() > MAX_BUNDLE_BYTES { Err(ContentError::TooLarge) } else { Ok(bytes) }
 }
 
-fn parse(bytes: &[u8]) -> Result<TrustBundle, ContentError> {
-    let bundle = if bytes.trim_ascii_start().starts_with(b"{") {
-        Bundle::parse(bytes)?
+fn take_over(
+    trust: &TrustStore,
+    file: &BundleFile,
+    bytes: &[u8],
+    now: Stamp,
+) -> Result<(), ContentError> {
+    trust.put(&file.trust_domain, parse(bytes)?, now)?;
+    Ok(())
+}
+
+fn parse(bytes: &[u8]) -> Result<Bundle, ContentError> {
+    if bytes.trim_ascii_start().starts_with(b"{") {
+        Ok(Bundle::parse(bytes)?)
     } else {
-        Bundle::of_authorities(authorities(bytes)?)
-    };
-    TrustBundle::of(&bundle).map_err(ContentError::Anchor)
+        Ok(Bundle::of_authorities(authorities(bytes)?))
+    }
 }
 
 fn authorities(pem: &[u8]) -> Result<Vec<Authority>, ContentError> {

@@ -14,6 +14,7 @@ pub mod client_cert;
 pub mod oidc;
 pub mod peer;
 pub mod trust_bundle;
+pub mod trust_store;
 pub mod x509_svid;
 
 use std::collections::BTreeMap;

@@ -40,8 +40,8 @@ impl PeerSvid {
         now: Stamp,
     ) -> Result<VerifiedCaller, X509SvidError> {
         if let Some(held) = self.verified.load().as_ref() {
-            let bundle = bundles.get(&held.trust_domain);
-            if bundle.is_some_and(|bundle| Arc::ptr_eq(bundle, &held.bundle)) {
+            let bundle = bundles.get(&held.trust_domain, now)?;
+            if Arc::ptr_eq(bundle, &held.bundle) {
                 return if now < held.caller.expires() {
                     Ok(held.caller.clone())
                 } else {
@@ -60,7 +60,8 @@ impl PeerSvid {
 mod tests {
     use super::*;
     use crate::broker::seams::Clock;
-    use crate::domain::time::Span;
+    use crate::domain::time::{INFINITY, Span};
+    use crate::identity::trust_bundle::TrustDomainError;
     use crate::spiffe::id::TrustDomain;
     use crate::testing::ca::TestAuthority;
     use crate::testing::clock::TestClock;
@@ -90,15 +91,18 @@ mod tests {
         let bundles = trusting(&[("prod.example", &[&root]), ("test.example", &[&next])]);
         peer.recheck(&bundles, now).unwrap();
         let prod = TrustDomain::parse("prod.example").unwrap();
-        let rotated = bundles.clone().with(&prod, bundle(&[&root, &next]));
+        let with = |bundles: &TrustBundles, bundle| {
+            bundles.clone().with(&prod, Arc::new(bundle), INFINITY)
+        };
+        let rotated = with(&bundles, bundle(&[&root, &next]));
         peer.recheck(&rotated, now).unwrap();
         for withdrawn in [bundle(&[&next]), bundle(&[])] {
-            let withdrawn = rotated.clone().with(&prod, withdrawn);
+            let withdrawn = with(&rotated, withdrawn);
             let refusal = peer.recheck(&withdrawn, now).unwrap_err();
             assert!(matches!(refusal, X509SvidError::Untrusted(..)), "{refusal}");
         }
         let removed = trusting(&[("test.example", &[&root])]);
         let refusal = peer.recheck(&removed, now).unwrap_err();
-        assert_eq!(refusal, X509SvidError::UnknownTrustDomain(prod));
+        assert_eq!(refusal, TrustDomainError::Unknown(prod.clone()).into());
     }
 }

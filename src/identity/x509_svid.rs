@@ -10,7 +10,7 @@ use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
-use super::trust_bundle::{TrustBundle, TrustBundles};
+use super::trust_bundle::{TrustBundle, TrustBundles, TrustDomainError};
 use super::{Proof, VerifiedCaller};
 use crate::domain::time::Stamp;
 use crate::spiffe::authority::{Authority, AuthorityError};
@@ -35,15 +35,22 @@ pub enum X509SvidError {
     /// Another certificate of the chain is no authority's (X509-SVID section 4).
     #[error("a certificate above the leaf: {0}")]
     Intermediate(AuthorityError),
-    /// The configuration does not trust the leaf's trust domain.
-    #[error("trust domain `{0}` is not trusted here; add it under `[[trust.spiffe]]`")]
-    UnknownTrustDomain(TrustDomain),
+    /// Nothing of the leaf's trust domain is trusted now.
+    #[error(transparent)]
+    TrustDomain(#[from] TrustDomainError),
     /// The chain does not lead to a valid root of the leaf's own trust domain (X509-SVID section 5.1).
     #[error("the certificate does not lead to a root of trust domain `{0}`: {1}")]
     Untrusted(TrustDomain, webpki::Error),
     /// A certificate of the chain has expired since it was verified.
     #[error("the certificate, or one above it, has expired; rotate it and connect again")]
     Expired,
+}
+
+impl X509SvidError {
+    /// Whether the same certificate may be accepted a little later.
+    pub fn is_retriable(&self) -> bool {
+        matches!(self, Self::TrustDomain(error) if error.is_retriable())
+    }
 }
 
 /// Verifies a chain, leaf first, against the roots of the leaf's own trust domain.
@@ -81,8 +88,7 @@ pub(super) fn verify_against(
     }
     // INVARIANT (roots by trust domain): nothing but the leaf's own trust domain chooses its roots.
     let trust_domain = leaf.id().trust_domain().clone();
-    let bundle = bundles.get(&trust_domain).cloned();
-    let bundle = bundle.ok_or_else(|| X509SvidError::UnknownTrustDomain(trust_domain.clone()))?;
+    let bundle = bundles.get(&trust_domain, now)?.clone();
     let path_expires = build_path(first, intermediates, &bundle, now)
         .map_err(|fault| X509SvidError::Untrusted(trust_domain.clone(), fault))?;
     let mut thumbprint = [0; 32];

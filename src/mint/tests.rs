@@ -235,7 +235,8 @@ async fn a_certificate_keeps_every_rule_of_the_profile() {
 async fn a_certificate_leads_to_the_published_root() {
     let (scene, _) = Scene::with_csr(Kind::X509Svid).await;
     let minted = scene.certificate().unwrap();
-    let bundle = crate::identity::trust_bundle::TrustBundle::of(scene.keys.bundle()).unwrap();
+    let bundle =
+        crate::identity::trust_bundle::TrustBundle::of(scene.keys.bundle().clone()).unwrap();
     let other = crate::spiffe::id::TrustDomain::parse("verifier.example").unwrap();
     let own = scene.keys.settings().trust_domain.clone();
     let bundles =

@@ -44,7 +44,7 @@ fn trusted(playground: &Playground) -> BundleFiles {
     let trust_domain = TrustDomain::parse(TRUST_DOMAIN).unwrap();
     let own = TrustDomain::parse(BROKER_TRUST_DOMAIN).unwrap();
     let file = BundleFile { trust_domain, path: playground.root_file() };
-    BundleFiles::load(&own, vec![file]).unwrap()
+    BundleFiles::alone(&own, vec![file], TestClock::default().now()).unwrap()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is counted and timed, and its Prometheus text.
 //!
 //! One recorder serves the whole process; brokers that share a process share its numbers. Labels are `&'static str`, so
-//! that no id can become one.
+//! that no id can become one; but for the names of trust domains, which configuration bounds.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -28,6 +28,9 @@ pub const COMMIT_SECONDS: &str = "leasehold_store_commit_seconds";
 /// What was read while the broker runs: changed files by `source` `bundle` and `server_certificate`, fetched keys by `issuer`;
 /// and by `outcome`: `ok` or `failed`, which leaves the former ones.
 pub const TRUST_LOADS: &str = "leasehold_trust_loads_total";
+/// How many seconds ago the source of a `trust_domain`'s bundle last confirmed it; without a bundle, how long the broker has
+/// waited for one.
+pub const TRUST_BUNDLE_AGE: &str = "leasehold_trust_bundle_age_seconds";
 /// When the certificate that the broker shows its callers expires, in seconds since 1970.
 pub const SERVER_CERTIFICATE_EXPIRY: &str = "leasehold_server_certificate_expiry_timestamp_seconds";
 
@@ -40,8 +43,10 @@ const COUNTERS: [(&str, &str); 6] = [
     (TRUST_LOADS, "Trust bundles, issuers' keys and server certificates that were read again"),
 ];
 
-const GAUGES: [(&str, &str); 1] =
-    [(SERVER_CERTIFICATE_EXPIRY, "When the broker's certificate towards its callers expires")];
+const GAUGES: [(&str, &str); 2] = [
+    (TRUST_BUNDLE_AGE, "Time since the source of a trust bundle confirmed it"),
+    (SERVER_CERTIFICATE_EXPIRY, "When the broker's certificate towards its callers expires"),
+];
 
 const HISTOGRAMS: [(&str, &str); 2] = [
     (CALL_SECONDS, "Time from a request's headers to its answer"),
@@ -136,6 +141,11 @@ pub fn trust_loaded(source: &'static str, outcome: &'static str) {
     counter!(TRUST_LOADS, "source" => source, "outcome" => outcome).increment(1);
 }
 
+/// The source of a trust domain's bundle confirmed it so long ago. The name is one of the configuration's, of which there are few.
+pub fn trust_bundle_age(trust_domain: &str, age: Duration) {
+    gauge!(TRUST_BUNDLE_AGE, "trust_domain" => trust_domain.to_owned()).set(age.as_secs_f64());
+}
+
 /// The certificate that callers are shown expires at that second; later than 2106 counts as then.
 pub fn server_certificate_expires(seconds: u64) {
     let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
@@ -164,6 +174,7 @@ mod tests {
         task_ended("test");
         commit_answered("test", "committed", Duration::from_micros(300));
         trust_loaded("test", "ok");
+        trust_bundle_age("test.example", Duration::from_secs(7));
         server_certificate_expires(1_790_000_000);
         handle.fold();
         let text = handle.render();

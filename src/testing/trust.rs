@@ -9,7 +9,7 @@ use crate::spiffe::id::TrustDomain;
 /// The bundle of some roots.
 pub fn bundle(roots: &[&TestAuthority]) -> TrustBundle {
     let authorities = roots.iter().map(|root| Authority::check(root.der()).unwrap());
-    TrustBundle::of(&Bundle::of_authorities(authorities.collect())).unwrap()
+    TrustBundle::of(Bundle::of_authorities(authorities.collect())).unwrap()
 }
 
 /// What a broker of trust domain `leasehold.example` trusts: these domains with these roots.

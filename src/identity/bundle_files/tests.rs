@@ -32,14 +32,19 @@ impl Site {
     fn load(&self) -> Result<BundleFiles, BundleFilesError> {
         let trust_domain = TrustDomain::parse("prod.example").unwrap();
         let file = BundleFile { trust_domain, path: self.path() };
-        BundleFiles::load(&TrustDomain::parse("leasehold.example").unwrap(), vec![file])
+        let own = TrustDomain::parse("leasehold.example").unwrap();
+        BundleFiles::alone(&own, vec![file], now())
     }
 
     fn trusts(&self, files: &BundleFiles, root: &TestAuthority) -> bool {
-        let now = TestClock::default().now();
+        let now = now();
         let issued = root.svid("spiffe://prod.example/a", now, now.plus(Span::from_seconds(60)));
         x509_svid::verify(&issued.chain, &files.shared().load(), now).is_ok()
     }
+}
+
+fn now() -> Stamp {
+    TestClock::default().now()
 }
 
 fn json(root: &TestAuthority) -> String {
@@ -70,7 +75,7 @@ fn pem_and_json_are_both_bundles() {
 fn at_the_start_a_file_that_is_no_bundle_is_an_error() {
     let site = Site::new();
     assert!(matches!(fault(site.load().unwrap_err()), ContentError::Unreadable(_)));
-    let now = TestClock::default().now();
+    let now = now();
     let leaf = site.root.svid("spiffe://prod.example/a", now, now);
     for (content, refusal) in [
         (String::new(), ContentError::NoCertificate),
@@ -95,17 +100,17 @@ fn a_broken_change_keeps_the_previous_bundle_and_is_told_once() {
     let (site, next) = (Site::new(), TestAuthority::root("next"));
     site.write(site.root.pem());
     let files = site.load().unwrap();
-    assert_eq!(files.reload(), []);
+    assert_eq!(files.reload(now()), []);
     site.write(r#"{"keys":[],"keys":[]}"#);
-    assert_eq!(files.reload().len(), 1);
-    assert_eq!(files.reload(), []);
+    assert_eq!(files.reload(now()).len(), 1);
+    assert_eq!(files.reload(now()), []);
     assert!(site.trusts(&files, &site.root));
     fs::remove_file(site.path()).unwrap();
-    assert!(matches!(files.reload().pop().map(fault), Some(ContentError::Unreadable(_))));
-    assert_eq!(files.reload(), []);
+    assert!(matches!(files.reload(now()).pop().map(fault), Some(ContentError::Unreadable(_))));
+    assert_eq!(files.reload(now()), []);
     assert!(site.trusts(&files, &site.root));
     site.write(next.pem());
-    assert_eq!(files.reload(), []);
+    assert_eq!(files.reload(now()), []);
     assert!(site.trusts(&files, &next) && !site.trusts(&files, &site.root));
 }
 
@@ -116,7 +121,7 @@ fn class_07_an_emptied_bundle_is_taken_over_and_trusts_nothing() {
     let files = site.load().unwrap();
     assert!(site.trusts(&files, &site.root));
     site.write(r#"{"keys":[]}"#);
-    assert_eq!(files.reload(), []);
+    assert_eq!(files.reload(now()), []);
     assert!(!site.trusts(&files, &site.root));
 }
 
@@ -125,10 +130,12 @@ fn a_file_that_did_not_change_keeps_the_very_same_bundle() {
     let site = Site::new();
     site.write(site.root.pem());
     let files = site.load().unwrap();
-    let before = files.shared().load_full();
+    let domain = TrustDomain::parse("prod.example").unwrap();
+    let bundle = || Arc::clone(files.shared().load().get(&domain, now()).unwrap());
+    let before = bundle();
     site.write(site.root.pem());
-    files.reload();
-    assert!(Arc::ptr_eq(&before, &files.shared().load_full()));
+    files.reload(now());
+    assert!(Arc::ptr_eq(&before, &bundle()));
 }
 
 #[cfg(unix)]
@@ -148,11 +155,11 @@ fn renamed_files_and_switched_links_are_seen() {
     assert!(site.trusts(&files, &site.root));
     symlink("two", directory.join("..tmp")).unwrap();
     fs::rename(directory.join("..tmp"), directory.join("..data")).unwrap();
-    files.reload();
+    files.reload(now());
     assert!(site.trusts(&files, &next) && !site.trusts(&files, &site.root));
     fs::write(directory.join("three"), site.root.pem()).unwrap();
     fs::rename(directory.join("three"), site.path()).unwrap();
-    files.reload();
+    files.reload(now());
     assert!(site.trusts(&files, &site.root) && !site.trusts(&files, &next));
 }
 
@@ -162,7 +169,11 @@ async fn the_watch_takes_over_a_change_and_stops_when_told() {
     site.write(site.root.pem());
     let files = Arc::new(site.load().unwrap());
     let stop = CancellationToken::new();
-    let watch = tokio::spawn(Arc::clone(&files).watch(Duration::from_secs(2), stop.clone()));
+    let watch = tokio::spawn(Arc::clone(&files).watch(
+        Duration::from_secs(2),
+        Arc::new(TestClock::default()),
+        stop.clone(),
+    ));
     site.write(next.pem());
     let seen = async {
         while !site.trusts(&files, &next) {

@@ -52,7 +52,7 @@ fn class_12_a_trust_domain_that_is_not_configured_is_refused() {
     let bundles = trusting(&[("prod.example", &[&root])]);
     for name in ["other.example", "prod.example.", "leasehold.example"] {
         let issued = root.svid(&format!("spiffe://{name}/a"), now, now.plus(MINUTE));
-        let refusal = X509SvidError::UnknownTrustDomain(domain(name));
+        let refusal = TrustDomainError::Unknown(domain(name)).into();
         assert_eq!(verify(&issued.chain, &bundles, now).unwrap_err(), refusal);
     }
 }
