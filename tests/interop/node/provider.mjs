@@ -13,19 +13,21 @@ Date.now = () => wallClock() + Number(offset) * 1000
 
 const { default: Provider } = await import('oidc-provider')
 
-const redirect = 'https://agent.invalid/callback'
-const secret = randomUUID()
-const client = { client_secret: secret, redirect_uris: [redirect], response_types: ['id_token'], id_token_signed_response_alg: 'ES256' }
+const client = {
+  client_secret: 'a secret of nobody but the test',
+  grant_types: ['implicit', 'client_credentials'],
+  id_token_signed_response_alg: 'ES256',
+  redirect_uris: ['https://agent.invalid/callback'],
+  response_types: ['id_token'],
+  token_endpoint_auth_method: 'client_secret_post',
+}
 const resource = { scope: 'tasks', audience: 'leasehold', accessTokenFormat: 'jwt', jwt: { sign: { alg: 'ES256' } } }
 const resources = { enabled: true, defaultResource: () => 'https://leasehold.invalid', getResourceServerInfo: () => resource }
 
 const provider = new Provider(`http://127.0.0.1:${port}`, {
   jwks: JSON.parse(readFileSync(keys)),
-  clients: ['leasehold', 'other'].map((name) => ({
-    ...client, client_id: name, grant_types: ['implicit', 'client_credentials'],
-    client_secret: 'a secret of nobody but the test', token_endpoint_auth_method: 'client_secret_post',
-  })),
-  cookies: { keys: [secret] },
+  clients: ['leasehold', 'other'].map((name) => ({ ...client, client_id: name })),
+  cookies: { keys: [randomUUID()] },
   responseTypes: ['id_token'],
   features: { clientCredentials: { enabled: true }, devInteractions: { enabled: false }, resourceIndicators: resources },
   findAccount: (_, accountId) => ({ accountId, claims: () => ({ sub: accountId }) }),

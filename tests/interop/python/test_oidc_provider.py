@@ -164,17 +164,24 @@ def until(holds):
 
 class OidcProvider(unittest.TestCase):
     def setUp(self):
-        self.port, self.other_port = worlds.free_ports(2)
+        [self.port] = worlds.free_ports(1)
         self.keys = [new_keys("first")]
+        self.provider = self.started(self.port, self.keys)
         self.broker = Broker(self.port)
         self.addCleanup(self.broker.stop)
 
-    def provider(self, port=None, keys=None, offset_seconds=0):
-        return Provider(port or self.port, keys or self.keys, offset_seconds)
+    def started(self, port, keys, offset_seconds=0):
+        provider = Provider(port, keys, offset_seconds)
+        self.addCleanup(provider.stop)
+        return provider
 
-    def refusal(self, identity_token):
+    def restart(self, keys=None, offset_seconds=0):
+        self.provider.stop()
+        self.provider = self.started(self.port, keys or self.keys, offset_seconds)
+
+    def refusal(self, identity_token, broker=None):
         with self.assertRaises(grpc.RpcError) as refused:
-            self.broker.issue(identity_token)
+            (broker or self.broker).issue(identity_token)
         return *reason(refused.exception), refused.exception.details()
 
     def assert_refused(self, identity_token, text):
@@ -182,69 +189,68 @@ class OidcProvider(unittest.TestCase):
         self.assertEqual((code, why), (grpc.StatusCode.UNAUTHENTICATED, "IDENTITY_UNVERIFIED"))
         self.assertIn(text, details)
 
+    def until_taken(self, identity_token, broker, meanwhile):
+        """Until it is an identity; meanwhile it is refused for that reason and no other."""
+
+        def is_taken():
+            try:
+                return broker.issue(identity_token).lease.holder == AGENT
+            except grpc.RpcError as error:
+                self.assertEqual(reason(error), meanwhile)
+                return False
+
+        until(is_taken)
+
     def test_its_id_token_is_an_identity_and_no_other_token_is(self):
-        with self.provider() as provider:
-            self.assertEqual(self.broker.issue(provider.id_token()).lease.holder, AGENT)
-            self.assert_refused(provider.id_token("other"), "not for this broker")
-            access_token = provider.access_token()
-            self.assertEqual(jwt.decode(access_token, options={"verify_signature": False})["aud"], "leasehold")
-            self.assert_refused(access_token, "`typ`")
-            with self.provider(self.other_port) as other:
-                self.assert_refused(other.id_token(), "issuer")
-        with self.provider(offset_seconds=-7200) as late:
-            self.assert_refused(late.id_token(), "expired")
-        with self.provider(offset_seconds=600) as early:
-            self.assert_refused(early.id_token(), "not valid yet")
-        with self.provider(keys=[new_keys("first")]) as impostor:
-            self.assert_refused(impostor.id_token(), "signature")
+        self.assertEqual(self.broker.issue(self.provider.id_token()).lease.holder, AGENT)
+        self.assert_refused(self.provider.id_token("other"), "not for this broker")
+        access_token = self.provider.access_token()
+        self.assertEqual(jwt.decode(access_token, options={"verify_signature": False})["aud"], "leasehold")
+        self.assert_refused(access_token, "`typ`")
+        [other_port] = worlds.free_ports(1)
+        self.assert_refused(self.started(other_port, self.keys).id_token(), "issuer")
+
+    def test_its_id_tokens_of_another_time_or_key_are_none(self):
+        self.broker.issue(self.provider.id_token())
+        self.restart(offset_seconds=-7200)
+        self.assert_refused(self.provider.id_token(), "expired")
+        self.restart(offset_seconds=600)
+        self.assert_refused(self.provider.id_token(), "not valid yet")
+        self.restart(keys=[new_keys("first")])
+        self.assert_refused(self.provider.id_token(), "signature")
 
     def test_its_keys_are_followed_when_they_rotate(self):
-        with self.provider() as provider:
-            first = provider.id_token()
-            self.broker.issue(first)
+        first = self.provider.id_token()
+        self.broker.issue(first)
         # The new one signs; the old one is still published.
-        with self.provider(keys=[new_keys("second"), *self.keys]) as provider:
-            second = provider.id_token()
-            self.assertEqual(jwt.get_unverified_header(second)["kid"], "second")
+        self.restart(keys=[new_keys("second"), *self.keys])
+        second = self.provider.id_token()
+        self.assertEqual(jwt.get_unverified_header(second)["kid"], "second")
+        self.until_taken(second, self.broker, (grpc.StatusCode.UNAUTHENTICATED, "IDENTITY_UNVERIFIED"))
+        self.assertEqual(self.broker.issue(first).lease.holder, AGENT)
 
-            def is_taken():
-                try:
-                    return self.broker.issue(second).lease.holder == AGENT
-                except grpc.RpcError as error:
-                    self.assertEqual(reason(error)[1], "IDENTITY_UNVERIFIED")
-                    return False
-
-            until(is_taken)
-            self.broker.issue(first)
-
-    def test_while_it_is_down_its_keys_verify_and_nothing_new_does(self):
-        with self.provider(keys=[new_keys("unseen")]) as provider:
-            unseen = provider.id_token()
-        with self.provider() as provider:
-            self.broker.issue(provider.id_token())
-            later = provider.id_token()
+    def test_while_it_is_down_its_keys_verify_and_no_new_one_does(self):
+        self.broker.issue(self.provider.id_token())
+        later = self.provider.id_token()
+        self.restart(keys=[new_keys("unseen")])
+        unseen = self.provider.id_token()
+        self.provider.stop()
         self.assertEqual(self.broker.issue(later).lease.holder, AGENT)
-        code, why, _ = self.refusal(unseen)
-        self.assertIn((code, why), [
-            (grpc.StatusCode.UNAUTHENTICATED, "IDENTITY_UNVERIFIED"),
-            (grpc.StatusCode.UNAVAILABLE, "DEPENDENCY_UNAVAILABLE"),
-        ])
+        self.assert_refused(unseen, "`kid`")
 
-    def test_before_its_keys_were_ever_fetched_callers_are_told_to_try_again(self):
-        with self.provider() as provider:
-            token = provider.id_token()
-        code, why, details = self.refusal(token)
-        self.assertEqual((code, why), (grpc.StatusCode.UNAVAILABLE, "DEPENDENCY_UNAVAILABLE"))
+    def test_until_its_keys_were_fetched_callers_are_told_to_try_again(self):
+        [port] = worlds.free_ports(1)
+        provider = self.started(port, self.keys)
+        token = provider.id_token()
+        provider.stop()
+        broker = Broker(port)
+        self.addCleanup(broker.stop)
+        away = (grpc.StatusCode.UNAVAILABLE, "DEPENDENCY_UNAVAILABLE")
+        code, why, details = self.refusal(token, broker)
+        self.assertEqual((code, why), away)
         self.assertIn("try again", details)
-        with self.provider():
-            until(lambda: self.is_taken(token))
-
-    def is_taken(self, token):
-        try:
-            return self.broker.issue(token).lease.holder == AGENT
-        except grpc.RpcError as error:
-            self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE)
-            return False
+        self.started(port, self.keys)
+        self.until_taken(token, broker, away)
 
 
 if __name__ == "__main__":
