@@ -5,6 +5,7 @@
 //!                                                                   └─ upkeep: sweep, recover, reload, refresh
 //! ```
 
+mod certificate;
 mod descriptors;
 mod doors;
 mod identity;
@@ -26,12 +27,11 @@ pub use self::store::{make_store, make_store_if_missing, store_was_restored};
 
 use crate::broker::seams::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::broker::{Broker, Limits, Parts, Settings};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::grpc::{self, CallLimits, LaneLimits};
 use crate::http::{self, HttpLimits};
 use crate::identity::authn::Authenticator;
 use crate::identity::client_cert::SvidClientVerifier;
-use crate::listen::certificate::ServerCertificate;
 use crate::listen::tls::{TlsError, server_config};
 use crate::policy::grant::GrantPolicy;
 use crate::store::StoreError;
@@ -128,6 +128,12 @@ pub enum AppError {
     /// Our certificate towards callers.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The same, from the Workload API.
+    #[error(transparent)]
+    NoFirstSvid(#[from] crate::listen::certificate::workload_api::NoFirstSvid),
+    /// A Workload API's address.
+    #[error(transparent)]
+    WorkloadApi(#[from] crate::workload_api::EndpointUnusable),
     /// Reflection.
     #[error(transparent)]
     Reflection(#[from] grpc::ReflectionError),
@@ -187,9 +193,10 @@ pub async fn start_with(
     upkeep::recover(&*store.upkeep).await?;
     let keyring = keys::Keyring::open(&config, store.store.clone(), &seams).await?;
     let identity::Trust { store: trust, files, issuers } = identity::load(&config, &seams)?;
-    let config::store::CertificateFiles { cert_file, key_file } = config.tls.clone();
-    let certificate = ServerCertificate::load(cert_file, key_file, seams.clock.now())?;
-    let certificate = Arc::new(certificate);
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    // Nothing runs on where the start fails.
+    let unless_started = stop.clone().drop_guard();
+    let certificate = certificate::load(&config, &seams, &tasks, &stop).await?;
     let authenticator = Arc::new(Authenticator::new(trust.shared(), issuers));
     let broker = Arc::new(Broker::new(
         Parts {
@@ -220,9 +227,8 @@ pub async fn start_with(
         services,
         endpoints: http::router(parts.clone(), http_limits, listening.metrics.is_none()),
         numbers: http::numbers(parts, http_limits),
-        tls: server_config(certificate.clone(), clients, &["h2"], seams.clock.clone())?,
+        tls: server_config(certificate.shown.clone(), clients, &["h2"], seams.clock.clone())?,
     };
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let addresses = doors.open(listening, &config, &tasks, &stop)?;
     let upkeep = upkeep::Upkeep {
         broker: broker.clone(),
@@ -239,6 +245,7 @@ pub async fn start_with(
     };
     upkeep.look().await;
     upkeep.spawn(&tasks, &stop);
+    unless_started.disarm();
     let Addresses { grpc, http, metrics } = addresses;
     Ok(Running { grpc, http, metrics, broker, stop, tasks, store })
 }

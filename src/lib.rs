@@ -51,3 +51,5 @@ pub mod store;
 pub mod telemetry;
 #[cfg(all(feature = "server", any(test, feature = "testing")))]
 pub mod testing;
+#[cfg(feature = "server")]
+pub mod workload_api;

@@ -29,12 +29,19 @@ macro_rules! redact {
 redact!(
     v1::Credential,
     v1::IntrospectCredentialRequest,
-    v1::introspect_credential_request::Credential
+    v1::introspect_credential_request::Credential,
+    workload_api::X509svid,
+    workload_api::X509svidResponse
 );
 
 /// What the store keeps, `leasehold.store.v1`.
 pub mod store {
     tonic::include_proto!("leasehold.store.v1");
+}
+
+/// The SPIFFE Workload API, which has no package.
+pub mod workload_api {
+    tonic::include_proto!("_");
 }
 
 /// The descriptors of the contract, for reflection.

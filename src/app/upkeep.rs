@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::certificate::Certificate;
 use super::keys::Keyring;
 use crate::broker::Broker;
 use crate::broker::seams::Clock;
@@ -14,7 +15,6 @@ use crate::grpc::Health;
 use crate::identity::authn::Authenticator;
 use crate::identity::bundle_files::BundleFiles;
 use crate::identity::trust_store::TrustStore;
-use crate::listen::certificate::ServerCertificate;
 use crate::store::{self, StoreError};
 use crate::telemetry::metrics;
 
@@ -35,7 +35,7 @@ pub(super) struct Upkeep {
     pub(super) keyring: Keyring,
     pub(super) trust: Arc<TrustStore>,
     pub(super) files: Arc<BundleFiles>,
-    pub(super) certificate: Arc<ServerCertificate>,
+    pub(super) certificate: Certificate,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) authenticator: Arc<Authenticator>,
     pub(super) metrics: metrics::Handle,
@@ -55,7 +55,7 @@ impl Upkeep {
         };
         again(SWEEP, &upkeep, Chore::Sweep);
         again(LOOK, &upkeep, Chore::Look);
-        again(CERTIFICATE, &upkeep, Chore::ReloadCertificate);
+        again(CERTIFICATE, &upkeep, Chore::LookAtCertificate);
         again(ISSUERS, &upkeep, Chore::RefreshIssuers);
         again(KEYRING, &upkeep, Chore::ReloadKeyring);
         again(BUNDLES, &upkeep, Chore::LookAtBundles);
@@ -109,7 +109,7 @@ pub(super) async fn recover(store: &dyn store::Upkeep) -> Result<(), StoreError>
 enum Chore {
     Sweep,
     Look,
-    ReloadCertificate,
+    LookAtCertificate,
     RefreshIssuers,
     ReloadKeyring,
     LookAtBundles,
@@ -121,11 +121,7 @@ impl Chore {
         match self {
             Self::Sweep => upkeep.sweep().await,
             Self::Look => upkeep.look().await,
-            Self::ReloadCertificate => {
-                let (certificate, now) = (upkeep.certificate.clone(), upkeep.clock.now());
-                // A fault was logged; a read that panicked is tried again.
-                let _ = tokio::task::spawn_blocking(move || certificate.reload(now)).await;
-            }
+            Self::LookAtCertificate => upkeep.certificate.look(upkeep.clock.now()).await,
             Self::RefreshIssuers => {
                 let now = upkeep.broker.now();
                 upkeep.authenticator.issuers().refresh_if_due(now).await;

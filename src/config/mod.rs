@@ -31,10 +31,10 @@ use crate::spiffe::id::TrustDomain;
 use document::{Document, Field};
 use keys::Keys;
 use limits::{Limits, Log};
-use listen::Listen;
+use listen::{CertificateSource, Listen};
 use problem::{ConfigErrors, Problem};
 use section::Section;
-use store::{CertificateFiles, StoreConfig};
+use store::StoreConfig;
 use trust::Trust;
 
 /// No configuration is longer.
@@ -52,7 +52,7 @@ pub struct Config {
     /// Where it answers.
     pub listen: Listen,
     /// Its own certificate towards its callers, on both sockets.
-    pub tls: CertificateFiles,
+    pub tls: CertificateSource,
     /// Sets of limits; at least one, no two of one name. The store's `delta_max` is for whoever opens the store to compare.
     pub tiers: Vec<Tier>,
     /// Whose word it takes.

@@ -12,7 +12,8 @@ use super::duration;
 use super::section::{Section, list as listed, nearest};
 use crate::domain::principal::Name;
 use crate::domain::time::Span;
-use crate::spiffe::id::TrustDomain;
+use crate::spiffe::endpoint::WorkloadEndpoint;
+use crate::spiffe::id::{SpiffeId, TrustDomain};
 
 /// Names that would read like something else in a policy, a scope or a log.
 const RESERVED: [&str; 8] = ["all", "any", "none", "root", "system", "leasehold", "spiffe", "oidc"];
@@ -137,6 +138,24 @@ pub(super) fn trust_domain(field: &Field<'_>) -> Option<TrustDomain> {
     let text = text(field)?;
     TrustDomain::parse(text)
         .map_or_else(|error| field.refuse(format!("is `{text}`; {error}")), Some)
+}
+
+/// The SPIFFE ID of a workload.
+pub(super) fn spiffe_id(field: &Field<'_>) -> Option<SpiffeId> {
+    let text = text(field)?;
+    SpiffeId::parse(text).map_or_else(|error| field.refuse(format!("is `{text}`; {error}")), Some)
+}
+
+/// The address of a Workload API. It is the operator's word alone: the environment is never asked for it.
+pub(super) fn workload_endpoint(field: &Field<'_>) -> Option<WorkloadEndpoint> {
+    let text = text(field)?;
+    match WorkloadEndpoint::parse(text) {
+        Err(error) => field.refuse(format!("is `{text}`; {error}")),
+        Ok(endpoint) if !endpoint.is_local() => field.refuse(format!(
+            "is `{text}`, which leads to another machine without TLS; use an agent of this machine"
+        )),
+        Ok(endpoint) => Some(endpoint),
+    }
 }
 
 /// A socket to listen on.

@@ -71,10 +71,25 @@ impl ServerIdentity {
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
         let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(TlsError::Certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Key)?;
+        Self::from_der(chain, PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Key)?)
+    }
+
+    /// Certificate chain, leaf first, and private key.
+    ///
+    /// # Errors
+    /// [`TlsError`] if they do not belong together.
+    pub fn from_der(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, TlsError> {
         let (begins, expires) = validity(&chain).ok_or(TlsError::Certificate)?;
         let certified = CertifiedKey::from_der(chain, key, &ring::default_provider())?;
         Ok(Self { certified: Arc::new(certified), begins, expires })
+    }
+
+    /// The leaf in DER.
+    pub(super) fn leaf(&self) -> Option<&CertificateDer<'static>> {
+        self.certified.cert.first()
     }
 
     /// The first instant of the leaf's validity, and the first instant after it.

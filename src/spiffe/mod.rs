@@ -5,7 +5,9 @@
 pub mod authority;
 pub mod bundle;
 mod certificate;
+pub mod concatenated;
 mod der;
+pub mod endpoint;
 pub mod id;
 pub mod leaf;
 pub mod task_certificate;

@@ -109,6 +109,15 @@ impl TestAuthority {
         self.issue(params)
     }
 
+    /// A leaf that keeps every rule and is also for `localhost`, valid from 1975 to 4096.
+    pub fn svid_for_localhost(&self, spiffe_id: &str) -> Issued {
+        let mut params = leaf(spiffe_id, Stamp::ZERO, Stamp::ZERO);
+        let unbounded = CertificateParams::default();
+        (params.not_before, params.not_after) = (unbounded.not_before, unbounded.not_after);
+        params.subject_alt_names.push(SanType::DnsName("localhost".try_into().unwrap()));
+        self.issue(params)
+    }
+
     fn issue(&self, params: CertificateParams) -> Issued {
         let key = KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &self.issuer()).unwrap().der().clone();

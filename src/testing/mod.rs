@@ -17,4 +17,5 @@ pub mod redis;
 pub mod scenario;
 pub mod store_contract;
 pub mod trust;
+pub mod workload_api;
 pub mod world;

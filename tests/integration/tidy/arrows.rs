@@ -14,7 +14,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("verifier", &["domain", "jose", "spiffe", "proto"]),
     // Contracts, with their implementations beside them.
     ("telemetry", &[]),
-    ("identity", &["domain", "jose", "spiffe", "broker::seams", "telemetry"]),
+    ("workload_api", &["domain", "spiffe", "proto", "broker::seams"]),
+    ("identity", &["domain", "jose", "spiffe", "workload_api", "broker::seams", "telemetry"]),
     ("policy", &["domain", "identity"]),
     ("store", &["domain", "broker::seams", "telemetry"]),
     ("store::codec", &["domain", "proto"]),
@@ -26,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "broker",
         &["domain", "jose", "spiffe", "identity", "policy", "store", "keys", "mint", "telemetry"],
     ),
-    ("listen", &["domain", "identity", "broker::seams", "telemetry"]),
+    ("listen", &["domain", "spiffe", "identity", "workload_api", "broker::seams", "telemetry"]),
     (
         "grpc",
         &[
@@ -86,11 +87,12 @@ const ARROWS: &[(&str, &[&str])] = &[
 const EVERYTHING: &[&str] = &["*"];
 
 /// Implementations named by technology: only their own siblings and the composition root know them.
-const TECHNOLOGY: [&str; 6] = [
+const TECHNOLOGY: [&str; 7] = [
     "store::embedded",
     "store::redis",
     "policy::grant",
     "identity::x509_svid",
+    "identity::agent_bundles",
     "identity::oidc",
     "identity::jwks_cache",
 ];
