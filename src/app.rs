@@ -192,10 +192,14 @@ pub async fn start_with(
     must_fit(&config, &store)?;
     upkeep::recover(&*store.upkeep).await?;
     let keyring = keys::Keyring::open(&config, store.store.clone(), &seams).await?;
-    let identity::Trust { store: trust, files, issuers } = identity::load(&config, &seams)?;
+    let identity::Trust { store: trust, files, agents, issuers } = identity::load(&config, &seams)?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     // Nothing runs on where the start fails.
     let unless_started = stop.clone().drop_guard();
+    for agent in agents {
+        let stop = stop.clone();
+        tasks.spawn(async move { stop.run_until_cancelled(agent.follow()).await });
+    }
     let certificate = certificate::load(&config, &seams, &tasks, &stop).await?;
     let authenticator = Arc::new(Authenticator::new(trust.shared(), issuers));
     let broker = Arc::new(Broker::new(

@@ -1,13 +1,16 @@
 //! Whose word is taken for who somebody is, from the configuration.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{AppError, Seams};
 use crate::config::Config;
 use crate::config::trust::{self, BundleSource, IssuerKeys, TrustedIssuer};
+use crate::identity::agent_bundles::AgentBundles;
 use crate::identity::bundle_files::{BundleFile, BundleFiles};
 use crate::identity::oidc::{JwksSource, OidcIssuer, OidcVerifier, TokenReviewConfig};
 use crate::identity::trust_store::{TrustStore, TrustedDomain};
+use crate::workload_api::WorkloadApi;
 
 /// What says who a caller is, and what keeps it up to date.
 pub(super) struct Trust {
@@ -15,6 +18,8 @@ pub(super) struct Trust {
     pub(super) store: Arc<TrustStore>,
     /// Those of them that lie in files.
     pub(super) files: Arc<BundleFiles>,
+    /// Those of them that agents tell.
+    pub(super) agents: Vec<AgentBundles>,
     /// The OIDC issuers.
     pub(super) issuers: OidcVerifier,
 }
@@ -23,27 +28,50 @@ pub(super) fn load(config: &Config, seams: &Seams) -> Result<Trust, AppError> {
     let now = seams.clock.now();
     let trusted = config.trust.spiffe.iter().map(trusted_domain);
     let store = Arc::new(TrustStore::new(&config.trust_domain, trusted, now)?);
-    let files = config.trust.spiffe.iter().map(|trusted| match &trusted.bundle {
+    let files = config.trust.spiffe.iter().filter_map(|trusted| match &trusted.bundle {
         BundleSource::File(path) => {
-            BundleFile { trust_domain: trusted.trust_domain.clone(), path: path.clone() }
+            Some(BundleFile { trust_domain: trusted.trust_domain.clone(), path: path.clone() })
         }
+        BundleSource::WorkloadApi { .. } => None,
     });
     let files = Arc::new(BundleFiles::load(store.clone(), files.collect(), now)?);
+    let agents = agents(config, &store, seams)?;
     let mut jitter = [0];
     seams.entropy.fill(&mut jitter)?;
     let [jitter] = jitter;
     let spiffe = format!("{}/spiffe", config.base_url);
     let own = [config.base_url.as_str(), spiffe.as_str()];
     let issuers = config.trust.oidc.iter().map(issuer).collect();
-    Ok(Trust { store, files, issuers: OidcVerifier::new(issuers, &own, jitter)? })
+    Ok(Trust { store, files, agents, issuers: OidcVerifier::new(issuers, &own, jitter)? })
 }
 
 fn trusted_domain(trusted: &trust::TrustedDomain) -> TrustedDomain {
     let max_age = match &trusted.bundle {
         // What lies on the disk is the operator's word until it is changed: it does not grow old.
         BundleSource::File(_) => None,
+        BundleSource::WorkloadApi { max_age, .. } => Some(*max_age),
     };
     TrustedDomain { trust_domain: trusted.trust_domain.clone(), max_age }
+}
+
+/// One for each agent, whatever number of trust domains it is asked about.
+fn agents(
+    config: &Config,
+    store: &Arc<TrustStore>,
+    seams: &Seams,
+) -> Result<Vec<AgentBundles>, AppError> {
+    let mut domains: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for trusted in &config.trust.spiffe {
+        if let BundleSource::WorkloadApi { endpoint, .. } = &trusted.bundle {
+            domains.entry(endpoint.clone()).or_default().push(trusted.trust_domain.clone());
+        }
+    }
+    let agent = |(endpoint, domains)| {
+        let Seams { clock, entropy } = seams.clone();
+        let api = WorkloadApi::at(endpoint)?;
+        Ok(AgentBundles { api, domains, store: Arc::clone(store), clock, entropy })
+    };
+    domains.into_iter().map(agent).collect()
 }
 
 fn issuer(trusted: &TrustedIssuer) -> OidcIssuer {

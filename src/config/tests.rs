@@ -7,6 +7,8 @@ use std::path::Path;
 use super::*;
 use crate::domain::platform::Platform;
 use crate::domain::time::Span;
+use crate::spiffe::endpoint::WorkloadEndpoint;
+use crate::spiffe::id::SpiffeId;
 
 /// Sound, and as short as can be. Line numbers of the tests count from its first line.
 const SOUND: &str = r#"trust_domain = "own.example"
@@ -83,6 +85,29 @@ fn class_15_one_address_may_hold_a_quarter_of_all_connections_unless_told_otherw
     assert_eq!(told.connections_per_address, 1_000);
     let wrong = errors("[listen]", "[limits]\nconnections_per_address = 0\n[listen]");
     assert!(wrong.contains("`limits.connections_per_address` is 0"), "{wrong}");
+}
+
+#[test]
+fn bundle_and_own_certificate_may_come_from_a_workload_api() {
+    let endpoint = WorkloadEndpoint::parse("unix:///run/agent.sock").unwrap();
+    let bundle = |text: &str| {
+        let config = check(&SOUND.replace("{ file = \"Cargo.toml\" }", text)).unwrap();
+        config.trust.spiffe[0].bundle.clone()
+    };
+    let from = |max_age| trust::BundleSource::WorkloadApi { endpoint: endpoint.clone(), max_age };
+    let hour = trust::DEFAULT_BUNDLE_AGE;
+    assert_eq!(bundle("{ workload_api = \"unix:///run/agent.sock\" }"), from(hour));
+    let text = "{ workload_api = \"unix:///run/agent.sock\", max_age = \"5m\" }";
+    assert_eq!(bundle(text), from(Span::from_seconds(300)));
+    let tls = |more: &str| {
+        let tls = format!("tls = {{ workload_api = \"unix:///run/agent.sock\"{more} }}");
+        let files = "tls = { cert_file = \"Cargo.toml\", key_file = \"Cargo.toml\" }";
+        check(&SOUND.replace(files, &tls)).unwrap().tls
+    };
+    let from = |spiffe_id| CertificateSource::WorkloadApi { endpoint: endpoint.clone(), spiffe_id };
+    assert_eq!(tls(""), from(None));
+    let broker = SpiffeId::parse("spiffe://prod.example/broker").unwrap();
+    assert_eq!(tls(", spiffe_id = \"spiffe://prod.example/broker\""), from(Some(broker)));
 }
 
 #[test]

@@ -7,9 +7,14 @@ use std::path::PathBuf;
 use super::document::Field;
 use super::section::Section;
 use super::value;
+use crate::domain::time::Span;
+use crate::spiffe::endpoint::WorkloadEndpoint;
 use crate::spiffe::id::TrustDomain;
 
 pub use oidc::{DEFAULT_MAX_LIFETIME, IssuerKeys, TokenReview, TrustedIssuer};
+
+/// For how long a bundle counts that its source does not confirm, where nothing is said.
+pub const DEFAULT_BUNDLE_AGE: Span = Span::from_seconds(3_600);
 
 /// Everyone who is trusted to name callers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +39,13 @@ pub struct TrustedDomain {
 pub enum BundleSource {
     /// A file: a SPIFFE bundle in JSON, or roots in PEM. Read again when it changes.
     File(PathBuf),
+    /// The agent of this machine, which says when it changes.
+    WorkloadApi {
+        /// Where its Workload API answers.
+        endpoint: WorkloadEndpoint,
+        /// For how long the bundle counts when the agent is silent; 5 min to 7 d, [`DEFAULT_BUNDLE_AGE`] unless configured.
+        max_age: Span,
+    },
 }
 
 /// Neither the broker's own trust domain nor its own URL is to be trusted for who somebody is.
@@ -74,8 +86,25 @@ fn domain(section: &mut Section<'_>, own: Option<&TrustDomain>) -> Option<Truste
 }
 
 fn bundle(section: &mut Section<'_>) -> Option<BundleSource> {
-    let example = "file = \"prod.example.bundle.json\"";
-    section.required("file", example, value::file).map(BundleSource::File)
+    let file = section.optional("file", value::file);
+    let workload_api = section.optional("workload_api", value::workload_endpoint);
+    let bounds = Span::from_seconds(5 * 60)..=Span::from_seconds(7 * 86_400);
+    let max_age = section.optional("max_age", value::duration(bounds));
+    match (file?, workload_api?, max_age?) {
+        (Some(path), None, None) => Some(BundleSource::File(path)),
+        (None, Some(endpoint), max_age) => {
+            let max_age = max_age.unwrap_or(DEFAULT_BUNDLE_AGE);
+            Some(BundleSource::WorkloadApi { endpoint, max_age })
+        }
+        (Some(_), None, Some(_)) => {
+            section.refuse("max_age", "is for bundles that are fetched; a file does not grow old")
+        }
+        (Some(_), Some(_), _) => section.refuse("", "has two sources; keep one of them"),
+        (None, None, _) => section.refuse(
+            "",
+            "has no source; write `file = \"prod.example.bundle.json\"` or `workload_api = \"unix:///run/spire/agent.sock\"`",
+        ),
+    }
 }
 
 /// Two entries for one thing would make it a guess which of them counts (THREATS.md class 12).

@@ -8,6 +8,7 @@ mod jwks_cache;
 mod platform;
 mod token_review;
 
+pub mod agent_bundles;
 pub mod authn;
 pub mod bundle_files;
 pub mod client_cert;

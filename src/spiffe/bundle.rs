@@ -90,10 +90,7 @@ impl Bundle {
     /// [`BundleError`] names the rule that the document breaks.
     pub fn parse(document: &[u8]) -> Result<Self, BundleError> {
         let document = parse_object(document, MAX_BUNDLE_BYTES)?;
-        let keys = document.get("keys").and_then(Value::as_array).ok_or(BundleError::NoKeys)?;
-        if keys.len() > MAX_KEYS {
-            return Err(BundleError::TooManyKeys);
-        }
+        let keys = keys(&document)?;
         let mut bundle = Self {
             sequence: whole(&document, "spiffe_sequence").ok_or(BundleError::Sequence)?,
             refresh_hint_seconds: whole(&document, "spiffe_refresh_hint")
@@ -115,6 +112,24 @@ impl Bundle {
     #[must_use]
     pub fn with_jwt_keys(self, jwt_keys: Vec<Object>) -> Self {
         Self { jwt_keys, ..self }
+    }
+
+    /// The same bundle with the JWT-SVID keys of a JWK set whose keys are all for that, whether they say so or not (SPIFFE
+    /// Workload API section 6.2). What says that it is for something else is left out.
+    ///
+    /// # Errors
+    /// [`BundleError`] names the rule that the set breaks.
+    pub fn with_jwk_set(mut self, document: &[u8]) -> Result<Self, BundleError> {
+        let document = parse_object(document, MAX_BUNDLE_BYTES)?;
+        self.jwt_keys.clear();
+        for (key, jwk) in keys(&document)?.iter().enumerate() {
+            let mut jwk = jwk.as_object().ok_or(BundleError::NotAnObject { key })?.clone();
+            let purpose = jwk.entry("use").or_insert_with(|| json!("jwt-svid"));
+            if purpose == "jwt-svid" {
+                self.take(key, &jwk)?;
+            }
+        }
+        Ok(self)
     }
 
     /// The same bundle with a sequence number, to be raised at each change, and the seconds between two fetches.
@@ -191,6 +206,11 @@ impl Bundle {
         }
         Ok(())
     }
+}
+
+fn keys(document: &Object) -> Result<&[Value], BundleError> {
+    let keys = document.get("keys").and_then(Value::as_array).ok_or(BundleError::NoKeys)?;
+    if keys.len() > MAX_KEYS { Err(BundleError::TooManyKeys) } else { Ok(keys) }
 }
 
 /// `Some(None)` if there is no such member, `None` if it is not a whole number.

@@ -145,8 +145,24 @@ bundle = { file = "Cargo.toml" }"#, r#"trust_domain = "prod.example""#,
     (r#"bundle = { file = "Cargo.toml" }"#, r#"bundle = "Cargo.toml""#,
      "x.toml:13: `trust.spiffe[0].bundle` is text; write a table"),
     (r#"bundle = { file = "Cargo.toml" }"#, r#"bundle = { endpoint = "https://x" }"#,
-     r#"x.toml:13: `trust.spiffe[0].bundle.file` is missing; write `file = "prod.example.bundle.json"`
-x.toml:13: `trust.spiffe[0].bundle.endpoint` is not a field; known here: `file`"#),
+     r#"x.toml:13: `trust.spiffe[0].bundle` has no source; write `file = "prod.example.bundle.json"` or `workload_api = "unix:///run/spire/agent.sock"`
+x.toml:13: `trust.spiffe[0].bundle.endpoint` is not a field; known here: `file`, `workload_api`, `max_age`"#),
+    (r#"bundle = { file = "Cargo.toml" }"#, r#"bundle = { file = "Cargo.toml", workload_api = "unix:///a" }"#,
+     "x.toml:13: `trust.spiffe[0].bundle` has two sources; keep one of them"),
+    (r#"bundle = { file = "Cargo.toml" }"#, r#"bundle = { file = "Cargo.toml", max_age = "1h" }"#,
+     "x.toml:13: `trust.spiffe[0].bundle.max_age` is for bundles that are fetched; a file does not grow old"),
+    (r#"bundle = { file = "Cargo.toml" }"#, r#"bundle = { workload_api = "unix:///a", max_age = "1m" }"#,
+     "x.toml:13: `trust.spiffe[0].bundle.max_age` is `1m`; give `5m` to `7d`"),
+    (r#"bundle = { file = "Cargo.toml" }"#, r#"bundle = { workload_api = "/run/agent.sock" }"#,
+     "x.toml:13: `trust.spiffe[0].bundle.workload_api` is `/run/agent.sock`; write `unix://` and the absolute path of a socket, or `tcp://` and an IP address and port"),
+    (r#"bundle = { file = "Cargo.toml" }"#, r#"bundle = { workload_api = "tcp://192.0.2.1:8081" }"#,
+     "x.toml:13: `trust.spiffe[0].bundle.workload_api` is `tcp://192.0.2.1:8081`, which leads to another machine without TLS; use an agent of this machine"),
+    (r#"tls = { cert_file = "Cargo.toml", key_file = "Cargo.toml" }"#, r#"tls = { workload_api = "unix:///a", key_file = "Cargo.toml" }"#,
+     "x.toml:4: `tls.workload_api` stands beside files; keep it, or `cert_file` and `key_file`"),
+    (r#"tls = { cert_file = "Cargo.toml", key_file = "Cargo.toml" }"#, r#"tls = { cert_file = "Cargo.toml", key_file = "Cargo.toml", spiffe_id = "spiffe://prod.example/a" }"#,
+     "x.toml:4: `tls.spiffe_id` chooses among what a Workload API gives; add `workload_api`, or remove it"),
+    (r#"tls = { cert_file = "Cargo.toml", key_file = "Cargo.toml" }"#, r#"tls = { workload_api = "unix:///a", spiffe_id = "prod.example/a" }"#,
+     "x.toml:4: `tls.spiffe_id` is `prod.example/a`; a SPIFFE ID begins with `spiffe://`, in lower case"),
     ("[[trust.oidc]]", r#"[[trust.spiffe]]
 trust_domain = "prod.example"
 bundle = { file = "Cargo.toml" }
