@@ -103,13 +103,13 @@ class Chart(unittest.TestCase):
                     self.assertFalse(context["allowPrivilegeEscalation"])
                     self.assertTrue(context["readOnlyRootFilesystem"])
                     self.assertEqual(context["capabilities"], {"drop": ["ALL"]})
-                allowed = {"configMap", "secret", "persistentVolumeClaim", "projected"}
+                allowed = {"configMap", "secret", "persistentVolumeClaim", "projected", "csi"}
                 self.assertLessEqual({kind for volume in pod["volumes"] for kind in volume} - {"name"}, allowed)
 
     def test_what_the_configuration_names_is_mounted_and_what_is_mounted_is_there(self):
         for values in VALUES:
             documents = rendered(values)
-            named = re.findall(r'"(/(?:etc|var)/[^"]+)"', configuration(documents))
+            named = re.findall(r'"(?:unix://)?(/(?:etc|var|spiffe-workload-api)/[^"]+)"', configuration(documents))
             for pod in pods(documents):
                 volumes = {volume["name"] for volume in pod["volumes"]}
                 [container] = pod["containers"]
@@ -166,6 +166,7 @@ class Chart(unittest.TestCase):
         self.refused("url", "--set", "config.store.url=null")
         self.refused("base_url", "--set", "config.base_url=http://leasehold.example")
         self.refused("existingSecret", "--set", "keyring.existingSecret=")
+        self.refused("csiDriver", "--set", "workloadApi.certificate=true")
         self.refused("role", "--set", "config.roles[0].role=admin")
         self.refused("tokenReview.issuer", "--set", "tokenReview.issuer=k9s")
         self.refused("preset", "--set", "config.trust.oidc[0].preset=gitlab")
