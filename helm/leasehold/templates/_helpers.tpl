@@ -55,7 +55,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $config := deepCopy .Values.config }}
 {{- $listen := dict "grpc" "0.0.0.0:7700" "http" "0.0.0.0:7701" }}
 {{- $_ := set $config "listen" $listen }}
+{{- if .Values.workloadApi.certificate }}
+{{- $_ := set $config "tls" (dict "workload_api" (printf "unix:///spiffe-workload-api/%s" .Values.workloadApi.socket)) }}
+{{- else }}
 {{- $_ := set $config "tls" (dict "cert_file" "/etc/leasehold/tls/tls.crt" "key_file" "/etc/leasehold/tls/tls.key") }}
+{{- end }}
 {{- $keys := merge (dict "encryption_key_file" (printf "/etc/leasehold/keyring/%s" .Values.keyring.key)) (default (dict) $config.keys) }}
 {{- if .Values.ca.existingSecret }}
 {{- $ca := "/etc/leasehold/ca" }}

@@ -15,7 +15,12 @@ capabilities: { drop: [ALL] }
 
 {{- define "leasehold.mounts" -}}
 - { name: config, mountPath: /etc/leasehold/config, readOnly: true }
+{{- if not .Values.workloadApi.certificate }}
 - { name: tls, mountPath: /etc/leasehold/tls, readOnly: true }
+{{- end }}
+{{- if .Values.workloadApi.csiDriver }}
+- { name: workload-api, mountPath: /spiffe-workload-api, readOnly: true }
+{{- end }}
 - { name: keyring, mountPath: /etc/leasehold/keyring, readOnly: true }
 - { name: cluster-ca, mountPath: /var/run/leasehold/cluster-ca, readOnly: true }
 {{- if .Values.tokenReview.issuer }}
@@ -45,8 +50,14 @@ capabilities: { drop: [ALL] }
 {{- define "leasehold.volumes" -}}
 - name: config
   configMap: { name: {{ include "leasehold.fullname" . }} }
+{{- if not .Values.workloadApi.certificate }}
 - name: tls
   secret: { secretName: {{ .Values.tls.existingSecret }}, defaultMode: 0440 }
+{{- end }}
+{{- if .Values.workloadApi.csiDriver }}
+- name: workload-api
+  csi: { driver: {{ .Values.workloadApi.csiDriver }}, readOnly: true }
+{{- end }}
 - name: keyring
   secret: { secretName: {{ .Values.keyring.existingSecret }}, defaultMode: 0440 }
 - name: cluster-ca
