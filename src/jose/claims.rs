@@ -129,8 +129,7 @@ impl Claims {
     /// # Errors
     /// [`ClaimError`] if one is missing or the token is not valid now.
     pub fn times(&self, now: Stamp, leeway: Leeway) -> Result<Times, ClaimError> {
-        let expires = self.optional_time("exp")?.ok_or(ClaimError::Missing("exp"))?;
-        let issued = self.optional_time("iat")?.ok_or(ClaimError::Missing("iat"))?;
+        let (expires, issued) = (self.time("exp")?, self.time("iat")?);
         let not_before = self.optional_time("nbf")?;
         if expires <= issued {
             return Err(ClaimError::Backwards);
@@ -148,6 +147,14 @@ impl Claims {
         Ok(Times { expires, issued, not_before })
     }
 
+    /// A time that must be there.
+    ///
+    /// # Errors
+    /// [`ClaimError::Missing`], [`ClaimError::WrongType`], [`ClaimError::WrongTime`].
+    pub fn time(&self, name: &'static str) -> Result<Stamp, ClaimError> {
+        self.optional_time(name)?.ok_or(ClaimError::Missing(name))
+    }
+
     /// Any claim, for the typed part of one kind.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
@@ -158,7 +165,11 @@ impl Claims {
         &self.0
     }
 
-    fn optional_time(&self, name: &'static str) -> Result<Option<Stamp>, ClaimError> {
+    /// A time that may be absent.
+    ///
+    /// # Errors
+    /// [`ClaimError::WrongType`], [`ClaimError::WrongTime`].
+    pub fn optional_time(&self, name: &'static str) -> Result<Option<Stamp>, ClaimError> {
         let Some(value) = self.0.get(name) else { return Ok(None) };
         let Value::Number(number) = value else { return Err(ClaimError::WrongType(name)) };
         let seconds = number.as_u64().filter(|seconds| *seconds <= INFINITY.seconds());

@@ -57,27 +57,27 @@ impl VerifyingKey {
     /// [`JwkError`] names the rule that the key breaks.
     pub fn from_jwk(jwk: &Object) -> Result<Self, JwkError> {
         let kid = text(jwk, "kid").filter(|kid| is_kid(kid)).ok_or(JwkError::Kid)?.to_owned();
-        if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|part| jwk.contains_key(*part))
-        {
-            return Err(JwkError::Private);
-        }
-        if jwk.get("use").is_some_and(|usage| usage != "sig") {
-            return Err(JwkError::Use);
-        }
-        if jwk.get("key_ops").is_some_and(|operations| !may_verify(operations)) {
-            return Err(JwkError::KeyOps);
-        }
-        let public = match text(jwk, "kty") {
-            Some("EC") => ec(jwk)?,
-            Some("RSA") => PublicKey::rsa(&decoded(jwk, "n")?, &decoded(jwk, "e")?)?,
-            _ => return Err(JwkError::KeyType),
-        };
+        let public = public_key(jwk)?;
         let algorithm = match jwk.get("alg") {
             None => default_algorithm(&public),
             Some(Value::String(name)) => name.parse().map_err(|_| JwkError::Algorithm)?,
             Some(_) => return Err(JwkError::Algorithm),
         };
         Self::new(kid, algorithm, public)
+    }
+
+    /// Reads a public JWK that came in a token's own header, for the algorithm of that token. Its name is its thumbprint,
+    /// whatever it calls itself.
+    ///
+    /// # Errors
+    /// [`JwkError`] names the rule that the key breaks.
+    pub(super) fn from_header(jwk: &Object, algorithm: Algorithm) -> Result<Self, JwkError> {
+        let public = public_key(jwk)?;
+        let named = |alg: &Value| alg.as_str().and_then(|name| name.parse().ok());
+        if jwk.get("alg").is_some_and(|alg| named(alg) != Some(algorithm)) {
+            return Err(JwkError::Algorithm);
+        }
+        Self::new(base64url::encode(public.thumbprint()), algorithm, public)
     }
 
     /// Names a checked key and binds it to its algorithm.
@@ -157,6 +157,24 @@ fn default_algorithm(public: &PublicKey) -> Algorithm {
         Some(Curve::P256) => Algorithm::ES256,
         Some(Curve::P384) => Algorithm::ES384,
         None => Algorithm::RS256,
+    }
+}
+
+/// The key itself, if it is one to verify with and nothing of its private part is there.
+fn public_key(jwk: &Object) -> Result<PublicKey, JwkError> {
+    if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|part| jwk.contains_key(*part)) {
+        return Err(JwkError::Private);
+    }
+    if jwk.get("use").is_some_and(|usage| usage != "sig") {
+        return Err(JwkError::Use);
+    }
+    if jwk.get("key_ops").is_some_and(|operations| !may_verify(operations)) {
+        return Err(JwkError::KeyOps);
+    }
+    match text(jwk, "kty") {
+        Some("EC") => ec(jwk),
+        Some("RSA") => Ok(PublicKey::rsa(&decoded(jwk, "n")?, &decoded(jwk, "e")?)?),
+        _ => Err(JwkError::KeyType),
     }
 }
 

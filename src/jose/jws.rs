@@ -20,8 +20,8 @@ const REFUSED_MEMBERS: [&str; 7] = ["jwk", "jku", "x5u", "x5c", "crit", "b64", "
 /// A text is not a token of the kind that was asked for. Nothing of the token is in the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JwsError {
-    /// More than [`MAX_COMPACT_BYTES`].
-    #[error("the token has more than {MAX_COMPACT_BYTES} bytes")]
+    /// More than its kind may have: [`MAX_COMPACT_BYTES`], less for some.
+    #[error("the token has more bytes than one of its kind may have")]
     TooLarge,
     /// Other characters than `A-Z a-z 0-9 - _ .`, or not exactly two dots (RFC 7515 section 7.1).
     #[error("the token is not a compact JWS: three parts of base64url, two dots")]
@@ -127,28 +127,14 @@ impl<'a> Unverified<'a> {
         typ: Typ,
         algorithms: &'static [Algorithm],
     ) -> Result<Self, JwsError> {
-        if compact.len() > MAX_COMPACT_BYTES {
-            return Err(JwsError::TooLarge);
-        }
-        if !compact.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
-            return Err(JwsError::Shape);
-        }
-        let (signed, signature) = compact.rsplit_once('.').ok_or(JwsError::Shape)?;
-        let (header, payload) = signed.split_once('.').ok_or(JwsError::Shape)?;
-        if payload.contains('.') {
-            return Err(JwsError::Shape);
-        }
-        let [header, payload, signature] = [header, payload, signature].map(base64url::decode);
-        let header = json::parse_object(&header.ok_or(JwsError::Base64)?, MAX_COMPACT_BYTES)
-            .map_err(JwsError::Header)?;
-        let (algorithm, kid) = check_header(&header, typ, algorithms)?;
-        Ok(Self {
-            algorithm,
-            kid,
-            signed,
-            payload: payload.ok_or(JwsError::Base64)?,
-            signature: signature.ok_or(JwsError::Base64)?,
-        })
+        let Compact { header, signed, payload, signature } =
+            Compact::split(compact, MAX_COMPACT_BYTES)?;
+        let algorithm = check_header(&header, typ, algorithms)?;
+        let kid = match header.get("kid") {
+            Some(Value::String(kid)) if is_kid(kid) => kid.clone(),
+            _ => return Err(JwsError::Kid),
+        };
+        Ok(Self { algorithm, kid, signed, payload, signature })
     }
 
     /// The name of the key that it claims to be signed with: a stranger's text, to be looked up and for nothing else.
@@ -185,14 +171,52 @@ impl<'a> Unverified<'a> {
     }
 }
 
+/// A compact JWS taken apart: its form is right, and nothing that it says is checked.
+pub(super) struct Compact<'a> {
+    pub(super) header: Object,
+    pub(super) signed: &'a str,
+    pub(super) payload: Vec<u8>,
+    pub(super) signature: Vec<u8>,
+}
+
+impl<'a> Compact<'a> {
+    pub(super) fn split(compact: &'a str, max_bytes: usize) -> Result<Self, JwsError> {
+        if compact.len() > max_bytes {
+            return Err(JwsError::TooLarge);
+        }
+        if !compact.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+            return Err(JwsError::Shape);
+        }
+        let (signed, signature) = compact.rsplit_once('.').ok_or(JwsError::Shape)?;
+        let (header, payload) = signed.split_once('.').ok_or(JwsError::Shape)?;
+        if payload.contains('.') {
+            return Err(JwsError::Shape);
+        }
+        let [header, payload, signature] = [header, payload, signature].map(base64url::decode);
+        let header = json::parse_object(&header.ok_or(JwsError::Base64)?, MAX_COMPACT_BYTES)
+            .map_err(JwsError::Header)?;
+        let payload = payload.ok_or(JwsError::Base64)?;
+        Ok(Self { header, signed, payload, signature: signature.ok_or(JwsError::Base64)? })
+    }
+}
+
 fn check_header(
     header: &Object,
     typ: Typ,
     algorithms: &[Algorithm],
-) -> Result<(Algorithm, String), JwsError> {
+) -> Result<Algorithm, JwsError> {
     if let Some(member) = REFUSED_MEMBERS.into_iter().find(|member| header.contains_key(*member)) {
         return Err(JwsError::RefusedMember(member));
     }
+    check_kind(header, typ, algorithms)
+}
+
+/// `alg` and `typ`.
+pub(super) fn check_kind(
+    header: &Object,
+    typ: Typ,
+    algorithms: &[Algorithm],
+) -> Result<Algorithm, JwsError> {
     let algorithm = header
         .get("alg")
         .and_then(Value::as_str)
@@ -204,13 +228,7 @@ fn check_header(
         Some(Value::String(text)) => typ.accepts(Some(text)),
         Some(_) => false,
     };
-    if !typ_fits {
-        return Err(JwsError::Typ);
-    }
-    match header.get("kid") {
-        Some(Value::String(kid)) if is_kid(kid) => Ok((algorithm, kid.clone())),
-        _ => Err(JwsError::Kid),
-    }
+    if typ_fits { Ok(algorithm) } else { Err(JwsError::Typ) }
 }
 
 #[cfg(test)]

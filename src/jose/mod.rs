@@ -23,6 +23,7 @@ mod signing_key;
 
 pub mod access_token;
 pub mod base64url;
+pub mod dpop;
 pub mod json;
 
 pub use claims::{ClaimError, Claims, Leeway, Times};

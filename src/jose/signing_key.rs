@@ -83,8 +83,16 @@ impl SigningKey {
     /// # Errors
     /// [`SigningKeyError::Claims`], [`SigningKeyError::Entropy`].
     pub fn sign(&self, typ: &str, claims: &impl Serialize) -> Result<Secret, SigningKeyError> {
-        let header = json(&Header { typ, alg: self.algorithm(), kid: self.kid() })?;
-        let claims = json(claims)?;
+        self.sign_under(&Header { typ, alg: self.algorithm(), kid: self.kid() }, claims)
+    }
+
+    /// Signs claims under a header of another form.
+    pub(super) fn sign_under(
+        &self,
+        header: &impl Serialize,
+        claims: &impl Serialize,
+    ) -> Result<Secret, SigningKeyError> {
+        let (header, claims) = (json(header)?, json(claims)?);
         // Large enough from the start: a text that moves leaves what is secret behind.
         let bytes = header.len().saturating_add(claims.len()).saturating_add(SIGNATURE_BYTES);
         let mut compact = String::with_capacity(bytes.saturating_mul(3) / 2);
