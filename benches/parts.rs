@@ -18,7 +18,7 @@ use leasehold::domain::path::Origin;
 use leasehold::domain::principal::{Name, Principal};
 use leasehold::domain::task::State;
 use leasehold::domain::time::{INFINITY, Span, Stamp};
-use leasehold::jose::access_token::{AccessToken, verify};
+use leasehold::jose::access_token::{AccessToken, Confirmation, verify};
 use leasehold::jose::{KeySet, SigningKey};
 use leasehold::mint::csr;
 use leasehold::testing::{ca, scenario};
@@ -45,7 +45,7 @@ fn token(key: &SigningKey) -> AccessToken {
         expires_seconds: now().seconds() + 300,
         jti: [7; 16],
         grant: scenario::grant(),
-        certificate_thumbprint: Some([7; 32]),
+        confirmation: Some(Confirmation::Certificate([7; 32])),
         execution: Execution {
             path: line.path(),
             lease: LeaseId::new(Partition(1), 1),

@@ -22,7 +22,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use leasehold::domain::time::Stamp;
-use leasehold::jose::{KeySet, access_token, certificate_thumbprint};
+use leasehold::jose::access_token::{self, Confirmation};
+use leasehold::jose::{KeySet, certificate_thumbprint};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -137,7 +138,7 @@ impl Gate {
         let checked = access_token::verify(token, &self.keys, &self.issuer, now())
             .map_err(|_| invalid("the token is not a valid one of the broker"))?;
         // RFC 8705 section 3: a token that is bound to another certificate has been stolen. One bound to none is not taken.
-        if checked.certificate_thumbprint != Some(shown.0) {
+        if checked.confirmation != Some(Confirmation::Certificate(shown.0)) {
             return Err(invalid("the token is bound to another certificate"));
         }
         if checked.audience != self.audience {

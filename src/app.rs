@@ -26,12 +26,13 @@ use self::doors::{Addresses, Doors};
 pub use self::store::{make_store, make_store_if_missing, store_was_restored};
 
 use crate::broker::seams::{Clock, Entropy, SystemClock, SystemEntropy};
-use crate::broker::{Broker, Limits, Parts, Settings};
+use crate::broker::{Broker, DpopSettings, Limits, Parts, Settings};
 use crate::config::Config;
 use crate::grpc::{self, CallLimits, LaneLimits};
 use crate::http::{self, HttpLimits};
 use crate::identity::authn::Authenticator;
 use crate::identity::client_cert::SvidClientVerifier;
+use crate::jose::dpop::{HttpsUri, HttpsUriError};
 use crate::listen::tls::{TlsError, server_config};
 use crate::policy::grant::GrantPolicy;
 use crate::store::StoreError;
@@ -104,6 +105,9 @@ pub enum AppError {
         /// What the store has.
         delta_max_millis: u64,
     },
+    /// The base URL.
+    #[error("`base_url` {0}")]
+    BaseUrl(HttpsUriError),
     /// Our own keys.
     #[error(transparent)]
     Keys(#[from] crate::keys::KeysError),
@@ -211,7 +215,7 @@ pub async fn start_with(
             clock: seams.clock.clone(),
             entropy: seams.entropy.clone(),
         },
-        settings(&config),
+        settings(&config, &listening)?,
     ));
     let (ready, is_ready) = watch::channel(false);
     let limits = call_limits(&config);
@@ -266,10 +270,10 @@ fn must_fit(config: &Config, store: &store::Opened) -> Result<(), AppError> {
     }
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, listening: &Sockets) -> Result<Settings, AppError> {
     let limits = &config.limits;
     let rate = NonZeroU32::new(limits.requests_per_second_per_principal);
-    Settings {
+    Ok(Settings {
         issuer: config.base_url.clone(),
         trust_domain: config.trust_domain.to_string(),
         store_kind: store::kind(&config.store),
@@ -282,7 +286,25 @@ fn settings(config: &Config) -> Settings {
             ended_task_retention: limits.ended_task_retention,
             requests_per_second: rate.unwrap_or(NonZeroU32::MIN),
         },
-    }
+        dpop: DpopSettings {
+            targets: match &config.dpop.targets {
+                Some(targets) => targets.clone(),
+                None => targets(config, listening)?,
+            },
+            is_nonce_required: config.dpop.is_nonce_required,
+        },
+    })
+}
+
+/// Where callers of gRPC call, if nobody says: at the host of the base URL, and at the address that it listens on, if it is one.
+fn targets(config: &Config, listening: &Sockets) -> Result<Vec<HttpsUri>, AppError> {
+    let local = listening.grpc.local_addr();
+    let local = local.map_err(|fault| AppError::Socket("a bound socket".into(), fault))?;
+    let base = HttpsUri::parse(&config.base_url).map_err(AppError::BaseUrl)?;
+    let named = base.at_port(local.port()).map_err(AppError::BaseUrl)?;
+    let numbered = HttpsUri::parse(&format!("https://{local}")).ok();
+    let numbered = numbered.filter(|_| !local.ip().is_unspecified());
+    Ok(std::iter::once(named).chain(numbered).collect())
 }
 
 fn call_limits(config: &Config) -> CallLimits {

@@ -164,6 +164,7 @@ impl Broker {
                         .into(),
                 )
                 .into()),
+                Denial::ProofShown => Err(Refusal::ProofReplayed.into()),
                 Denial::TooShort { clamp, seconds } => {
                     Err(too_short(clamp, seconds, minimum).into())
                 }
@@ -180,7 +181,10 @@ impl Broker {
                 self.tasks.put(codec::stamped(*task, stamp));
             }
             Write::DropTask { task, .. } => self.tasks.forget(task),
-            Write::Lease(_) | Write::Keyring(_) | Write::ProvedKey { .. } => {}
+            Write::Lease(_)
+            | Write::Keyring(_)
+            | Write::ProvedKey { .. }
+            | Write::ShownProof { .. } => {}
         }
     }
 

@@ -10,7 +10,7 @@ use crate::domain::id::{LeaseId, TaskId};
 use crate::domain::lease::Lease;
 use crate::domain::scope::Reach;
 use crate::domain::time::Stamp;
-use crate::jose::access_token::{self, AccessToken};
+use crate::jose::access_token::{self, AccessToken, Confirmation};
 use crate::spiffe::task_certificate::TaskCertificate;
 use crate::store::{Entries, Query, Record, RecordKey};
 
@@ -146,7 +146,7 @@ fn of_token(token: &AccessToken) -> Introspected {
     let mut claims = token.claims();
     if let Value::Object(members) = &mut claims {
         members.insert("active".into(), true.into());
-        members.insert("token_type".into(), "Bearer".into());
+        members.insert("token_type".into(), Confirmation::token_type(token.confirmation).into());
     }
     Introspected { claims, expires: Stamp::from_seconds(token.expires_seconds) }
 }

@@ -21,6 +21,7 @@ use crate::domain::scope::Scope;
 use crate::domain::task::Task;
 use crate::domain::tier::{ProofRequirement, Tier};
 use crate::domain::time::Stamp;
+use crate::jose::dpop::Proof;
 use crate::mint::csr::ProvedKey;
 use crate::mint::{self, ActiveLease, MintError, MintedToken};
 use crate::mint::{MAX_LIFE_SECONDS, MintedCertificate};
@@ -57,6 +58,8 @@ pub(super) enum Binding {
     Caller([u8; 32]),
     /// A key that a CSR proved.
     Proved(ProvedKey),
+    /// A key that a DPoP proof proved.
+    Dpop(Proof),
     /// Nothing.
     Bearer,
 }
@@ -86,6 +89,9 @@ impl Broker {
             return Err(Refusal::invalid("audience", "a token is for exactly one audience").into());
         }
         let (line, _) = self.line_for(caller, Rpc::IssueCredential, request.task).await?;
+        if let Binding::Dpop(proof) = &binding {
+            self.take_proof((caller, id), proof).await?;
+        }
         let (request, binding) = (&request, &binding);
         let built = self.commit_on(line, |whole| async move {
             let line = &*whole;
@@ -134,6 +140,9 @@ impl Broker {
                     if lease.draft.instance != caller.identity().instance() {
                         return Err(Refusal::InstanceMismatch.into());
                     }
+                    if lease.draft.jkt != decided.draft.jkt {
+                        return Err(another_key().into());
+                    }
                 }
                 ActiveLease::from_answer(&answer)
             }
@@ -169,6 +178,9 @@ impl Broker {
             CredentialRequest::X509Svid(csr) => (Kind::X509Svid, proved(csr)?),
             CredentialRequest::AccessToken(TokenProof::Csr(csr)) => {
                 (Kind::AccessToken, proved(csr)?)
+            }
+            CredentialRequest::AccessToken(TokenProof::Dpop(shown)) => {
+                (Kind::AccessToken, Binding::Dpop(self.check_proof(shown)?))
             }
             CredentialRequest::AccessToken(TokenProof::Bearer) => {
                 (Kind::AccessToken, Binding::Bearer)
@@ -226,11 +238,15 @@ impl Broker {
             instance: caller.identity().instance().to_owned(),
             key_thumbprint: match binding {
                 Binding::Caller(thumbprint) => Some(*thumbprint),
-                Binding::Proved(_) | Binding::Bearer => None,
+                Binding::Proved(_) | Binding::Dpop(_) | Binding::Bearer => None,
+            },
+            jkt: match binding {
+                Binding::Dpop(proof) => Some(proof.thumbprint),
+                Binding::Caller(_) | Binding::Proved(_) | Binding::Bearer => None,
             },
             public_key: match binding {
                 Binding::Proved(key) => Some(key.spki_der().to_vec()),
-                Binding::Caller(_) | Binding::Bearer => None,
+                Binding::Caller(_) | Binding::Dpop(_) | Binding::Bearer => None,
             },
             audience: permit.audience().to_owned(),
             grant: permit.grant().clone(),
@@ -368,19 +384,30 @@ pub(super) fn proved(csr: &[u8]) -> Result<Binding, Refusal> {
 pub(super) fn caller_binding(caller: &Caller) -> Result<Binding, Refusal> {
     caller.identity().certificate_thumbprint().map(Binding::Caller).ok_or_else(|| {
         Refusal::ProofInvalid(
-            "you showed no client certificate to bind the token to; send a CSR in `csr_der`, or call with your X.509-SVID".into(),
+            "you showed no client certificate to bind the token to; send a CSR in `csr_der`, ask for `dpop`, or call with your X.509-SVID".into(),
         )
     })
+}
+
+/// A lease that is bound to the key of DPoP proofs stays with that key.
+pub(super) fn another_key() -> Refusal {
+    Refusal::ProofInvalid(
+        "the lease is bound to another key; make the proof with that one, or issue a new credential"
+            .into(),
+    )
 }
 
 /// That a credential which the tier wants bound is bound.
 pub(super) fn must_be_bound(tier: &Tier, binding: &Binding) -> Result<(), Refusal> {
     match (tier.proof, binding) {
         (ProofRequirement::Required, Binding::Bearer) => Err(Refusal::ProofInvalid(format!(
-            "tier `{}` binds every token to a key; leave `bearer` out and send a CSR or call with your X.509-SVID",
+            "tier `{}` binds every token to a key; leave `bearer` out, and send a CSR or a DPoP proof, or call with your X.509-SVID",
             tier.name
         ))),
-        (ProofRequirement::Required, Binding::Caller(_) | Binding::Proved(_))
+        (
+            ProofRequirement::Required,
+            Binding::Caller(_) | Binding::Proved(_) | Binding::Dpop(_),
+        )
         | (ProofRequirement::Optional, _) => Ok(()),
     }
 }

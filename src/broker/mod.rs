@@ -14,6 +14,7 @@ pub mod seams;
 mod advance;
 mod begin;
 mod commit;
+mod dpop;
 mod end;
 mod heartbeat;
 mod introspect;
@@ -31,6 +32,7 @@ mod sweep;
 mod tasks;
 
 pub use advance::AdvanceRequest;
+pub use dpop::DpopSettings;
 pub use introspect::{Introspected, Presented};
 pub use issue::{Issued, Minted};
 pub use leases::{LeasePage, LeaseState, LeaseView};
@@ -82,6 +84,8 @@ pub struct Settings {
     pub tiers: Vec<Tier>,
     /// Who is what.
     pub roles: Vec<RoleEntry>,
+    /// What proofs of DPoP must say.
+    pub dpop: DpopSettings,
     /// Numbers on everything that can grow.
     pub limits: Limits,
 }

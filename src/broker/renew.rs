@@ -6,9 +6,9 @@ use crate::broker::Broker;
 use crate::broker::access::{Caller, Rpc};
 use crate::broker::error::BrokerError;
 use crate::broker::issue::{
-    Binding, Decided, Issued, caller_binding, credential_event, must_be_bound, proved,
+    Binding, Decided, Issued, another_key, caller_binding, credential_event, must_be_bound, proved,
 };
-use crate::broker::request::Idempotency;
+use crate::broker::request::{Idempotency, RenewalProof};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::LeaseId;
 use crate::domain::lease::{Draft, Lease};
@@ -30,14 +30,17 @@ impl Broker {
         id: &Idempotency,
         lease: LeaseId,
         ttl_seconds: Option<u64>,
-        csr: Option<Vec<u8>>,
+        proof: Option<RenewalProof>,
     ) -> Result<Issued, BrokerError> {
         caller.admit(Rpc::RenewCredential)?;
         let held = self.find_lease(lease).await?;
         if !caller.holds(&held) {
             return Err(Refusal::NotFound("lease").into());
         }
-        let binding = rebind(caller, &held, csr)?;
+        let binding = self.rebind(caller, &held, proof)?;
+        if let Binding::Dpop(proof) = &binding {
+            self.take_proof((caller, id), proof).await?;
+        }
         let task = held.draft.path.own().task;
         let binding = &binding;
         let mut held = Some(held);
@@ -88,21 +91,43 @@ impl Broker {
         let (committed, decided) = built.await?;
         self.minted(caller, committed, decided).await
     }
-}
 
-/// The same kind of binding as before: to the caller's present certificate, to a key that a new CSR proves, or none.
-fn rebind(caller: &Caller, held: &Lease, csr: Option<Vec<u8>>) -> Result<Binding, Refusal> {
-    match (&held.draft.public_key, &held.draft.key_thumbprint, csr) {
-        (Some(_), _, Some(csr)) => proved(&csr),
-        (Some(_), _, None) => Err(Refusal::invalid(
-            "csr_der",
-            "the lease holds a certificate; send a CSR for the next one",
-        )),
-        (None, _, Some(_)) => {
-            Err(Refusal::invalid("csr_der", "the lease holds no certificate; leave it out"))
+    /// The same kind of binding as before: to the caller's present certificate, to a key that a new CSR proves, to the very
+    /// key that made the DPoP proof before, or none.
+    fn rebind(
+        &self,
+        caller: &Caller,
+        held: &Lease,
+        proof: Option<RenewalProof>,
+    ) -> Result<Binding, Refusal> {
+        let draft = &held.draft;
+        match (&draft.public_key, draft.jkt, proof) {
+            (Some(_), _, Some(RenewalProof::Csr(csr))) => proved(&csr),
+            (Some(_), _, None) => Err(Refusal::invalid(
+                "csr_der",
+                "the lease holds a certificate; send a CSR for the next one",
+            )),
+            (None, _, Some(RenewalProof::Csr(_))) => {
+                Err(Refusal::invalid("csr_der", "the lease holds no certificate; leave it out"))
+            }
+            (None, Some(key), Some(RenewalProof::Dpop(shown))) => {
+                let proof = self.check_proof(&shown)?;
+                if proof.thumbprint != key {
+                    return Err(another_key());
+                }
+                Ok(Binding::Dpop(proof))
+            }
+            (None, Some(_), None) => Err(Refusal::ProofInvalid(
+                "the lease is bound to a DPoP key; send a proof of it in the metadata `dpop`"
+                    .into(),
+            )),
+            (_, _, Some(RenewalProof::Dpop(_))) => Err(Refusal::invalid(
+                "dpop",
+                "the lease is not bound to a DPoP key; leave the proof out",
+            )),
+            (None, None, None) if draft.key_thumbprint.is_some() => caller_binding(caller),
+            (None, None, None) => Ok(Binding::Bearer),
         }
-        (None, Some(_), None) => caller_binding(caller),
-        (None, None, None) => Ok(Binding::Bearer),
     }
 }
 

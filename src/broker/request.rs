@@ -195,8 +195,28 @@ pub enum TokenProof {
     CallerCertificate,
     /// A certificate that is minted with it, for the key of a CSR, in DER.
     Csr(Vec<u8>),
+    /// The key of a DPoP proof.
+    Dpop(ShownProof),
     /// Nothing; only where the tier allows it.
     Bearer,
+}
+
+/// A DPoP proof that came with a call, unchecked.
+#[derive(Clone, Debug)]
+pub struct ShownProof {
+    /// The compact JWS.
+    pub jwt: String,
+    /// The path of the call, which the proof must name.
+    pub path: &'static str,
+}
+
+/// A key for the next credential of a lease.
+#[derive(Clone, Debug)]
+pub enum RenewalProof {
+    /// That of a CSR, in DER.
+    Csr(Vec<u8>),
+    /// That of a DPoP proof: the same as before.
+    Dpop(ShownProof),
 }
 
 #[cfg(test)]

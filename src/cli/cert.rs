@@ -56,7 +56,7 @@ impl Cert {
         match self {
             Self::Issue(issue) => issue.run(client).await,
             Self::Renew(renew) => {
-                credential::renew(client, renew.terms, Some(renew.files), renew.lease).await
+                credential::renew(client, renew.terms, (Some(renew.files), None), renew.lease).await
             }
         }
     }
@@ -74,6 +74,6 @@ impl Issue {
             credential: Some(Credential::X509Svid(v1::X509SvidRequest { csr_der })),
             ..Default::default()
         };
-        credential::issue(client, self.terms, Some((key, self.files)), request).await
+        credential::issue(client, self.terms, (Some((key, self.files)), None), request).await
     }
 }

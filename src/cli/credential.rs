@@ -1,9 +1,12 @@
 //! Asking for a credential and for its renewal: the same for tokens and certificates.
 
+use std::future::ready;
+
 use clap::Args;
 
 use super::arguments::{self, RequestId};
 use super::client::Client;
+use super::dpop_key::{self, DpopKey};
 use super::failure::Failure;
 use super::fresh_key::{FreshKey, KeyFiles};
 use super::show::{self, Issued, Shown};
@@ -20,18 +23,22 @@ pub(super) struct Terms {
     request: RequestId,
 }
 
-/// Issues a credential, bound to the key that a certificate is to be written for, if there is one.
+/// Issues a credential, bound to the key that a certificate is to be written for, or to that of a DPoP proof, if there is one.
 pub(super) async fn issue(
     client: &Client,
     terms: Terms,
-    key: Option<(FreshKey, KeyFiles)>,
+    (key, dpop): (Option<(FreshKey, KeyFiles)>, Option<DpopKey>),
     request: v1::IssueCredentialRequest,
 ) -> Result<Shown, Failure> {
     let request_id = terms.request.into_id();
     let ttl = terms.ttl.map(arguments::wire);
     let request = v1::IssueCredentialRequest { request_id: request_id.clone(), ttl, ..request };
     let mut service = client.credentials();
-    let answer = client.change(&request_id, service.issue_credential(request)).await?;
+    let call = (client.broker.as_str(), "/leasehold.v1.CredentialService/IssueCredential");
+    let answer = dpop_key::call(dpop.as_ref(), call, async |proof| {
+        service.issue_credential(dpop_key::show(request.clone(), proof)).await
+    });
+    let answer = client.change(&request_id, ready(answer.await?)).await?;
     let ttl_clamp = answer.ttl_clamp();
     let files = write(key, answer.credential.as_ref())?;
     show::credential(&Issued {
@@ -49,7 +56,7 @@ pub(super) async fn issue(
 pub(super) async fn renew(
     client: &Client,
     terms: Terms,
-    files: Option<KeyFiles>,
+    (files, dpop): (Option<KeyFiles>, Option<DpopKey>),
     lease_id: String,
 ) -> Result<Shown, Failure> {
     let key = with_fresh_key(files)?;
@@ -61,7 +68,11 @@ pub(super) async fn renew(
         csr_der: key.as_ref().map(|(key, _)| key.csr_der.clone()).unwrap_or_default(),
     };
     let mut service = client.credentials();
-    let answer = client.change(&request_id, service.renew_credential(request)).await?;
+    let call = (client.broker.as_str(), "/leasehold.v1.CredentialService/RenewCredential");
+    let answer = dpop_key::call(dpop.as_ref(), call, async |proof| {
+        service.renew_credential(dpop_key::show(request.clone(), proof)).await
+    });
+    let answer = client.change(&request_id, ready(answer.await?)).await?;
     let ttl_clamp = answer.ttl_clamp();
     let files = write(key, answer.credential.as_ref())?;
     show::credential(&Issued {

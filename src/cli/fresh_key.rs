@@ -77,7 +77,7 @@ impl KeyFiles {
 }
 
 /// The new contents under the old name at once, with their own permissions from the first byte on.
-fn replace(path: &Path, mode: u32, contents: &[u8]) -> Result<(), Failure> {
+pub(super) fn replace(path: &Path, mode: u32, contents: &[u8]) -> Result<(), Failure> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".new-{}", uuid::Uuid::new_v4()));
     let beside = PathBuf::from(beside);

@@ -12,6 +12,7 @@ mod credential;
 mod demo;
 mod dev;
 mod diagnosis;
+mod dpop_key;
 mod failure;
 mod fresh_key;
 mod grant;
@@ -105,7 +106,12 @@ impl Command {
         match self {
             Self::Client(command) => {
                 telemetry::init(LogFormat::Human, "warn")?;
-                command.run(&connection.open().await?).await?.print(output)
+                let shown = match *command {
+                    // It asks nobody.
+                    ClientCommand::Token(token::Token::Proof(proof)) => proof.run()?,
+                    command => command.run(&connection.open().await?).await?,
+                };
+                shown.print(output)
             }
             Self::Config(command) => command.run()?.print(output),
             Self::Serve(command) => command.run().await,

@@ -12,12 +12,13 @@ use zeroize::Zeroizing;
 use super::arguments;
 use super::client::Client;
 use super::credential::{self, Terms};
+use super::dpop_key::{DpopKey, Proof};
 use super::failure::Failure;
 use super::fresh_key::OptionalKeyFiles;
 use super::grant::GrantArguments;
 use super::show::{self, Shown};
 use crate::proto::v1;
-use crate::proto::v1::access_token_request::Proof;
+use crate::proto::v1::access_token_request::Proof as Binding;
 use crate::proto::v1::introspect_credential_request::Credential as Introspected;
 use crate::proto::v1::issue_credential_request::Credential;
 
@@ -27,6 +28,8 @@ pub(super) enum Token {
     Issue(Issue),
     /// Get a new token under the same lease
     Renew(Renew),
+    /// Make a DPoP proof for a request; stdout is the proof alone, for the header `DPoP`
+    Proof(Proof),
     /// Ask whether a token or a certificate is active
     Introspect(Introspect),
 }
@@ -47,6 +50,9 @@ pub(super) struct Issue {
     /// A token for whoever holds it, without a key; only where the tier allows it
     #[arg(long, conflicts_with = "cert_out")]
     bearer: bool,
+    /// Bind the token to this key, P-256 in PEM, by a DPoP proof; it is made if there is no such file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["bearer", "cert_out"])]
+    dpop_key: Option<PathBuf>,
     #[command(flatten)]
     files: OptionalKeyFiles,
     #[command(flatten)]
@@ -58,6 +64,9 @@ pub(super) struct Renew {
     /// The lease
     #[arg(value_parser = arguments::lease_id)]
     lease: String,
+    /// The key that the lease is bound to by DPoP proofs
+    #[arg(long, value_name = "FILE", conflicts_with = "cert_out")]
+    dpop_key: Option<PathBuf>,
     #[command(flatten)]
     files: OptionalKeyFiles,
     #[command(flatten)]
@@ -80,8 +89,11 @@ impl Token {
         match self {
             Self::Issue(issue) => issue.run(client).await,
             Self::Renew(renew) => {
-                credential::renew(client, renew.terms, renew.files.given(), renew.lease).await
+                let dpop = renew.dpop_key.as_deref().map(DpopKey::read).transpose()?;
+                let keys = (renew.files.given(), dpop);
+                credential::renew(client, renew.terms, keys, renew.lease).await
             }
+            Self::Proof(proof) => proof.run(),
             Self::Introspect(introspect) => introspect.run(client).await,
         }
     }
@@ -90,9 +102,11 @@ impl Token {
 impl Issue {
     async fn run(self, client: &Client) -> Result<Shown, Failure> {
         let key = credential::with_fresh_key(self.files.given())?;
-        let proof = match &key {
-            Some((key, _)) => Some(Proof::CsrDer(key.csr_der.clone())),
-            None => self.bearer.then_some(Proof::Bearer(true)),
+        let dpop = self.dpop_key.as_deref().map(DpopKey::read_or_make).transpose()?;
+        let proof = match (&key, &dpop) {
+            (Some((key, _)), _) => Some(Binding::CsrDer(key.csr_der.clone())),
+            (None, Some(_)) => Some(Binding::Dpop(true)),
+            (None, None) => self.bearer.then_some(Binding::Bearer(true)),
         };
         let request = v1::IssueCredentialRequest {
             task_id: self.task,
@@ -102,7 +116,7 @@ impl Issue {
             credential: Some(Credential::AccessToken(v1::AccessTokenRequest { proof })),
             ..Default::default()
         };
-        credential::issue(client, self.terms, key, request).await
+        credential::issue(client, self.terms, (key, dpop), request).await
     }
 }
 
@@ -111,10 +125,10 @@ impl Introspect {
         let bytes = read(&self.file)?;
         let credential = if self.certificate {
             let der = parse_x509_pem(&bytes).map(|(_, pem)| pem.contents);
-            Introspected::CertificateDer(der.map_err(|_| self.unreadable("certificate in PEM"))?)
+            let der = der.map_err(|_| unreadable(&self.file, "certificate in PEM"))?;
+            Introspected::CertificateDer(der)
         } else {
-            let token = std::str::from_utf8(bytes.trim_ascii()).ok().filter(|t| !t.is_empty());
-            Introspected::Token(token.ok_or_else(|| self.unreadable("token"))?.to_owned())
+            Introspected::Token(token_in(&self.file, &bytes)?.as_str().to_owned())
         };
         let request = v1::IntrospectCredentialRequest { credential: Some(credential) };
         let mut service = client.verification();
@@ -129,10 +143,20 @@ impl Introspect {
         let json = json!({ "active": answer.active, "claims": claims, "expire_time": expires });
         Ok(Shown::new(json, text))
     }
+}
 
-    fn unreadable(&self, what: &str) -> Failure {
-        Failure::Usage(format!("`{}` holds no {what}", self.file.display()))
-    }
+/// The token in a file; `-` is stdin.
+pub(super) fn read_token(file: &Path) -> Result<Zeroizing<String>, Failure> {
+    token_in(file, &read(file)?)
+}
+
+fn token_in(file: &Path, bytes: &[u8]) -> Result<Zeroizing<String>, Failure> {
+    let token = std::str::from_utf8(bytes.trim_ascii()).ok().filter(|token| !token.is_empty());
+    token.map(|token| Zeroizing::new(token.to_owned())).ok_or_else(|| unreadable(file, "token"))
+}
+
+fn unreadable(file: &Path, what: &str) -> Failure {
+    Failure::Usage(format!("`{}` holds no {what}", file.display()))
 }
 
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {

@@ -3,6 +3,7 @@
 //! Nothing is guessed: a field that is not known, a value out of bounds, a word without a meaning are mistakes, and each is
 //! named by file, line, field and what to write instead. Words and fields: DESIGN.md section 10, and `config/leasehold.toml`.
 
+pub mod dpop;
 pub mod duration;
 pub mod keys;
 pub mod limits;
@@ -29,6 +30,7 @@ use crate::domain::role::RoleEntry;
 use crate::domain::tier::Tier;
 use crate::spiffe::id::TrustDomain;
 use document::{Document, Field};
+use dpop::Dpop;
 use keys::Keys;
 use limits::{Limits, Log};
 use listen::{CertificateSource, Listen};
@@ -59,6 +61,8 @@ pub struct Config {
     pub trust: Trust,
     /// What principals may do.
     pub roles: Vec<RoleEntry>,
+    /// What proofs of possession must say.
+    pub dpop: Dpop,
     /// Its own keys.
     pub keys: Keys,
     /// Upper limits.
@@ -135,6 +139,7 @@ fn config(document: &Document<'_>, table: &DeTable<'_>) -> Option<Config> {
     let trust =
         root.required("trust", "[[trust.spiffe]]", value::table(|s| trust::read(s, own, own_url)));
     let roles = roles(&mut root, tiers.as_deref(), trust.as_ref());
+    let dpop = root.or("dpop", Dpop::default(), value::table(dpop::read));
     let example = "keys = { encryption_key_file = \"keyring.key\" }";
     let keys = root.required("keys", example, value::table(keys::read));
     let limits = root.or("limits", Limits::default(), value::table(limits::read));
@@ -149,6 +154,7 @@ fn config(document: &Document<'_>, table: &DeTable<'_>) -> Option<Config> {
         tiers: tiers?,
         trust: trust?,
         roles: roles?,
+        dpop: dpop?,
         keys: keys?,
         limits: limits?,
         log: log?,

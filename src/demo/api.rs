@@ -33,7 +33,7 @@ use crate::identity::client_cert::SvidClientVerifier;
 use crate::identity::peer::PeerSvid;
 use crate::identity::trust_bundle::SharedBundles;
 use crate::jose::KeySet;
-use crate::jose::access_token;
+use crate::jose::access_token::{self, Confirmation};
 use crate::listen::connections::{self, Limits, PeerInfo};
 use crate::listen::serve::{ConnectionLimits, serve};
 use crate::listen::tls::{ServerIdentity, server_config};
@@ -152,10 +152,10 @@ impl Desk {
         let token = bearer(request.headers()).ok_or(unauthorized("there is no bearer token"))?;
         let checked = access_token::verify(token, &self.keys, &self.issuer, self.clock.now())
             .map_err(|_| unauthorized("the token is not a valid one of the broker"))?;
-        // RFC 8705 section 3: a token that is bound to another key has been stolen.
-        if checked.certificate_thumbprint.is_none()
-            || checked.certificate_thumbprint != caller.certificate_thumbprint()
-        {
+        // RFC 8705 section 3: a token that is bound to another key has been stolen. So has one, here, that is bound to a DPoP
+        // key: it is never good as a bearer token (RFC 9449 section 7.2).
+        let shown = caller.certificate_thumbprint().map(Confirmation::Certificate);
+        if checked.confirmation.is_none() || checked.confirmation != shown {
             return Err(unauthorized("the token is bound to another key"));
         }
         if checked.audience != AUDIENCE || !allows(&checked.grant) {

@@ -24,8 +24,12 @@ impl Partition {
             context.update(&length.to_be_bytes());
             context.update(part.as_bytes());
         }
-        let digest = context.finish();
-        let head = digest.as_ref().iter().take(8).fold(0u64, |n, byte| (n << 8) | u64::from(*byte));
+        Self::of_hash(context.finish().as_ref(), count)
+    }
+
+    /// Where what is named by a hash lies, whoever asks: its first 8 bytes, big-endian, mod `count`.
+    pub fn of_hash(hash: &[u8], count: PartitionCount) -> Self {
+        let head = hash.iter().take(8).fold(0u64, |n, byte| (n << 8) | u64::from(*byte));
         Self(u8::try_from(head % u64::from(count.0)).unwrap_or(0))
     }
 }

@@ -47,6 +47,8 @@ pub struct Draft {
     /// SHA-256 of the DER of the certificate that the credential is bound to; `None` for a bearer token, and for what is
     /// bound to a certificate that is minted with it.
     pub key_thumbprint: Option<[u8; 32]>,
+    /// Thumbprint (RFC 7638) of the key that DPoP proofs are made with; `None` for what is bound in another way.
+    pub jkt: Option<[u8; 32]>,
     /// DER of the SubjectPublicKeyInfo that a CSR proved.
     pub public_key: Option<Vec<u8>>,
     /// The one resource; empty only for a certificate.

@@ -80,6 +80,15 @@ pub enum Refusal {
     /// The proof of possession does not hold.
     #[error("the proof of possession does not hold: {0}")]
     ProofInvalid(String),
+    /// The proof was shown before, with another request.
+    #[error("the proof was shown before; make a new one, with a new `jti`, for each request")]
+    ProofReplayed,
+    /// The proof must have a nonce that the broker gave lately.
+    #[error("the proof must have a `nonce` that the broker gave: make it again with `{nonce}`")]
+    ProofNonceRequired {
+        /// One that will do.
+        nonce: String,
+    },
 }
 
 impl Refusal {
@@ -108,6 +117,8 @@ impl Refusal {
             Self::CeilingReached => "CEILING_REACHED",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::ProofInvalid(_) => "PROOF_INVALID",
+            Self::ProofReplayed => "PROOF_REPLAYED",
+            Self::ProofNonceRequired { .. } => "PROOF_NONCE_REQUIRED",
         }
     }
 }

@@ -14,6 +14,11 @@ use crate::proto::v1::credential_service_server::CredentialService;
 /// The handlers; each demands what the gate left for its own RPC.
 pub(super) struct Credentials(pub(super) Arc<Broker>);
 
+/// What the DPoP proof of a call to be issued a credential names.
+const ISSUE: &str = "/leasehold.v1.CredentialService/IssueCredential";
+/// What that of a renewal names.
+const RENEW: &str = "/leasehold.v1.CredentialService/RenewCredential";
+
 type Answer<M> = Result<Response<M>, Status>;
 
 #[async_trait]
@@ -22,9 +27,10 @@ impl CredentialService for Credentials {
         &self,
         request: Request<v1::IssueCredentialRequest>,
     ) -> Answer<v1::IssueCredentialResponse> {
+        let shown = credential::shown_proof(request.metadata(), ISSUE)?;
         let (caller, request) = admitted(request, Rpc::IssueCredential)?;
         let id = idempotency(&request.request_id, "IssueCredential", &request)?;
-        let issued = self.0.issue(&caller, &id, credential::issue(request)?).await?;
+        let issued = self.0.issue(&caller, &id, credential::issue(request, shown)?).await?;
         Ok(Response::new(credential::issued(issued)))
     }
 
@@ -32,12 +38,13 @@ impl CredentialService for Credentials {
         &self,
         request: Request<v1::RenewCredentialRequest>,
     ) -> Answer<v1::RenewCredentialResponse> {
+        let shown = credential::shown_proof(request.metadata(), RENEW)?;
         let (caller, request) = admitted(request, Rpc::RenewCredential)?;
         let id = idempotency(&request.request_id, "RenewCredential", &request)?;
         let lease = fields::lease_id("lease_id", &request.lease_id)?;
         let ttl = credential::ttl(request.ttl)?;
-        let csr = credential::renewal_csr(request.csr_der)?;
-        let issued = self.0.renew(&caller, &id, lease, ttl, csr).await?;
+        let proof = credential::renewal_proof(request.csr_der, shown)?;
+        let issued = self.0.renew(&caller, &id, lease, ttl, proof).await?;
         Ok(Response::new(credential::renewed(issued)))
     }
 

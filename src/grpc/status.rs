@@ -37,6 +37,16 @@ impl From<Refusal> for Status {
                 let text = refusal.to_string();
                 answer.details.add_precondition_failure_violation("EPOCH", subject, text);
             }
+            Refusal::ProofNonceRequired { nonce } => {
+                let nonces = HashMap::from([("nonce".to_owned(), nonce.clone())]);
+                answer.details.set_error_info(refusal.reason(), DOMAIN, nonces);
+                let mut status = Self::from(answer);
+                // It is base64url, which metadata may hold.
+                if let Ok(nonce) = nonce.parse() {
+                    status.metadata_mut().insert("dpop-nonce", nonce);
+                }
+                return status;
+            }
             _ => {}
         }
         answer.into()
@@ -62,7 +72,9 @@ fn code(refusal: &Refusal) -> Code {
         | Refusal::TtlBelowMinimum { .. }
         | Refusal::CeilingReached => Code::FailedPrecondition,
         Refusal::RequestIdReused => Code::AlreadyExists,
-        Refusal::ProofInvalid(_) => Code::Unauthenticated,
+        Refusal::ProofInvalid(_) | Refusal::ProofReplayed | Refusal::ProofNonceRequired { .. } => {
+            Code::Unauthenticated
+        }
     }
 }
 

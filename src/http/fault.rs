@@ -122,8 +122,9 @@ impl Answer {
             | Refusal::LeaseRevoked
             | Refusal::InstanceMismatch
             | Refusal::TtlBelowMinimum { .. }
-            | Refusal::CeilingReached
-            | Refusal::ProofInvalid(_) => "invalid_grant",
+            | Refusal::CeilingReached => "invalid_grant",
+            Refusal::ProofInvalid(_) | Refusal::ProofReplayed => "invalid_dpop_proof",
+            Refusal::ProofNonceRequired { .. } => "use_dpop_nonce",
         };
         Self::new(StatusCode::BAD_REQUEST, error, refusal.reason(), refusal.to_string())
     }

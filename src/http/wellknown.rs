@@ -7,7 +7,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 use super::Parts;
-use crate::jose::base64url;
+use crate::jose::{FOREIGN_ALGORITHMS, base64url};
 
 /// Where the access tokens' keys are.
 pub(super) const JWKS: &str = "/oauth2/jwks";
@@ -59,7 +59,13 @@ fn metadata(issuer: &str) -> Value {
         "response_types_supported": ["none"],
         "authorization_details_types_supported": ["resource_access"],
         "tls_client_certificate_bound_access_tokens": true,
+        "dpop_signing_alg_values_supported": dpop_algorithms(),
     })
+}
+
+/// Algorithms of DPoP proofs (RFC 9449 section 5.1).
+fn dpop_algorithms() -> Vec<String> {
+    FOREIGN_ALGORITHMS.iter().map(|algorithm| format!("{algorithm:?}")).collect()
 }
 
 /// A document with its tag; nothing but the tag if the client has it already (RFC 9110 section 13.1.2).

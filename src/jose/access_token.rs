@@ -1,7 +1,7 @@
 //! The access token (`at+jwt`, RFC 9068) that the broker mints, and the one function that verifies one.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::claims::{ClaimError, Claims, Leeway};
 use super::jws::{JwsError, Typ, Unverified};
@@ -44,12 +44,31 @@ pub struct AccessToken {
     pub jti: [u8; 16],
     /// `authorization_details`.
     pub grant: Grant,
-    /// `x5t#S256` of `cnf`: the certificate that the bearer must show; `None` for a bearer token.
-    pub certificate_thumbprint: Option<[u8; 32]>,
+    /// `cnf`: what its bearer must show besides; `None` for a bearer token.
+    pub confirmation: Option<Confirmation>,
     /// The claim `leasehold`.
     pub execution: Execution,
     /// `kid` of the header.
     pub signing_key: String,
+}
+
+/// What a token is bound to (RFC 7800): without it, the token is worth nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmation {
+    /// `x5t#S256`: SHA-256 of the client certificate that comes with it (RFC 8705 section 3.1).
+    Certificate([u8; 32]),
+    /// `jkt`: thumbprint of the key of the DPoP proof that comes with it (RFC 9449 section 6.1).
+    Key([u8; 32]),
+}
+
+impl Confirmation {
+    /// `token_type` of a token that is bound like this (RFC 9449 section 5); `Bearer` also with a certificate.
+    pub fn token_type(confirmation: Option<Self>) -> &'static str {
+        match confirmation {
+            Some(Self::Key(_)) => "DPoP",
+            Some(Self::Certificate(_)) | None => "Bearer",
+        }
+    }
 }
 
 /// A text is not an access token of ours, or one could not be made. Nothing of the token is in the error.
@@ -125,7 +144,7 @@ pub fn verify(
         expires_seconds: times.expires.seconds(),
         jti: bytes(claims.text("jti")?).ok_or(AccessTokenError::Malformed("jti"))?,
         grant: grant(&claims)?,
-        certificate_thumbprint: confirmation(claims.get("cnf"))?,
+        confirmation: confirmation(claims.get("cnf"))?,
         execution,
         signing_key,
     };
@@ -187,9 +206,7 @@ impl AccessToken {
             exp: self.expires_seconds,
             jti: base64url::encode(self.jti),
             authorization_details: &self.grant,
-            cnf: self
-                .certificate_thumbprint
-                .map(|hash| Confirmation { x5t: base64url::encode(hash) }),
+            cnf: self.confirmation.map(Cnf::of),
             txn: self.execution.path.root().to_string(),
             leasehold: LeaseholdClaim {
                 v: VERSION,
@@ -220,7 +237,7 @@ struct Body<'a> {
     jti: String,
     authorization_details: &'a Grant,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cnf: Option<Confirmation>,
+    cnf: Option<Cnf>,
     txn: String,
     leasehold: LeaseholdClaim,
 }
@@ -239,10 +256,22 @@ impl<'a> Actor<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct Confirmation {
+/// The claim `cnf`, with exactly one member.
+#[derive(Serialize, Deserialize)]
+enum Cnf {
     #[serde(rename = "x5t#S256")]
-    x5t: String,
+    X5t(String),
+    #[serde(rename = "jkt")]
+    Jkt(String),
+}
+
+impl Cnf {
+    fn of(confirmation: Confirmation) -> Self {
+        match confirmation {
+            Confirmation::Certificate(hash) => Self::X5t(base64url::encode(hash)),
+            Confirmation::Key(hash) => Self::Jkt(base64url::encode(hash)),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -310,14 +339,15 @@ fn grant(claims: &Claims) -> Result<Grant, AccessTokenError> {
     Grant::parse(&value.to_string()).map_err(|_| AccessTokenError::Malformed(name))
 }
 
-/// RFC 8705 section 3.1. A confirmation of another kind is refused: ignored, the token would be a bearer token.
-fn confirmation(cnf: Option<&Value>) -> Result<Option<[u8; 32]>, AccessTokenError> {
+/// A confirmation of a third kind, or of two, is refused: ignored, the token would be one for whoever holds it.
+fn confirmation(cnf: Option<&Value>) -> Result<Option<Confirmation>, AccessTokenError> {
     let Some(value) = cnf else { return Ok(None) };
-    let sole =
-        |object: &Map<String, Value>| (object.len() == 1).then(|| object.get("x5t#S256").cloned());
-    let text = value.as_object().and_then(sole).flatten();
-    let hash = text.as_ref().and_then(Value::as_str).and_then(bytes);
-    hash.map(Some).ok_or(AccessTokenError::Malformed("cnf"))
+    let confirmation = match value.as_object().map(|_| Cnf::deserialize(value)) {
+        Some(Ok(Cnf::X5t(text))) => bytes(&text).map(Confirmation::Certificate),
+        Some(Ok(Cnf::Jkt(text))) => bytes(&text).map(Confirmation::Key),
+        Some(Err(_)) | None => None,
+    };
+    confirmation.map(Some).ok_or(AccessTokenError::Malformed("cnf"))
 }
 
 fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {

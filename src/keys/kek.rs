@@ -7,6 +7,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 use zeroize::Zeroizing;
 
 use crate::domain::secret::Secret;
+use crate::jose::dpop::NonceKey;
 
 /// Bytes of the key.
 const KEY_BYTES: usize = 32;
@@ -75,6 +76,11 @@ impl KeyEncryptionKey {
     pub fn from_environment(variable: &str) -> Result<Self, KekError> {
         let text = std::env::var(variable).map_err(|_| KekError::NotSet(variable.to_owned()))?;
         Self::parse(&Secret::from(text))
+    }
+
+    /// What DPoP nonces are made with: the same at every broker of one store, and nobody else's.
+    pub(super) fn nonces(&self) -> Result<NonceKey, ring::error::Unspecified> {
+        NonceKey::derive(&self.0)
     }
 
     pub(super) fn expose(&self) -> &[u8] {

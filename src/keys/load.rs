@@ -1,7 +1,7 @@
 //! Loading the keyring, and making what is missing in it: of several brokers one makes it, and all use the same.
 
 use super::keyring::Keyring;
-use super::sealed::Purpose;
+use super::sealed::{Purpose, SealedError};
 use super::{AuthoritySource, KeyEncryptionKey, Keys, KeysError, Settings};
 use crate::broker::seams::Entropy;
 use crate::domain::id::Partition;
@@ -40,7 +40,9 @@ pub async fn load_or_make(
         };
         let version = held.as_ref().map(|(_, version)| *version);
         let Some(completed) = keyring.completed(own_authority, now, entropy)? else {
-            return Keys::assemble(&keyring, version.unwrap_or_default(), settings.clone(), now);
+            let nonces = kek.nonces().map_err(|_| SealedError::Closed)?;
+            let version = version.unwrap_or_default();
+            return Keys::assemble(&keyring, (version, nonces), settings.clone(), now);
         };
         let sealed = kek.seal(Purpose::Keyring, &completed.to_plain()?, entropy)?;
         held = commit(store, sealed, version).await?;

@@ -28,6 +28,7 @@ pub use sealed::SealedError;
 
 use crate::broker::seams::EntropyError;
 use crate::domain::time::Stamp;
+use crate::jose::dpop::NonceKey;
 use crate::jose::{KeySet, KeySetError, SigningKey, SigningKeyError};
 use crate::spiffe::authority::Authority;
 use crate::spiffe::bundle::Bundle;
@@ -100,6 +101,7 @@ pub type SharedKeys = Arc<ArcSwap<Keys>>;
 pub struct Keys {
     settings: Settings,
     version: Stamp,
+    nonces: NonceKey,
     access_tokens: Vec<AccessTokenKey>,
     authorities: Vec<IssuerCa>,
     verifying: KeySet,
@@ -128,7 +130,7 @@ impl AccessTokenKey {
 impl Keys {
     fn assemble(
         keyring: &Keyring,
-        version: Stamp,
+        (version, nonces): (Stamp, NonceKey),
         settings: Settings,
         now: Stamp,
     ) -> Result<Self, KeysError> {
@@ -151,7 +153,7 @@ impl Keys {
         if bundle.to_document().get("keys").and_then(|keys| keys.get(0)).is_none() {
             return Err(CaError::RootKey.into());
         }
-        Ok(Self { settings, version, access_tokens, authorities, verifying, bundle })
+        Ok(Self { settings, version, nonces, access_tokens, authorities, verifying, bundle })
     }
 
     /// In whose name they sign.
@@ -162,6 +164,11 @@ impl Keys {
     /// The keyring's version: the same version is the same keys.
     pub fn version(&self) -> Stamp {
         self.version
+    }
+
+    /// What nonces of DPoP proofs are made with.
+    pub fn dpop_nonces(&self) -> &NonceKey {
+        &self.nonces
     }
 
     /// The key that signs access tokens now; `None` if all have expired, and the keyring must be loaded again.

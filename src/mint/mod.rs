@@ -38,7 +38,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::secret::Secret;
 use crate::domain::time::{INFINITY, Stamp};
 use crate::identity::VerifiedCaller;
-use crate::jose::access_token::{AccessToken, AccessTokenError};
+use crate::jose::access_token::{AccessToken, AccessTokenError, Confirmation};
 use crate::jose::certificate_thumbprint;
 use crate::keys::{CaError, Keys};
 use crate::policy::Permit;
@@ -89,8 +89,17 @@ impl ActiveLease {
 pub struct MintedToken {
     /// The compact JWS.
     pub token: Secret,
+    /// What it is bound to.
+    pub confirmation: Option<Confirmation>,
     /// The certificate that it is bound to, where that was minted with it.
     pub certificate: Option<MintedCertificate>,
+}
+
+impl MintedToken {
+    /// How it is shown: `Bearer` or `DPoP`.
+    pub fn token_type(&self) -> &'static str {
+        Confirmation::token_type(self.confirmation)
+    }
 }
 
 /// A credential could not be minted. Nothing of it is in the error.
@@ -166,18 +175,22 @@ pub fn access_token(
     if Stamp::from_seconds(lease.expires_seconds) > key.life().expires() {
         return Err(MintError::KeyGone);
     }
-    let certificate = match (&draft.public_key, draft.key_thumbprint) {
-        (Some(_), Some(_)) => return Err(MintError::Disagree("binding")),
-        (Some(_), None) => {
+    let (certificate, confirmation) = match (&draft.public_key, draft.key_thumbprint, draft.jkt) {
+        (Some(_), None, None) => {
             let ca = keys.authority(lease.origin.stamp).ok_or(MintError::KeyGone)?;
-            Some(x509::certificate(keys.settings(), ca, lease, permit.class())?)
+            let minted = x509::certificate(keys.settings(), ca, lease, permit.class())?;
+            let hash = certificate_thumbprint(minted.leaf());
+            (Some(minted), Some(Confirmation::Certificate(hash)))
         }
-        (None, _) => None,
+        (None, Some(hash), None) => (None, Some(Confirmation::Certificate(hash))),
+        (None, None, Some(hash)) => (None, Some(Confirmation::Key(hash))),
+        (None, None, None) => (None, None),
+        // INVARIANT (one binding): a token that could be shown in two ways could be stolen in two.
+        (_, _, _) => return Err(MintError::Disagree("binding")),
     };
-    let minted = certificate.as_ref().map(|minted| certificate_thumbprint(minted.leaf()));
     let token = body(keys, draft, Execution::of(lease), lease.expires_seconds)?;
-    let token = AccessToken { certificate_thumbprint: draft.key_thumbprint.or(minted), ..token };
-    Ok(MintedToken { token: token.sign(key.key())?, certificate })
+    let token = AccessToken { confirmation, ..token };
+    Ok(MintedToken { token: token.sign(key.key())?, confirmation, certificate })
 }
 
 /// Mints the X.509-SVID of a lease, for the key that was proved for it.
@@ -211,7 +224,8 @@ pub fn must_fit(keys: &Keys, draft: &Draft) -> Result<(), MintError> {
         step: draft.step.clone(),
     };
     let token = body(keys, draft, execution, INFINITY.seconds())?;
-    Ok(AccessToken { certificate_thumbprint: Some([0; 32]), ..token }.must_fit()?)
+    Ok(AccessToken { confirmation: Some(Confirmation::Certificate([0; 32])), ..token }
+        .must_fit()?)
 }
 
 // INVARIANT (three facts): what is minted is for whom identity proved, for what policy allowed, and as the store has it.
@@ -271,7 +285,7 @@ fn body(
         expires_seconds,
         jti: draft.jti,
         grant: draft.grant.clone(),
-        certificate_thumbprint: None,
+        confirmation: None,
         execution,
         signing_key: draft.signing_key.clone(),
     })

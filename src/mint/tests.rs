@@ -126,6 +126,7 @@ fn lease(keys: &Keys, caller: &VerifiedCaller, kind: Kind) -> Lease {
         holder: caller.principal().clone(),
         instance: caller.instance().to_owned(),
         key_thumbprint: caller.certificate_thumbprint(),
+        jkt: None,
         public_key: None,
         audience: AUDIENCE.to_owned(),
         grant: Grant::parse(grant).unwrap(),
@@ -172,7 +173,10 @@ async fn a_token_says_what_the_lease_says_and_is_bound_to_the_callers_certificat
     assert_eq!((token.issued_seconds, token.expires_seconds), (1_790_000_001, 1_790_000_301));
     assert_eq!(token.client().as_str(), AGENT);
     assert_eq!(token.actors.len(), 1, "the subject is no actor of its own");
-    assert_eq!(token.certificate_thumbprint, Some(certificate_thumbprint(scene.svid.leaf())));
+    assert_eq!(
+        token.confirmation,
+        Some(Confirmation::Certificate(certificate_thumbprint(scene.svid.leaf())))
+    );
     assert_eq!(token.full_reach(), scene.lease.full_reach());
 }
 
@@ -191,9 +195,28 @@ async fn a_token_minted_with_a_certificate_is_bound_to_that_certificate() {
     let minted = scene.token().unwrap();
     let certificate = minted.certificate.unwrap();
     let token = scene.read_token(&minted.token);
-    assert_eq!(token.certificate_thumbprint, Some(certificate_thumbprint(certificate.leaf())));
+    assert_eq!(
+        token.confirmation,
+        Some(Confirmation::Certificate(certificate_thumbprint(certificate.leaf())))
+    );
     let read = scene.read_certificate(certificate.leaf()).unwrap();
     assert_eq!(read.execution, token.execution);
+}
+
+#[tokio::test]
+async fn class_23_a_token_is_bound_to_the_key_of_a_proof_or_to_a_certificate_and_never_to_both() {
+    let mut scene = Scene::new(Kind::AccessToken).await;
+    scene.lease.draft.jkt = Some([7; 32]);
+    assert_eq!(scene.token().unwrap_err(), MintError::Disagree("binding"));
+    scene.lease.draft.key_thumbprint = None;
+    let minted = scene.token().unwrap();
+    let bound = Some(Confirmation::Key([7; 32]));
+    assert_eq!((minted.confirmation, minted.certificate.is_none()), (bound, true));
+    assert_eq!(scene.read_token(&minted.token).confirmation, bound);
+
+    let (mut scene, _) = Scene::with_csr(Kind::AccessToken).await;
+    scene.lease.draft.jkt = Some([7; 32]);
+    assert_eq!(scene.token().unwrap_err(), MintError::Disagree("binding"));
 }
 
 #[tokio::test]
@@ -295,7 +318,7 @@ async fn minting_again_gives_the_same_credential() {
     let (scene, _) = Scene::with_csr(Kind::AccessToken).await;
     let [one, two] = [scene.token().unwrap(), scene.token().unwrap()];
     let read = |minted: &MintedToken| AccessToken {
-        certificate_thumbprint: None,
+        confirmation: None,
         ..scene.read_token(&minted.token)
     };
     assert_eq!(read(&one), read(&two));

@@ -153,6 +153,22 @@ pub fn proved_key(value: &[u8]) -> Result<TaskId, StoreError> {
     task_id(&record.task)
 }
 
+/// The body of a shown proof's record: equal bodies are of the same request.
+pub fn shown_proof_body(request: &[u8; 32]) -> Vec<u8> {
+    let request = request.to_vec().into();
+    wire::ShownProof { version: VERSION, request, ..Default::default() }.encode_to_vec()
+}
+
+/// With which request a proof was shown, from its stored value.
+///
+/// # Errors
+/// [`StoreError::Corrupt`]
+pub fn shown_proof(value: &[u8]) -> Result<[u8; 32], StoreError> {
+    let record = wire::ShownProof::decode(value).map_err(corrupt)?;
+    must_be_version(record.version)?;
+    bytes(&record.request)
+}
+
 /// The body of a lattice entry; a watermark's origin is left to the commit.
 pub fn entry_body(entry: &Entry) -> Vec<u8> {
     entry_to_wire(entry).encode_to_vec()
@@ -343,6 +359,7 @@ fn lease_to_wire(draft: &Draft) -> wire::Lease {
         subject: draft.subject.to_string(),
         actors: draft.actors.iter().map(ToString::to_string).collect(),
         public_key: draft.public_key.clone().map(Into::into).unwrap_or_default(),
+        jkt: draft.jkt.map(|t| t.to_vec().into()).unwrap_or_default(),
         ..Default::default()
     }
 }
@@ -366,10 +383,8 @@ fn lease_from_wire(record: wire::Lease) -> Result<Lease, StoreError> {
         kind: Kind::from_number(record.kind).ok_or_else(|| corrupt("unknown credential kind"))?,
         holder: principal(&record.holder)?,
         instance: record.instance,
-        key_thumbprint: match record.key_thumbprint.len() {
-            0 => None,
-            _ => Some(bytes(&record.key_thumbprint)?),
-        },
+        key_thumbprint: thumbprint(&record.key_thumbprint)?,
+        jkt: thumbprint(&record.jkt)?,
         public_key: (!record.public_key.is_empty()).then(|| record.public_key.to_vec()),
         audience: record.audience,
         grant: Grant::parse(&record.grant).map_err(corrupt)?,
@@ -416,6 +431,11 @@ pub(in crate::store) fn must_be_version(version: u32) -> Result<(), StoreError> 
         return Ok(());
     }
     Err(corrupt(format!("record of version {version}; this program knows version {VERSION}")))
+}
+
+/// A hash that may be left out.
+fn thumbprint(hash: &[u8]) -> Result<Option<[u8; 32]>, StoreError> {
+    if hash.is_empty() { Ok(None) } else { bytes(hash).map(Some) }
 }
 
 fn some(number: u64) -> Option<u64> {

@@ -5,10 +5,10 @@
 //! fresh records come back. All times of a credential, and the version of every record written, come from the commit's stamp.
 //!
 //! ```text
-//!  open? → replay? → versions → due? → blocks → watermarks → lease → claimed keys → expiry → write, index, entry, event, answer
+//!  open? → replay? → versions → due? → blocks → watermarks → lease → claims → expiry → write, index, entry, event, answer
 //! ```
 //!
-//! The answer to an earlier request is given at `replay?`; where it is `checked`, after the claimed keys: its times stand.
+//! The answer to an earlier request is given at `replay?`; where it is `checked`, after the claims of keys and proofs: its times stand.
 
 pub mod codec;
 pub mod codec_event;

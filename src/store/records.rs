@@ -137,6 +137,15 @@ pub enum Write {
         /// How long the claim stands.
         keep_until: Stamp,
     },
+    /// A DPoP proof, shown with one request. Shown with another one it refuses the commit.
+    ShownProof {
+        /// Its identity: SHA-256 of key, method, URI and `jti`, each behind its length.
+        id: [u8; 32],
+        /// SHA-256 of caller, request id and request, each behind its length.
+        request: [u8; 32],
+        /// How long it is remembered.
+        keep_until: Stamp,
+    },
     /// Removes a task's record, its place in the indexes and the stored answer of its begin.
     DropTask {
         /// Which.
@@ -270,6 +279,8 @@ pub enum Denial {
     LeaseOver,
     /// The key belongs to another task of the tree.
     KeyClaimed,
+    /// The proof was shown with another request.
+    ProofShown,
     /// Less than the minimum is left.
     TooShort {
         /// The limit that won.
@@ -307,6 +318,7 @@ impl Commit {
             Write::Task { .. }
             | Write::Keyring(_)
             | Write::ProvedKey { .. }
+            | Write::ShownProof { .. }
             | Write::DropTask { .. } => None,
         })
     }

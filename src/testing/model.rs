@@ -40,6 +40,7 @@ struct Part {
     answers: BTreeMap<AnswerKey, (Answer, Stamp)>,
     first_issues: BTreeMap<[u8; 32], (Stamp, Stamp)>,
     claims: BTreeMap<[u8; 32], (TaskId, Stamp)>,
+    proofs: BTreeMap<[u8; 32], ([u8; 32], Stamp)>,
     entries: BTreeMap<String, (Entry, Stamp)>,
     events: BTreeMap<Stamp, Recorded>,
 }
@@ -223,6 +224,11 @@ impl Part {
             {
                 deny(Denial::KeyClaimed, owner != task && *until > stamp)?;
             }
+            if let Write::ShownProof { id, request, .. } = write
+                && let Some((with, until)) = self.proofs.get(id)
+            {
+                deny(Denial::ProofShown, with != request && *until > stamp)?;
+            }
         }
         Ok(replayed)
     }
@@ -242,6 +248,10 @@ impl Part {
             Write::ProvedKey { key, task, keep_until } => {
                 let known = self.claims.get(&key).map_or(Stamp::ZERO, |(_, until)| *until);
                 self.claims.insert(key, (task, keep_until.max(known)));
+            }
+            Write::ShownProof { id, request, keep_until } => {
+                let known = self.proofs.get(&id).map_or(Stamp::ZERO, |(_, until)| *until);
+                self.proofs.insert(id, (request, keep_until.max(known)));
             }
             Write::DropTask { task, answer_key } => {
                 self.tasks.remove(&task.to_string());
@@ -367,6 +377,7 @@ impl Part {
         self.answers.retain(|_, (_, until)| *until > now);
         self.first_issues.retain(|_, (_, until)| *until > now);
         self.claims.retain(|_, (_, until)| *until > now);
+        self.proofs.retain(|_, (_, until)| *until > now);
         self.entries.retain(|_, (entry, keep_until)| match entry {
             Entry::Block(..) | Entry::End(_, INFINITY) => true,
             _ => *keep_until > now,

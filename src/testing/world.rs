@@ -25,7 +25,7 @@ use super::{keys, model, trust};
 use crate::broker::access::Caller;
 use crate::broker::request::Idempotency;
 use crate::broker::seams::Clock;
-use crate::broker::{Broker, Limits, Parts, Settings};
+use crate::broker::{Broker, DpopSettings, Limits, Parts, Settings};
 use crate::domain::id::{Partition, PartitionCount};
 use crate::domain::platform::Platform;
 use crate::domain::principal::{Name, SpiffePattern};
@@ -36,6 +36,7 @@ use crate::domain::time::{Span, Stamp};
 use crate::identity::oidc::{JwksSource, OidcIssuer, OidcVerifier};
 use crate::identity::trust_bundle::TrustBundles;
 use crate::identity::x509_svid;
+use crate::jose::dpop::HttpsUri;
 use crate::jose::{KeySet, SigningKey};
 use crate::keys::SharedKeys;
 use crate::policy::grant::GrantPolicy;
@@ -140,9 +141,25 @@ impl World {
         store: Arc<dyn Store>,
         upkeep: Arc<dyn Upkeep>,
     ) -> Broker {
+        Broker::new(self.parts(clock, store, upkeep), settings())
+    }
+
+    fn parts(
+        &self,
+        clock: Arc<dyn Clock>,
+        store: Arc<dyn Store>,
+        upkeep: Arc<dyn Upkeep>,
+    ) -> Parts {
         let (policy, keys) = (Arc::new(GrantPolicy), self.keys.clone());
-        let parts = Parts { store, upkeep, policy, keys, clock, entropy: self.entropy.clone() };
-        Broker::new(parts, settings())
+        Parts { store, upkeep, policy, keys, clock, entropy: self.entropy.clone() }
+    }
+
+    /// One more broker, whose configuration says something else.
+    pub fn broker_that(&self, says: impl FnOnce(&mut Settings)) -> Broker {
+        let mut changed = settings();
+        says(&mut changed);
+        let (store, upkeep) = (self.store.store.clone(), self.store.upkeep.clone());
+        Broker::new(self.parts(self.clock.clone(), store, upkeep), changed)
     }
 
     /// A caller by its SPIFFE ID, with the same certificate each time; it lives longer than any test.
@@ -232,6 +249,10 @@ pub fn settings() -> Settings {
         store_kind: "test",
         tiers: tiers(),
         roles: roles(),
+        dpop: DpopSettings {
+            targets: vec![HttpsUri::parse("https://leasehold.example:7700").unwrap()],
+            is_nonce_required: false,
+        },
         limits: Limits {
             depth: 8,
             fan_out: 64,

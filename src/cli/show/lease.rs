@@ -84,6 +84,7 @@ pub(in crate::cli) fn credential(issued: &Issued) -> Result<Shown, Failure> {
         ("spiffe id", credential.spiffe_id.clone()),
         ("certificate", cert_file.unwrap_or_default()),
         ("key", key_file.unwrap_or_default()),
+        ("dpop key", lease.jkt.clone()),
     ]);
     Ok(Shown { json, text: credential.access_token.clone(), aside })
 }
@@ -97,6 +98,7 @@ fn json_of(lease: &v1::Lease) -> Value {
         "holder": lease.holder,
         "instance": lease.instance,
         "key_thumbprint": lease.key_thumbprint,
+        "jkt": lease.jkt,
         "audience": lease.audience,
         "authorization_details": embedded_json(&lease.authorization_details),
         "tier": lease.tier,
@@ -112,7 +114,8 @@ fn json_of(lease: &v1::Lease) -> Value {
 
 fn text_of(lease: &v1::Lease) -> String {
     let key = match lease.key_thumbprint.as_str() {
-        "" => "none: a bearer token".to_owned(),
+        "" if lease.jkt.is_empty() => "none: a bearer token".to_owned(),
+        "" => format!("{} (DPoP)", lease.jkt),
         thumbprint => thumbprint.to_owned(),
     };
     fields(&[

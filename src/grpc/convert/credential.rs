@@ -1,7 +1,11 @@
 //! Credentials and leases: what is asked for, and how it is answered.
 
+use tonic::metadata::MetadataMap;
+
 use super::fields;
-use crate::broker::request::{CredentialRequest, IssueRequest, TokenProof};
+use crate::broker::request::{
+    CredentialRequest, IssueRequest, RenewalProof, ShownProof, TokenProof,
+};
 use crate::broker::{Issued, LeaseState, LeaseView, Minted};
 use crate::domain::clamp::Clamp;
 use crate::domain::lease::Kind;
@@ -14,14 +18,25 @@ use crate::proto::v1::issue_credential_request::Credential;
 
 /// No CSR of one key is longer.
 const MAX_CSR_BYTES: usize = 8 * 1024;
+/// Where in a call's metadata its DPoP proof is.
+const DPOP: &str = "dpop";
 
-pub(in crate::grpc) fn issue(request: v1::IssueCredentialRequest) -> Result<IssueRequest, Refusal> {
+/// What is asked for; `shown` is the DPoP proof that came with it.
+pub(in crate::grpc) fn issue(
+    request: v1::IssueCredentialRequest,
+    shown: Option<ShownProof>,
+) -> Result<IssueRequest, Refusal> {
     let credential = match request.credential {
         None => {
             return Err(Refusal::invalid("credential", "say which: `access_token` or `x509_svid`"));
         }
-        Some(Credential::AccessToken(token)) => CredentialRequest::AccessToken(proof(token)?),
-        Some(Credential::X509Svid(svid)) => CredentialRequest::X509Svid(csr(svid.csr_der)?),
+        Some(Credential::AccessToken(token)) => {
+            CredentialRequest::AccessToken(proof(token, shown)?)
+        }
+        Some(Credential::X509Svid(svid)) => {
+            must_be_alone(shown.as_ref())?;
+            CredentialRequest::X509Svid(csr(svid.csr_der)?)
+        }
     };
     Ok(IssueRequest {
         task: fields::task_id("task_id", &request.task_id)?,
@@ -33,7 +48,10 @@ pub(in crate::grpc) fn issue(request: v1::IssueCredentialRequest) -> Result<Issu
     })
 }
 
-fn proof(token: v1::AccessTokenRequest) -> Result<TokenProof, Refusal> {
+fn proof(token: v1::AccessTokenRequest, shown: Option<ShownProof>) -> Result<TokenProof, Refusal> {
+    if !matches!(token.proof, Some(Proof::Dpop(_))) {
+        must_be_alone(shown.as_ref())?;
+    }
     match token.proof {
         None => Ok(TokenProof::CallerCertificate),
         Some(Proof::CsrDer(der)) => csr(der).map(TokenProof::Csr),
@@ -41,7 +59,38 @@ fn proof(token: v1::AccessTokenRequest) -> Result<TokenProof, Refusal> {
         Some(Proof::Bearer(false)) => {
             Err(Refusal::invalid("bearer", "is `false`; set it to `true` or give another proof"))
         }
+        Some(Proof::Dpop(true)) => shown.map(TokenProof::Dpop).ok_or_else(|| {
+            Refusal::ProofInvalid("there is none; send it in the metadata `dpop`".into())
+        }),
+        Some(Proof::Dpop(false)) => {
+            Err(Refusal::invalid("dpop", "is `false`; set it to `true` or give another proof"))
+        }
     }
+}
+
+/// Whoever sends a proof means a token that is bound to its key; another one would not be what is expected.
+fn must_be_alone(shown: Option<&ShownProof>) -> Result<(), Refusal> {
+    match shown {
+        None => Ok(()),
+        Some(_) => Err(Refusal::invalid(
+            "dpop",
+            "a DPoP proof came with a request that does not ask for a token bound to its key; set `dpop`",
+        )),
+    }
+}
+
+/// The one DPoP proof in a call's metadata, if there is one.
+pub(in crate::grpc) fn shown_proof(
+    metadata: &MetadataMap,
+    path: &'static str,
+) -> Result<Option<ShownProof>, Refusal> {
+    let mut proofs = metadata.get_all(DPOP).iter();
+    let Some(proof) = proofs.next() else { return Ok(None) };
+    if proofs.next().is_some() {
+        return Err(Refusal::ProofInvalid("there is more than one; send exactly one".into()));
+    }
+    let jwt = proof.to_str().map_err(|_| Refusal::ProofInvalid("it is not text".into()))?;
+    Ok(Some(ShownProof { jwt: jwt.to_owned(), path }))
 }
 
 fn csr(der: Vec<u8>) -> Result<Vec<u8>, Refusal> {
@@ -57,9 +106,16 @@ pub(in crate::grpc) fn ttl(length: Option<prost_types::Duration>) -> Result<Opti
     length.map(|length| fields::seconds("ttl", length)).transpose()
 }
 
-/// The CSR of a renewal; `None` if empty.
-pub(in crate::grpc) fn renewal_csr(der: Vec<u8>) -> Result<Option<Vec<u8>>, Refusal> {
-    if der.is_empty() { Ok(None) } else { csr(der).map(Some) }
+/// The key for a renewal, if one was given: that of a CSR, or of a DPoP proof.
+pub(in crate::grpc) fn renewal_proof(
+    der: Vec<u8>,
+    shown: Option<ShownProof>,
+) -> Result<Option<RenewalProof>, Refusal> {
+    if der.is_empty() {
+        return Ok(shown.map(RenewalProof::Dpop));
+    }
+    must_be_alone(shown.as_ref())?;
+    csr(der).map(RenewalProof::Csr).map(Some)
 }
 
 /// What was issued, as the contract says it.
@@ -105,13 +161,15 @@ fn clamp(clamp: Clamp) -> v1::TtlClamp {
 }
 
 fn credential(minted: &Minted) -> v1::Credential {
-    let (token, certificate) = match minted {
-        Minted::AccessToken(minted) => (Some(&minted.token), minted.certificate.as_ref()),
-        Minted::X509Svid(certificate) => (None, Some(certificate)),
+    let (token, kind, certificate) = match minted {
+        Minted::AccessToken(minted) => {
+            (Some(&minted.token), minted.token_type(), minted.certificate.as_ref())
+        }
+        Minted::X509Svid(certificate) => (None, "", Some(certificate)),
     };
     v1::Credential {
         access_token: token.map(|token| token.expose_text().to_owned()).unwrap_or_default(),
-        token_type: token.map(|_| "Bearer".to_owned()).unwrap_or_default(),
+        token_type: kind.to_owned(),
         certificate_chain_der: certificate.map(|c| c.chain.clone()).unwrap_or_default(),
         spiffe_id: certificate.map(|c| c.spiffe_id.to_string()).unwrap_or_default(),
     }
@@ -134,6 +192,7 @@ pub(in crate::grpc) fn lease(view: LeaseView) -> v1::Lease {
         holder: lease.draft.holder.to_string(),
         instance: lease.draft.instance,
         key_thumbprint: lease.draft.key_thumbprint.map(base64url::encode).unwrap_or_default(),
+        jkt: lease.draft.jkt.map(base64url::encode).unwrap_or_default(),
         audience: lease.draft.audience,
         authorization_details: lease.draft.grant.to_json(),
         tier: lease.draft.tier.to_string(),
@@ -176,7 +235,7 @@ mod tests {
 
     /// The field that a refusal names.
     fn field(request: v1::IssueCredentialRequest) -> &'static str {
-        match issue(request).unwrap_err() {
+        match issue(request, None).unwrap_err() {
             Refusal::RequestInvalid { field, .. } => field,
             other => panic!("{other}"),
         }
@@ -194,7 +253,7 @@ mod tests {
         assert_eq!(field(token(Some(Proof::CsrDer(vec![0; MAX_CSR_BYTES + 1])))), "csr_der");
         let svid = Credential::X509Svid(v1::X509SvidRequest { csr_der: vec![] });
         assert_eq!(field(request(Some(svid))), "csr_der");
-        let none = issue(token(None)).unwrap().credential;
+        let none = issue(token(None), None).unwrap().credential;
         assert!(matches!(none, CredentialRequest::AccessToken(TokenProof::CallerCertificate)));
     }
 

@@ -33,6 +33,8 @@ fn every_refusal_has_the_code_of_the_table_and_its_own_reason() {
         (Refusal::CeilingReached, Code::FailedPrecondition),
         (Refusal::RequestIdReused, Code::AlreadyExists),
         (Refusal::ProofInvalid("x".into()), Code::Unauthenticated),
+        (Refusal::ProofReplayed, Code::Unauthenticated),
+        (Refusal::ProofNonceRequired { nonce: "x".into() }, Code::Unauthenticated),
     ] {
         let expected = (code, refusal.reason());
         let status = Status::from(refusal);
@@ -49,6 +51,13 @@ fn invalid_request_names_its_field() {
         let bad = Status::from(refusal).get_details_bad_request().unwrap();
         assert_eq!(bad.field_violations[0].field, field);
     }
+}
+
+#[test]
+fn a_nonce_that_is_required_comes_with_the_refusal() {
+    let status = Status::from(Refusal::ProofNonceRequired { nonce: "bm9uY2U".into() });
+    assert_eq!(status.metadata().get("dpop-nonce").unwrap(), "bm9uY2U");
+    assert_eq!(status.get_details_error_info().unwrap().metadata["nonce"], "bm9uY2U");
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn token(signing_key: &str) -> AccessToken {
         expires_seconds: ISSUED + 300,
         jti: std::array::from_fn(|n| u8::try_from(n).unwrap()),
         grant: Grant::parse(grant).unwrap(),
-        certificate_thumbprint: Some([0xab; 32]),
+        confirmation: Some(Confirmation::Certificate([0xab; 32])),
         execution: Execution::read(Spelled {
             path: vec![
                 ("tsk_0a00000000000000000000000001".to_owned(), 3),
@@ -99,16 +99,17 @@ fn a_minted_token_verifies_and_says_what_was_minted() {
     let issuer = Issuer::new();
     let whole = token(issuer.key.kid());
     let alone = AccessToken { actors: vec![], ..whole.clone() };
-    let bearer = AccessToken { certificate_thumbprint: None, ..whole.clone() };
+    let bearer = AccessToken { confirmation: None, ..whole.clone() };
+    let keyed = AccessToken { confirmation: Some(Confirmation::Key([0xab; 32])), ..whole.clone() };
     let mut plain = whole.clone();
     plain.execution.step = String::new();
-    for minted in [whole, alone, bearer, plain] {
+    for minted in [whole, alone, bearer, keyed, plain] {
         let compact = minted.sign(&issuer.key).unwrap();
         let read = verify(compact.expose_text(), &issuer.keys, ISSUER, now()).unwrap();
         assert_eq!(read, minted);
     }
     let without = serde_json::to_value(
-        AccessToken { actors: vec![], certificate_thumbprint: None, ..token("k") }.body(),
+        AccessToken { actors: vec![], confirmation: None, ..token("k") }.body(),
     )
     .unwrap();
     assert!(without.get("act").is_none() && without.get("cnf").is_none());
@@ -207,7 +208,10 @@ fn class_10_another_spelling_of_the_same_is_refused() {
         ("/act/more", json!(1)),
         ("/act/sub", json!("finance")),
         ("/act/act", json!("oidc:k8s:a")),
-        ("/cnf", json!({"jkt": "q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s"})),
+        ("/cnf", json!({"jwk": "q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s"})),
+        ("/cnf", json!({"jkt": "q6s"})),
+        ("/cnf", json!({"jkt": null})),
+        ("/cnf", json!({})),
         ("/cnf/jkt", json!("q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s")),
         ("/cnf/x5t#S256", json!("q6s")),
         ("/authorization_details/0/type", json!("payment")),

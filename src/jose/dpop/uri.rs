@@ -75,6 +75,16 @@ impl HttpsUri {
         Self::parse(&format!("{}{path}", self.origin()))
     }
 
+    /// The same host at another port, without a path.
+    ///
+    /// # Errors
+    /// [`HttpsUriError::Port`] for port 0.
+    pub fn at_port(&self, port: u16) -> Result<Self, HttpsUriError> {
+        let authority = self.origin().strip_prefix("https://").unwrap_or_default();
+        let (host, _) = split_port(authority)?;
+        Self::parse(&format!("https://{host}:{port}"))
+    }
+
     /// Scheme, host and port, without `/` behind.
     pub fn origin(&self) -> &str {
         let authority = self.0.strip_prefix("https://").unwrap_or_default();
@@ -249,6 +259,8 @@ mod tests {
         let place = HttpsUri::parse("https://lh.example:7700").unwrap();
         assert!(place.is_origin());
         assert_eq!(place.origin(), "https://lh.example:7700");
+        assert_eq!(place.at_port(443).unwrap().as_str(), "https://lh.example/");
+        assert!(HttpsUri::parse("https://[::1]").unwrap().at_port(7).is_ok());
         let method = place.with_path("/leasehold.v1.A/B").unwrap();
         assert_eq!(method.as_str(), "https://lh.example:7700/leasehold.v1.A/B");
         assert!(!method.is_origin());

@@ -128,8 +128,13 @@ prop_compose! {
     fn drafts()(
         (id, svid, holder, instance, audience) in
             (lease_ids(), any::<bool>(), principals(), text(), text()),
-        (key_thumbprint, public_key, jti) in
-            (option::of(any::<[u8; 32]>()), option::of(vec(any::<u8>(), 1..99)), any::<[u8; 16]>()),
+        (key_thumbprint, jkt, public_key, jti) in
+            (
+                option::of(any::<[u8; 32]>()),
+                option::of(any::<[u8; 32]>()),
+                option::of(vec(any::<u8>(), 1..99)),
+                any::<[u8; 16]>(),
+            ),
         (grant, tier, freshness, path) in
             (grants(), names(), 0u64..1 << 40, vec(hops(), 1..5)),
         (reach, renewals, ceiling_seconds) in
@@ -138,7 +143,7 @@ prop_compose! {
             (text(), text(), principals(), vec(principals(), 0..4)),
     ) -> Draft {
         Draft {
-            id, holder, instance, key_thumbprint, public_key, audience, grant, tier, reach, jti,
+            id, holder, instance, key_thumbprint, jkt, public_key, audience, grant, tier, reach, jti,
             renewals, ceiling_seconds, signing_key, step, subject, actors,
             kind: if svid { Kind::X509Svid } else { Kind::AccessToken },
             freshness: Span::from_millis(freshness),
@@ -336,6 +341,7 @@ fn class_01_an_unknown_number_is_refused() {
         wire::Lease { path: Vec::new(), ..good_lease() },
         wire::Lease { jti: vec![0; 15].into(), ..good_lease() },
         wire::Lease { key_thumbprint: vec![0; 20].into(), ..good_lease() },
+        wire::Lease { jkt: vec![0; 20].into(), ..good_lease() },
         wire::Lease { reach: vec![vec![0; 15].into()], ..good_lease() },
         wire::Lease { holder: "nobody".into(), ..good_lease() },
     ] {

@@ -44,17 +44,35 @@ pub(super) fn check(
         return Err(Denial::Overdue.into());
     }
     revocations(rows, commit)?;
+    claims(rows, commit, stamp)?;
+    Ok(earlier)
+}
+
+/// What belongs to whoever came first belongs to nobody else.
+fn claims(rows: &impl Source, commit: &Commit, now: Stamp) -> Result<(), Stop> {
+    let partition = commit.partition;
     for write in &commit.writes {
-        if let Write::ProvedKey { key, task, .. } = write
-            && let Some(row) = rows.get(&keys::claim(partition, key))?
-            && let (until, claim) = timed(&row)?
-            && until > stamp
-            && codec::proved_key(claim)? != *task
-        {
-            return Err(Denial::KeyClaimed.into());
+        match write {
+            Write::ProvedKey { key, task, .. } => {
+                let known = row(rows, &keys::claim(partition, key), now)?;
+                if let Some(known) = known
+                    && codec::proved_key(&known)? != *task
+                {
+                    return Err(Denial::KeyClaimed.into());
+                }
+            }
+            Write::ShownProof { id, request, .. } => {
+                let known = row(rows, &keys::shown_proof(partition, id), now)?;
+                if let Some(known) = known
+                    && codec::shown_proof(&known)? != *request
+                {
+                    return Err(Denial::ProofShown.into());
+                }
+            }
+            Write::Task { .. } | Write::Lease(_) | Write::Keyring(_) | Write::DropTask { .. } => {}
         }
     }
-    Ok(earlier)
+    Ok(())
 }
 
 fn earlier_answer(

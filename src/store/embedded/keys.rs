@@ -7,6 +7,7 @@
 //!  p l lease              lease                      p p hash               claimed key
 //!  p i task lease         index: leases of a task    p s kind name          entry of the lattice
 //!  p e stamp              event                      p x until key          index: when a row is over
+//!  p j hash               shown proof
 //! ```
 //!
 //! Times are eight bytes, big-endian. The first byte of a key is a partition; one key has no second byte: the constants.
@@ -71,6 +72,10 @@ pub(super) fn ceiling(partition: Partition, hash: &[u8; 32]) -> Key {
 
 pub(super) fn claim(partition: Partition, hash: &[u8; 32]) -> Key {
     key(partition, b'p', &[hash])
+}
+
+pub(super) fn shown_proof(partition: Partition, id: &[u8; 32]) -> Key {
+    key(partition, b'j', &[id])
 }
 
 /// All that is due; a time and a task id follow.

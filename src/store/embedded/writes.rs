@@ -122,10 +122,11 @@ impl<'a, 'b> Writing<'a, 'b> {
             }
             Write::ProvedKey { key, task, keep_until } => {
                 let key = keys::claim(self.partition, key);
-                let known = self.rows.get(&key)?;
-                let known = known.map(|known| Ok::<_, StoreError>(timed(&known)?.0)).transpose()?;
-                let until = known.unwrap_or_default().max(*keep_until);
-                self.put(key, until, &self.header(), &codec::proved_key_body(*task))
+                self.claim(key, *keep_until, &codec::proved_key_body(*task))
+            }
+            Write::ShownProof { id, request, keep_until } => {
+                let key = keys::shown_proof(self.partition, id);
+                self.claim(key, *keep_until, &codec::shown_proof_body(request))
             }
             Write::DropTask { task, answer_key } => {
                 let key = keys::record(self.partition, &RecordKey::Task(*task));
@@ -138,6 +139,14 @@ impl<'a, 'b> Writing<'a, 'b> {
                 Ok(())
             }
         }
+    }
+
+    /// A claim stands as long as anyone asked.
+    fn claim(&mut self, key: Key, until: Stamp, body: &[u8]) -> Result<(), StoreError> {
+        let known = self.rows.get(&key)?;
+        let known = known.map(|known| Ok::<_, StoreError>(timed(&known)?.0)).transpose()?;
+        let until = known.unwrap_or_default().max(until);
+        self.put(key, until, &self.header(), body)
     }
 
     fn task(&mut self, task: &Task, due: Stamp) -> Result<(), StoreError> {

@@ -129,13 +129,14 @@ end
 local lease = argument()
 if lease ~= '' and redis.call('HEXISTS', SET, lease) == 1 then return { 'lease over' } end
 
--- claimed keys
+-- claims
 local claims = {}
 for i = 1, claimed do
   local key, keep_until = numbers('<I8I8')
+  local refusal = argument()
   local claim = { key = KEYS[key], keep_until = keep_until, body = argument() }
   claim.known, claim.expires = get(claim.key, stamp)
-  if claim.known and string.sub(claim.known, HEADER + 1) ~= claim.body then return { 'key claimed' } end
+  if claim.known and string.sub(claim.known, HEADER + 1) ~= claim.body then return { refusal } end
   claims[i] = claim
 end
 

@@ -5,7 +5,6 @@ use super::keys::{self, Keys};
 use super::read::record;
 use super::script::{Call, Reply, unexpected};
 use crate::domain::clamp::{Clamp, Expiry, Limit};
-use crate::domain::id::TaskId;
 use crate::domain::lattice::Entry;
 use crate::domain::path::Origin;
 use crate::domain::scope::Reach;
@@ -42,8 +41,8 @@ pub(super) fn call(commit: &Commit) -> Result<Call, StoreError> {
         call.stamp(origin.incarnation).stamp(origin.stamp);
     }
     call.arg(commit.unrevoked.map(keys::lease).unwrap_or_default());
-    for (key, task, keep_until) in claims(commit) {
-        call.key(keys.claim(key)).stamp(*keep_until).arg(codec::proved_key_body(*task));
+    for claim in claims(keys, commit) {
+        call.key(claim.key).stamp(claim.keep_until).arg(claim.refusal).arg(claim.body);
     }
     commit.times.iter().for_each(|wanted| times(&mut call, wanted));
     call.arg(commit.event.as_ref().map(codec::event_body).unwrap_or_default());
@@ -65,12 +64,12 @@ fn head(call: &mut Call, keys: Keys, commit: &Commit) {
         None => call.no_key().flag(false).maybe(None),
     };
     call.length(commit.guards.len()).length(commit.unblocked.len());
-    call.length(marks(commit).map_or(0, |(reach, _)| reach.len())).length(claims(commit).count());
+    let claimed = claims(keys, commit).count();
+    call.length(marks(commit).map_or(0, |(reach, _)| reach.len())).length(claimed);
     match &commit.times {
         Some(times) => call.key(keys.ceiling(&times.ceiling_key)),
         None => call.no_key(),
     };
-    let claimed = claims(commit).count();
     call.length(commit.entries.len()).length(commit.writes.len().saturating_sub(claimed));
 }
 
@@ -92,9 +91,29 @@ fn version(guard: &Guard) -> Vec<u8> {
     [&[STAMP_TAG][..], &version.micros().to_le_bytes()].concat()
 }
 
-fn claims(commit: &Commit) -> impl Iterator<Item = (&[u8; 32], &TaskId, &Stamp)> {
-    commit.writes.iter().filter_map(|write| match write {
-        Write::ProvedKey { key, task, keep_until } => Some((key, task, keep_until)),
+/// Something that belongs to whoever came first.
+struct Claim {
+    key: String,
+    keep_until: Stamp,
+    body: Vec<u8>,
+    /// What the script answers if it belongs to another.
+    refusal: &'static str,
+}
+
+fn claims(keys: Keys, commit: &Commit) -> impl Iterator<Item = Claim> {
+    commit.writes.iter().filter_map(move |write| match write {
+        Write::ProvedKey { key, task, keep_until } => Some(Claim {
+            key: keys.claim(key),
+            keep_until: *keep_until,
+            body: codec::proved_key_body(*task),
+            refusal: "key claimed",
+        }),
+        Write::ShownProof { id, request, keep_until } => Some(Claim {
+            key: keys.shown_proof(id),
+            keep_until: *keep_until,
+            body: codec::shown_proof_body(request),
+            refusal: "proof shown",
+        }),
         Write::Task { .. } | Write::Lease(_) | Write::Keyring(_) | Write::DropTask { .. } => None,
     })
 }
@@ -150,7 +169,7 @@ fn writes(
                 call.arg("keyring").key(keys.record(&RecordKey::Keyring));
                 call.arg(codec::keyring_body(sealed));
             }
-            Write::ProvedKey { .. } => {}
+            Write::ProvedKey { .. } | Write::ShownProof { .. } => {}
             Write::DropTask { task, answer_key } => {
                 call.arg("drop").key(keys.record(&RecordKey::Task(*task)));
                 call.key(keys.record(&RecordKey::Answer(*answer_key)));
@@ -196,6 +215,7 @@ pub(super) fn outcome(
         "quarantined" => Outcome::Denied(Denial::Quarantined),
         "lease over" => Outcome::Denied(Denial::LeaseOver),
         "key claimed" => Outcome::Denied(Denial::KeyClaimed),
+        "proof shown" => Outcome::Denied(Denial::ProofShown),
         _ => return Err(unexpected("an unknown word")),
     })
 }

@@ -64,6 +64,11 @@ impl Keys {
         self.hashed('k', hash)
     }
 
+    /// A proof that was shown.
+    pub(super) fn shown_proof(self, id: &[u8; 32]) -> String {
+        self.hashed('j', id)
+    }
+
     /// A record.
     pub(super) fn record(self, key: &RecordKey) -> String {
         match key {

@@ -73,6 +73,24 @@ pub async fn class_08_a_claim_is_free_when_its_time_is_over_and_not_before(f: &F
     assert_eq!(f.denied(claim(at(201), 1, at(300))).await, Some(Denial::KeyClaimed));
 }
 
+/// It cannot be shown again in the last instant in which it counts, nor be forgotten before.
+pub async fn class_23_a_shown_proof_is_remembered_until_its_time_is_over_and_not_longer(
+    f: &Fixture,
+) {
+    let shown = |time, request, until| Commit {
+        writes: vec![Write::ShownProof { id: [1; 32], request: [request; 32], keep_until: until }],
+        before: Some(until),
+        ..commit(time)
+    };
+    f.done(shown(at(0), 1, at(60))).await;
+    f.upkeep.prune(P, before(at(60))).await.unwrap();
+    assert_eq!(f.denied(shown(at(59), 2, at(60))).await, Some(Denial::ProofShown));
+    f.done(shown(at(60), 2, at(120))).await;
+    assert_eq!(f.denied(shown(at(100), 1, at(120))).await, Some(Denial::ProofShown));
+    f.upkeep.prune(P, at(120)).await.unwrap();
+    assert_eq!(f.denied(shown(at(100), 1, at(120))).await, Some(Denial::Overdue));
+}
+
 pub async fn a_lease_is_kept_for_an_hour_past_its_expiry(f: &Fixture) {
     f.done(issue(at(0), &draft(1, 1), 60)).await;
     let over = at(60).plus(LEASE_KEPT);

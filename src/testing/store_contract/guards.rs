@@ -202,6 +202,27 @@ pub async fn class_08_a_key_belongs_to_one_task_of_a_tree(f: &Fixture) {
     assert_eq!(f.denied(claim(1, 2)).await, Some(Denial::KeyClaimed));
 }
 
+/// Many at once, as from many brokers: the first has it, and may show it again with the same request.
+pub async fn class_23_of_many_requests_with_one_proof_exactly_one_is_written(f: &Fixture) {
+    let shown = |id: u8, request: u8| Commit {
+        writes: vec![Write::ShownProof {
+            id: [id; 32],
+            request: [request; 32],
+            keep_until: at(9_999),
+        }],
+        ..commit(at(1))
+    };
+    let outcomes = join_all((0..32).map(|n| f.store.commit(shown(1, n)))).await;
+    let is_done = |o: &_| matches!(o, Ok(Outcome::Done(_)));
+    assert_eq!(outcomes.iter().filter(|o| is_done(o)).count(), 1);
+    let first = (0..32u8).zip(&outcomes).find(|(_, o)| is_done(o)).unwrap().0;
+    let denied = |o: &&_| matches!(o, Ok(Outcome::Denied(Denial::ProofShown)));
+    assert_eq!(outcomes.iter().filter(denied).count(), 31);
+    f.done(shown(1, first)).await;
+    f.done(shown(2, 40)).await;
+    assert_eq!(f.denied(shown(1, 40)).await, Some(Denial::ProofShown));
+}
+
 pub async fn class_04_no_credential_outlives_the_ceiling_from_first_issue(f: &Fixture) {
     let first = f.done(issue(at(0), &draft(1, 1), 300)).await.credential.unwrap();
     assert_eq!(first.first_issue, at(0));

@@ -113,6 +113,7 @@ macro_rules! store_contract {
             class_06_a_watermark_refuses_every_origin_up_to_its_own,
             class_06_a_lease_that_is_over_refuses,
             class_08_a_key_belongs_to_one_task_of_a_tree,
+            class_23_of_many_requests_with_one_proof_exactly_one_is_written,
             class_04_no_credential_outlives_the_ceiling_from_first_issue,
             class_04_less_than_the_minimum_is_refused,
             class_04_expiry_counts_from_the_stamp_of_the_commit,
@@ -172,6 +173,7 @@ macro_rules! store_expiry_contract {
             the_answer_of_a_begin_lives_as_long_as_its_task,
             class_04_a_first_issue_is_kept_as_long_as_anyone_asked,
             class_08_a_claim_is_free_when_its_time_is_over_and_not_before,
+            class_23_a_shown_proof_is_remembered_until_its_time_is_over_and_not_longer,
             a_lease_is_kept_for_an_hour_past_its_expiry,
             a_row_whose_time_moved_on_is_not_dropped_at_its_old_time,
         }

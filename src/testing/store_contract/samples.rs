@@ -75,6 +75,7 @@ pub fn draft(number: u128, task: u128) -> Draft {
         holder: agent.clone(),
         instance: "pod-1".to_owned(),
         key_thumbprint: Some([7; 32]),
+        jkt: None,
         public_key: None,
         audience: "https://ledger.example".to_owned(),
         grant: grant(),

@@ -2,7 +2,9 @@
 
 use leasehold::broker::AdvanceRequest;
 use leasehold::broker::access::{Caller, Rpc};
-use leasehold::broker::request::{CredentialRequest, Deadline, IssueRequest, TaskSpec, TokenProof};
+use leasehold::broker::request::{
+    CredentialRequest, Deadline, IssueRequest, RenewalProof, TaskSpec, TokenProof,
+};
 use leasehold::domain::clamp::Clamp;
 use leasehold::domain::grant::Grant;
 use leasehold::domain::id::TaskId;
@@ -150,7 +152,10 @@ async fn class_08_a_key_that_was_proved_for_one_task_is_no_key_of_another_of_the
     }
     let [_, certificate] = &tree[2].held[..] else { panic!("a token and a certificate") };
     let id = scene.world.id();
-    let renewed = scene.b.renew(&tree[2].agent, &id, certificate.lease, None, Some(csr)).await;
+    let renewed = scene
+        .b
+        .renew(&tree[2].agent, &id, certificate.lease, None, Some(RenewalProof::Csr(csr)))
+        .await;
     assert_eq!(reason(renewed), "PROOF_INVALID");
 }
 

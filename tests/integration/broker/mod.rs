@@ -3,6 +3,7 @@
 mod access;
 mod between;
 mod clocks;
+mod dpop;
 mod drops;
 mod endings;
 mod faults;

@@ -1,6 +1,8 @@
 //! Renewing is a new credential after fresh proof, never an extension: who may not, when not, and how far.
 
-use leasehold::broker::request::{CredentialRequest, IssueRequest, TaskSpec, TokenProof};
+use leasehold::broker::request::{
+    CredentialRequest, IssueRequest, RenewalProof, TaskSpec, TokenProof,
+};
 use leasehold::domain::clamp::Clamp;
 use leasehold::domain::grant::Grant;
 use leasehold::domain::refusal::Refusal;
@@ -88,7 +90,7 @@ async fn class_08_a_token_is_bound_anew_to_a_rotated_certificate_and_never_outli
 async fn class_08_a_lease_is_renewed_in_the_way_that_it_was_bound() {
     let scene = Scene::on_model().await;
     let (agent, held) = held(&scene).await;
-    let csr = Some(new_csr());
+    let csr = Some(RenewalProof::Csr(new_csr()));
     let renewed = scene.a.renew(&agent, &scene.world.id(), held.lease, None, csr).await;
     assert_eq!(reason(renewed), "REQUEST_INVALID");
     let task = scene.begin(spec(&agent_of(0))).await.task.id;

@@ -4,7 +4,9 @@ use std::fmt::Debug;
 
 use leasehold::broker::access::{Caller, Rpc};
 use leasehold::broker::error::BrokerError;
-use leasehold::broker::request::{CredentialRequest, Deadline, IssueRequest, TaskSpec, TokenProof};
+use leasehold::broker::request::{
+    CredentialRequest, Deadline, IssueRequest, RenewalProof, TaskSpec, TokenProof,
+};
 use leasehold::broker::{Broker, Issued, Minted, Presented, TaskView};
 use leasehold::domain::id::{LeaseId, Partition, TaskId};
 use leasehold::domain::refusal::Refusal;
@@ -202,7 +204,8 @@ impl Scene {
         held: &Held,
     ) -> Result<Held, BrokerError> {
         let (id, csr) = (self.world.id(), held.csr.clone());
-        let issued = broker.renew(agent, &id, held.lease, None, csr.clone()).await?;
+        let issued =
+            broker.renew(agent, &id, held.lease, None, csr.clone().map(RenewalProof::Csr)).await?;
         Ok(Held::of(&issued, csr))
     }
 

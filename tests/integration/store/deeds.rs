@@ -225,13 +225,19 @@ fn writes(horizon: Horizon) -> impl Strategy<Value = Vec<Write>> {
     let claim = (1u8..=2, 1u128..=3, until(horizon)).prop_map(|(key, task, until)| {
         Write::ProvedKey { key: [key; 32], task: task_id(task), keep_until: at(until) }
     });
+    let proof = (1u8..=2, 1u8..=3, until(horizon)).prop_map(|(id, request, until)| {
+        Write::ShownProof { id: [id; 32], request: [request; 32], keep_until: at(until) }
+    });
     let keyring = vec(any::<u8>(), 0..9).prop_map(Write::Keyring);
     let each = (
         option::weighted(0.5, of_task),
         option::weighted(0.2, claim),
+        option::weighted(0.2, proof),
         option::weighted(0.1, keyring),
     );
-    each.prop_map(|(task, claim, keyring)| task.into_iter().chain(claim).chain(keyring).collect())
+    each.prop_map(|(task, claim, proof, keyring)| {
+        task.into_iter().chain(claim).chain(proof).chain(keyring).collect()
+    })
 }
 
 fn scopes() -> impl Strategy<Value = Scope> {

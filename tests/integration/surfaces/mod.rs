@@ -3,6 +3,7 @@
 mod access;
 mod callers;
 mod connections;
+mod dpop;
 mod frames;
 mod http;
 mod http2;

@@ -55,7 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("config", &["domain", "spiffe", "telemetry"]),
+    ("config", &["domain", "jose::dpop", "spiffe", "telemetry"]),
     // The program.
     ("app", EVERYTHING),
     ("playground", &["domain", "jose", "broker::seams"]),
@@ -78,6 +78,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "cli",
         &["domain", "jose", "spiffe", "proto", "config", "telemetry", "app", "playground", "demo"],
     ),
+    ("cli::dpop_key", &["domain", "jose", "broker::seams"]),
     ("cli::dev", &["domain", "config", "telemetry", "app", "playground", "broker::seams"]),
     ("cli::store", &["domain", "config", "app", "store::Constants"]),
     ("main", &["cli", "telemetry"]),
