@@ -166,6 +166,6 @@ async fn config_check_fails_with_the_mistakes_and_succeeds_with_the_example() {
     assert!(failure.text().contains("x.toml:1: `trust_domain` is an integer"), "{failure}");
     assert_eq!(failure.json()["problems"][0]["field"], "trust_domain");
     let shown = check(Path::new("config/leasehold.toml")).unwrap();
-    assert_eq!(shown.text, "config/leasehold.toml: no mistakes; tiers: 2, roles: 7");
+    assert_eq!(shown.text, "config/leasehold.toml: no mistakes; tiers: 2, roles: 10");
     assert_eq!(shown.json["ok"], true);
 }
