@@ -315,6 +315,14 @@ async fn issuers_that_must_not_be_trusted_are_refused_at_start() {
     for url in ["http://issuer.example", "https://127.0.0.1", "https://10.0.0.1", "issuer", ""] {
         assert!(matches!(refusal(vec![public(url)]), OidcConfigError::Fetch(..)), "{url}");
     }
+    for (platform, audience) in
+        [(Platform::Entra, AUDIENCE), (Platform::Kubernetes, "https://kubernetes.default.svc")]
+    {
+        let platform = Some(platform);
+        let odd = OidcIssuer { platform, audience: audience.into(), ..base.clone() };
+        let refused = refusal(vec![odd]);
+        assert!(matches!(refused, OidcConfigError::Platform(..)), "{refused}");
+    }
     let mute = OidcIssuer { audience: String::new(), ..base.clone() };
     assert!(matches!(refusal(vec![mute]), OidcConfigError::Audience(_)));
     let lost = OidcIssuer { ca_file: Some("/nowhere".into()), ..base };
