@@ -1,6 +1,7 @@
 //! Values on the command line, each read into its type before anything is sent.
 
 use std::fs;
+use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
@@ -91,6 +92,11 @@ pub(super) fn wire(span: Span) -> prost_types::Duration {
     let nanos = i32::try_from(span.micros() % 1_000_000 * 1_000).unwrap_or_default();
     let seconds = i64::try_from(span.seconds()).unwrap_or(i64::MAX);
     prost_types::Duration { seconds, nanos }
+}
+
+/// The standard library's duration.
+pub(super) fn standard(span: Span) -> Duration {
+    Duration::from_micros(span.micros())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The connection to a broker: where it is, whom to trust, who we are.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -18,7 +18,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How to reach a broker.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(super) struct Connection {
     /// The broker's gRPC address
@@ -74,11 +74,26 @@ impl Connection {
         self.output
     }
 
-    /// Connects; the first failure is told in terms of the options.
-    pub(super) async fn open(self) -> Result<Client, Failure> {
+    /// The same broker, called by somebody else.
+    pub(super) fn called_by(
+        &self,
+        cert: Option<PathBuf>,
+        key: Option<PathBuf>,
+        token_file: Option<PathBuf>,
+    ) -> Self {
+        Self { cert, key, token_file, ..self.clone() }
+    }
+
+    /// The files with the caller's certificate and its key, if it shows one.
+    pub(super) fn certificate(&self) -> Option<(&Path, &Path)> {
+        Some((self.cert.as_deref()?, self.key.as_deref()?))
+    }
+
+    /// Connects, with the identity that the files hold now; the first failure is told in terms of the options.
+    pub(super) async fn open(&self) -> Result<Client, Failure> {
         let bearer = self.bearer()?;
         let endpoint = self.endpoint()?;
-        let broker = self.broker;
+        let broker = self.broker.clone();
         let channel = endpoint.connect().await.map_err(|error| {
             Failure::Connection(diagnosis::of(&error, &broker).unwrap_or_else(|| Diagnosis {
                 problem: format!("`{broker}` cannot be reached: {}", innermost(&error)),

@@ -185,7 +185,7 @@ fn told(playground: &Playground, config: &Config) -> String {
 
     cd {dir}
     export PATH={program}:$PATH LEASEHOLD_BROKER=https://{grpc} LEASEHOLD_CA=root.pem
-    as() {{ who=$1; shift; leasehold "$@" --cert $who.pem --key $who.key; }}
+    as() {{ who=$1; shift; leasehold --cert $who.pem --key $who.key "$@"; }}
 
     # a task begins, and its agent gets a token and a certificate
     as orchestrator task begin --agent {summarizer} --tier standard \

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::config;
 use super::diagnosis::{self, Diagnosis};
 use super::show::Output;
+use super::{arguments, config};
 use crate::app::AppError;
 use crate::config::duration;
 use crate::config::problem::ConfigErrors;
@@ -71,9 +72,12 @@ pub(super) enum Failure {
     /// A temporary folder could not be made.
     #[error("no temporary folder can be made: {0}; name one with `--dir`")]
     Folder(std::io::Error),
-    /// The signals that stop a server cannot be waited for.
-    #[error("the signals that stop a server cannot be waited for: {0}")]
+    /// Signals cannot be waited for.
+    #[error("signals cannot be waited for: {0}")]
     Signals(std::io::Error),
+    /// A command that was started cannot be waited for.
+    #[error("the command cannot be waited for: {0}")]
+    Command(std::io::Error),
     /// Logs could not be set up.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -110,6 +114,31 @@ impl Failure {
             retry_after: details.retry_info().and_then(|retry| retry.retry_delay).map(Span::from),
             request_id: request_id.map(str::to_owned),
         }))
+    }
+
+    /// The broker's stable reason, if it was the broker that said no.
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::Refused(refused) => &refused.reason,
+            _ => "",
+        }
+    }
+
+    /// The code of the broker's refusal.
+    pub(super) fn code(&self) -> Option<Code> {
+        match self {
+            Self::Refused(refused) => Some(refused.code),
+            _ => None,
+        }
+    }
+
+    /// How long the broker asked to wait before the next attempt.
+    pub(super) fn retry_after(&self) -> Duration {
+        match self {
+            Self::Refused(refused) => refused.retry_after.map(arguments::standard),
+            _ => None,
+        }
+        .unwrap_or_default()
     }
 
     /// Says it on stderr.
@@ -209,8 +238,6 @@ impl Refused {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tonic_types::ErrorDetails;
 
     use super::*;

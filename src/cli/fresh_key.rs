@@ -1,5 +1,6 @@
 //! Keys that never leave this machine: made here, only the request for a certificate is sent.
 
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -24,7 +25,7 @@ pub(super) struct KeyFiles {
 }
 
 /// The same, where a certificate is wanted only if they are given.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct OptionalKeyFiles {
     /// Make a new key, get a certificate for it as well, and bind the token to that; the chain goes here, in PEM
     #[arg(long, value_name = "FILE", requires = "key_out")]
@@ -35,6 +36,11 @@ pub(super) struct OptionalKeyFiles {
 }
 
 impl OptionalKeyFiles {
+    /// Whether they were given.
+    pub(super) fn is_given(&self) -> bool {
+        self.cert_out.is_some()
+    }
+
     /// Both files, if they were given.
     pub(super) fn given(self) -> Option<KeyFiles> {
         Some(KeyFiles { cert_out: self.cert_out?, key_out: self.key_out? })
@@ -48,6 +54,12 @@ pub(super) struct FreshKey {
     pub(super) csr_der: Vec<u8>,
 }
 
+impl fmt::Debug for FreshKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FreshKey(…)")
+    }
+}
+
 impl FreshKey {
     /// Makes a key. The request names nothing: what the certificate says is the broker's business.
     pub(super) fn generate() -> Result<Self, Failure> {
@@ -56,9 +68,19 @@ impl FreshKey {
         let request = CertificateParams::default().serialize_request(&key).map_err(failed)?;
         Ok(Self { pem: Zeroizing::new(key.serialize_pem()), csr_der: request.der().to_vec() })
     }
+
+    /// The private key, in PEM.
+    pub(super) fn pem(&self) -> &str {
+        &self.pem
+    }
 }
 
 impl KeyFiles {
+    /// In a folder, under names of ours.
+    pub(super) fn within(folder: &Path) -> Self {
+        Self { cert_out: folder.join("task.pem"), key_out: folder.join("task.key") }
+    }
+
     /// Writes the key first: a certificate without its key would be of no use.
     pub(super) fn write(&self, key: &FreshKey, chain_der: &[Vec<u8>]) -> Result<(), Failure> {
         replace(&self.key_out, 0o600, key.pem.as_bytes())?;
@@ -66,13 +88,13 @@ impl KeyFiles {
     }
 
     /// Where the certificate is.
-    pub(super) fn cert(&self) -> String {
-        self.cert_out.display().to_string()
+    pub(super) fn cert(&self) -> &Path {
+        &self.cert_out
     }
 
     /// Where the key is.
-    pub(super) fn key(&self) -> String {
-        self.key_out.display().to_string()
+    pub(super) fn key(&self) -> &Path {
+        &self.key_out
     }
 }
 
@@ -88,7 +110,11 @@ pub(super) fn replace(path: &Path, mode: u32, contents: &[u8]) -> Result<(), Fai
         file.sync_all()?;
         fs::rename(&beside, path)
     });
-    written.map_err(|source| Failure::Write { path: path.to_owned(), source })
+    written.map_err(|source| {
+        // What was half written may be half a secret.
+        let _ = fs::remove_file(&beside);
+        Failure::Write { path: path.to_owned(), source }
+    })
 }
 
 #[cfg(test)]

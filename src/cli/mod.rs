@@ -19,6 +19,7 @@ mod grant;
 mod lease;
 mod quarantine;
 mod revoke;
+mod run;
 mod serve;
 mod show;
 mod signals;
@@ -31,10 +32,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::telemetry::{self, LogFormat};
-use client::Client;
 use connection::Connection;
 use failure::Failure;
-use show::Shown;
+use task::TaskCommand;
 
 /// A just-in-time credential broker: a credential lives exactly as long as its task.
 #[derive(Debug, Parser)]
@@ -62,6 +62,8 @@ enum Command {
     Dev(dev::Dev),
     /// Tell the whole story in one process
     Demo(demo::Demo),
+    #[command(hide = true, name = run::BOUND)]
+    Bound(run::Bound),
 }
 
 /// What is asked of a running broker.
@@ -69,7 +71,7 @@ enum Command {
 enum ClientCommand {
     /// Begin, change and end tasks
     #[command(subcommand)]
-    Task(task::Task),
+    Task(task::TaskCommand),
     /// Get access tokens, and ask whether a credential is active
     #[command(subcommand)]
     Token(token::Token),
@@ -91,7 +93,7 @@ impl Cli {
     pub async fn run(self) -> ExitCode {
         let output = self.connection.output();
         match self.command.run(self.connection).await {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(code) => code,
             Err(failure) => {
                 failure.print(output);
                 failure.exit_code()
@@ -101,43 +103,49 @@ impl Cli {
 }
 
 impl Command {
-    async fn run(self, connection: Connection) -> Result<(), Failure> {
+    async fn run(self, connection: Connection) -> Result<ExitCode, Failure> {
         let output = connection.output();
         match self {
             Self::Client(command) => {
                 telemetry::init(LogFormat::Human, "warn")?;
-                let shown = match *command {
-                    // It asks nobody.
-                    ClientCommand::Token(token::Token::Proof(proof)) => proof.run()?,
-                    command => command.run(&connection.open().await?).await?,
-                };
-                shown.print(output)
+                return command.run(connection).await;
             }
-            Self::Config(command) => command.run()?.print(output),
-            Self::Serve(command) => command.run().await,
+            Self::Config(command) => command.run()?.print(output)?,
+            Self::Serve(command) => command.run().await?,
             Self::Store(command) => {
                 telemetry::init(LogFormat::Human, "warn")?;
-                command.run().await?.print(output)
+                command.run().await?.print(output)?;
             }
-            Self::Dev(command) => command.run().await,
+            Self::Dev(command) => command.run().await?,
             Self::Demo(command) => {
                 telemetry::init(LogFormat::Human, "error")?;
-                command.run(output).await
+                command.run(output).await?;
             }
+            Self::Bound(command) => return Ok(command.run()),
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
 impl ClientCommand {
-    async fn run(self, client: &Client) -> Result<Shown, Failure> {
-        match self {
-            Self::Task(command) => command.run(client).await,
-            Self::Token(command) => command.run(client).await,
-            Self::Cert(command) => command.run(client).await,
-            Self::Lease(command) => command.run(client).await,
-            Self::Revoke(command) => command.run(client).await,
-            Self::Quarantine(command) => command.run(client).await,
-        }
+    async fn run(self, connection: Connection) -> Result<ExitCode, Failure> {
+        let output = connection.output();
+        let shown = match self {
+            Self::Task(TaskCommand::Run(command)) => return Ok(command.run(connection).await),
+            Self::Task(TaskCommand::Join(command)) => return Ok(command.run(connection).await),
+            Self::Task(TaskCommand::Call(command)) => {
+                command.run(&connection.open().await?).await?
+            }
+            // It asks nobody.
+            Self::Token(token::Token::Proof(proof)) => proof.run()?,
+            Self::Token(command) => command.run(&connection.open().await?).await?,
+            Self::Cert(command) => command.run(&connection.open().await?).await?,
+            Self::Lease(command) => command.run(&connection.open().await?).await?,
+            Self::Revoke(command) => command.run(&connection.open().await?).await?,
+            Self::Quarantine(command) => command.run(&connection.open().await?).await?,
+        };
+        shown.print(output)?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

@@ -7,9 +7,21 @@ use super::arguments::{self, RequestId};
 use super::client::Client;
 use super::failure::Failure;
 use super::grant::GrantArguments;
+use super::run::{Join, Run};
 use super::show::{self, Shown};
 use crate::domain::time::Span;
 use crate::proto::v1;
+
+/// What is done with tasks.
+#[derive(Debug, Subcommand)]
+pub(super) enum TaskCommand {
+    #[command(flatten)]
+    Call(Box<Task>),
+    /// Begin a task, run a command with its credentials, and end the task with the command
+    Run(Box<Run>),
+    /// Run a command with the credentials of a task that somebody else drives
+    Join(Box<Join>),
+}
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Task {
@@ -240,15 +252,21 @@ fn stopped(task: Option<v1::Task>, of: Option<v1::Revocation>) -> Result<Shown, 
 
 impl Begin {
     async fn run(self, client: &Client) -> Result<Shown, Failure> {
+        let request = self.into_request()?;
+        let request_id = request.request_id.clone();
+        shown(client.change(&request_id, client.tasks().begin_task(request)).await?.task)
+    }
+
+    /// What is sent.
+    pub(super) fn into_request(self) -> Result<v1::BeginTaskRequest, Failure> {
         let Some(authorization_details) = self.grant.json() else {
             return Err(Failure::Usage(
                 "say what the task may do: `--grant 'https://ledger.example=read'` or `--authorization-details`"
                     .to_owned(),
             ));
         };
-        let request_id = self.request.into_id();
-        let request = v1::BeginTaskRequest {
-            request_id: request_id.clone(),
+        Ok(v1::BeginTaskRequest {
+            request_id: self.request.into_id(),
             agent: self.agent,
             purpose: self.about.purpose,
             owner: self.about.owner,
@@ -261,8 +279,7 @@ impl Begin {
             step: self.about.step,
             checkpoint: self.about.checkpoint.unwrap_or_default().into_bytes(),
             instances: self.about.instances,
-        };
-        shown(client.change(&request_id, client.tasks().begin_task(request)).await?.task)
+        })
     }
 }
 

@@ -36,6 +36,11 @@ fn what_the_design_names_is_taken() {
         "task fail TASK",
         "task cancel TASK",
         "task heartbeat TASK",
+        "task run --agent class:a --tier t --grant a=read --duration 1h -- cmd --duration 2h",
+        "task run --agent class:a --tier t --grant a=read --duration 1h --agent-cert c --agent-key k --audience a --proof key \
+         --ttl 60s --token-env TOKEN --token-out t --socket s --cert-out c --key-out k --grace 5s --heartbeat 5s -- cmd",
+        "task run --agent class:a --tier t --grant a=read --duration 1h --agent-token-file t --proof bearer -- cmd",
+        "task join TASK --audience a --audience b -- cmd",
         "task get TASK --output json",
         "task list --state active --page-size 10",
         "--broker https://b:7700 --ca ca.pem task list",
@@ -92,6 +97,14 @@ fn what_makes_no_sense_is_wrong_use() {
         ("task begin --agent a --tier t --duration 1h --request-id 1", ValueValidation),
         ("task delegate --parent TASK --agent a --grant a=read", MissingRequiredArgument),
         ("task advance TASK", MissingRequiredArgument),
+        ("task run --agent a --tier t --grant a=read --duration 1h", MissingRequiredArgument),
+        ("task run --agent a --tier t --grant a=read --duration 1h cmd", UnknownArgument),
+        (
+            "task run --agent a --tier t --duration 1h --agent-cert c -- cmd",
+            MissingRequiredArgument,
+        ),
+        ("task run --agent a --tier t --duration 1h --token-env A=B -- cmd", ValueValidation),
+        ("task join LEASE -- cmd", ValueValidation),
         ("task get LEASE", ValueValidation),
         ("task list --state ACTIVE", InvalidValue),
         ("task list --page-size 1001", ValueValidation),
@@ -139,13 +152,16 @@ fn help(command: &mut clap::Command, text: &mut String) {
     // The same for every command: once is enough.
     let shown =
         if text.is_empty() { &shown } else { shown.split("\nConnection:\n").next().unwrap() };
+    let after = command.get_after_help().map(|after| format!("\n{after}\n")).unwrap_or_default();
     text.push_str(&format!(
         "$ {} --help
-{shown}
+{shown}{after}
 ",
         command.get_bin_name().unwrap_or("leasehold")
     ));
-    for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
+    for sub in
+        command.get_subcommands_mut().filter(|sub| sub.get_name() != "help" && !sub.is_hide_set())
+    {
         help(sub, text);
     }
 }

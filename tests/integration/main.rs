@@ -19,4 +19,5 @@ mod readme;
 mod store;
 mod supply_chain;
 mod surfaces;
+mod task_run;
 mod tidy;

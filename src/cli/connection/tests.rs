@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::*;
 use crate::cli::show::Shown;
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, ClientCommand, Command};
 use crate::domain::time::Stamp;
 use crate::proto::v1;
 use crate::proto::v1::verification_service_server::{
@@ -90,10 +90,13 @@ impl Folder {
         let line: Vec<_> = command.iter().chain(options).map(at).collect();
         let cli = Cli::try_parse_from(line).unwrap();
         let client = cli.connection.open().await?;
-        let Command::Client(command) = cli.command else {
-            panic!("`token` asks a broker");
-        };
-        command.run(&client).await
+        match cli.command {
+            Command::Client(command) => match *command {
+                ClientCommand::Token(command) => command.run(&client).await,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
     }
 }
 

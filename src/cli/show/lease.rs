@@ -1,5 +1,7 @@
 //! Leases and credentials, for a person and for a program.
 
+use std::path::Path;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -53,8 +55,9 @@ pub(in crate::cli) fn credential(issued: &Issued) -> Result<Shown, Failure> {
     let lease = issued.lease.as_ref().ok_or(Failure::Answer("lease"))?;
     let credential = issued.credential.as_ref().ok_or(Failure::Answer("credential"))?;
     let expires = time(issued.expire_time);
-    let cert_file = issued.files.as_ref().map(KeyFiles::cert);
-    let key_file = issued.files.as_ref().map(KeyFiles::key);
+    let shown = |file: &Path| file.display().to_string();
+    let cert_file = issued.files.as_ref().map(KeyFiles::cert).map(shown);
+    let key_file = issued.files.as_ref().map(KeyFiles::key).map(shown);
     let json = json!({
         "lease": json_of(lease),
         "credential": {

@@ -79,6 +79,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["domain", "jose", "spiffe", "proto", "config", "telemetry", "app", "playground", "demo"],
     ),
     ("cli::dpop_key", &["domain", "jose", "broker::seams"]),
+    ("cli::run", &["domain", "proto", "broker::seams"]),
     ("cli::dev", &["domain", "config", "telemetry", "app", "playground", "broker::seams"]),
     ("cli::store", &["domain", "config", "app", "store::Constants"]),
     ("main", &["cli", "telemetry"]),

@@ -1,0 +1,155 @@
+//! A Unix socket that always has a fresh token: `GET /` answers in JSON, `GET /?audience=…` where there are several.
+//!
+//! ```text
+//! 200 {"access_token":"…","token_type":"Bearer","expires_at":"2026-11-22T15:00:00Z","audience":"https://…","task_id":"tsk_…",
+//!      "epoch":1,"lease_id":"lse_…"}     and `certificate_chain`, `private_key` in PEM where the token is bound to a new key
+//! 503 {"error":"temporarily_unavailable","error_description":"the task is suspended"}     now; perhaps not in a second
+//! 400 {"error":"invalid_target","error_description":"…"}     no such audience, or several and none named
+//! ```
+//!
+//! Nobody but the user who runs the command is let in: by the file's mode, and by what the system says of the peer.
+
+use std::convert::Infallible;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Form, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::keeper::{Minted, Slot};
+use crate::cli::failure::Failure;
+use crate::cli::show::pem;
+
+/// Connections at a time; more wait.
+const MOST_CONNECTIONS: usize = 64;
+/// How long a request may take to be sent, and a connection may last.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const LONGEST_CONNECTION: Duration = Duration::from_secs(300);
+
+/// What the socket answers from: the audiences, and what there is for each.
+pub(super) type Slots = Vec<(String, watch::Receiver<Slot>)>;
+
+/// Binds the socket at a path where nothing is yet. It is never there with other rights than its owner's.
+pub(super) fn bind(path: &Path) -> Result<UnixListener, Failure> {
+    let bound = || {
+        let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let private = tempfile::Builder::new()
+            .prefix(".lh-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in(beside.unwrap_or(Path::new(".")))?;
+        let made = private.path().join("s");
+        let listener = UnixListener::bind(&made)?;
+        fs::set_permissions(&made, Permissions::from_mode(0o600))?;
+        // A link, since it takes no name that somebody else has.
+        fs::hard_link(&made, path)?;
+        Ok(listener)
+    };
+    bound().map_err(|source: io::Error| Failure::Write { path: path.to_owned(), source })
+}
+
+/// Answers until it is dropped.
+pub(super) async fn serve(listener: UnixListener, slots: Slots) -> Infallible {
+    let router = Router::new().route("/", get(answer)).with_state(Arc::new(slots));
+    let mut open = JoinSet::new();
+    loop {
+        while open.len() >= MOST_CONNECTIONS {
+            open.join_next().await;
+        }
+        while open.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((peer, _)) if is_ours(&peer) => {
+                open.spawn(converse(peer, router.clone()));
+            }
+            Ok(_) => {}
+            // No descriptor is left; one is when a connection ends.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// Whether the peer is the user who runs this, by the kernel's word.
+fn is_ours(peer: &UnixStream) -> bool {
+    let us = rustix::process::geteuid().as_raw();
+    peer.peer_cred().is_ok_and(|peer| peer.uid() == us)
+}
+
+async fn converse(peer: UnixStream, router: Router) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let service = TowerToHyperService::new(router);
+    let _ = timeout(LONGEST_CONNECTION, http.serve_connection(TokioIo::new(peer), service)).await;
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    audience: Option<String>,
+}
+
+async fn answer(State(slots): State<Arc<Slots>>, Form(asked): Form<Asked>) -> Response {
+    let found = match (&asked.audience, slots.as_slice()) {
+        (None, [only]) => Some(only),
+        (None, _) => None,
+        (Some(audience), all) => all.iter().find(|(name, _)| name == audience),
+    };
+    let Some((_, slot)) = found else {
+        let names: Vec<_> = slots.iter().map(|(name, _)| format!("`{name}`")).collect();
+        let text = format!("name one with `?audience=`; there is {}", names.join(", "));
+        return refusal(StatusCode::BAD_REQUEST, "invalid_target", &text);
+    };
+    let slot = slot.borrow().clone();
+    match slot {
+        Slot::Live(minted) if Instant::now() < minted.until => token(&minted),
+        Slot::Live(_) => unavailable("it has expired"),
+        Slot::Empty(why) => unavailable(&why),
+    }
+}
+
+fn token(minted: &Minted) -> Response {
+    let mut body = json!({
+        "access_token": minted.token.expose_text(),
+        "token_type": minted.token_type,
+        "expires_at": minted.expires,
+        "audience": minted.audience,
+        "task_id": minted.task_id,
+        "epoch": minted.epoch,
+        "lease_id": minted.lease_id,
+    });
+    if let (Some((chain, key)), Some(body)) = (&minted.pair, body.as_object_mut()) {
+        body.insert("certificate_chain".to_owned(), pem("CERTIFICATE", chain).into());
+        body.insert("private_key".to_owned(), key.pem().into());
+    }
+    not_stored((StatusCode::OK, Json(body)).into_response())
+}
+
+fn unavailable(why: &str) -> Response {
+    let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", why);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+fn refusal(status: StatusCode, error: &str, text: &str) -> Response {
+    let body = json!({ "error": error, "error_description": text });
+    not_stored((status, Json(body)).into_response())
+}
+
+fn not_stored(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,6 @@
+//! `leasehold task run` and `task join`, as programs against a broker that runs: what becomes of the command, of the task, and
+//! of what the command was handed.
+
+mod credentials;
+mod endings;
+mod play;
