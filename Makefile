@@ -30,7 +30,8 @@ bench: test-programs ## What the machine can do bare, and what issuing costs bes
 	@echo 'single steps:  cargo bench --all-features --bench parts'
 
 soak: test-programs ## The tests that are too long for every change: those ignored as `soak: …`
-	cargo test --locked --all-features --release -- --ignored --nocapture
+	@# Those ignored as `vectors: …` are a suite of `make interop`.
+	cargo test --locked --all-features --release -- --ignored --skip wycheproof:: --nocapture
 
 demo: ## The whole story in one process
 	cargo run --locked --release -- demo

@@ -21,3 +21,4 @@ mod supply_chain;
 mod surfaces;
 mod task_run;
 mod tidy;
+mod wycheproof;

@@ -115,6 +115,7 @@ fn other_rules_are_seen_to_be_broken() {
     assert!(rule(unreasoned, file, "#[test] #[ignore] fn f() {}"));
     assert!(rule(unreasoned, file, "#[test] #[ignore = \"slow\"] fn f() {}"));
     assert!(!rule(unreasoned, file, "#[test] #[ignore = \"soak: an hour\"] fn f() {}"));
+    assert!(!rule(unreasoned, file, "#[test] #[ignore = \"vectors: whose\"] fn f() {}"));
     assert!(rule(unreasoned, file, "#[cfg(test)] mod t { #[test] #[ignore] fn f() {} }"));
     assert!(rule(unfinished, file, "fn f() { todo!() }"));
     assert!(!rule(unfinished, file, "fn f() { let todo = 1; }"));
@@ -155,11 +156,13 @@ fn unreasoned(source: &Source) -> Option<String> {
         let has = |word: &str| words.iter().any(|w| w == word);
         let exempts = !has("doc") && (has("allow") || has("expect"));
         let ignores = words.first().is_some_and(|first| first == "ignore");
-        exempts && !has("reason") || ignores && !attribute.tokens.to_string().contains("\"soak: ")
+        let text = attribute.tokens.to_string();
+        let excused = ["\"soak: ", "\"vectors: "].iter().any(|kind| text.contains(kind));
+        exempts && !has("reason") || ignores && !excused
     };
     let line = source.attributes.iter().find(unreasoned)?.line;
     Some(format!(
-        "{}:{line}: an exception without `reason = …`, or `ignore = \"soak: …\"`",
+        "{}:{line}: an exception without `reason = …`, `ignore = \"soak: …\"` or `\"vectors: …\"`",
         source.file
     ))
 }
