@@ -307,7 +307,7 @@ fn task_from_wire(record: wire::Task) -> Result<Task, StoreError> {
         labels: record.labels.into_iter().collect(),
         grant: Grant::parse(&record.grant).map_err(corrupt)?,
         tier: name(&record.tier)?,
-        freshness: Span::from_millis(record.freshness_millis),
+        freshness: millis(record.freshness_millis)?,
         step: record.step,
         checkpoint: record.checkpoint.to_vec(),
         deadline: stamp(record.deadline)?,
@@ -389,7 +389,7 @@ fn lease_from_wire(record: wire::Lease) -> Result<Lease, StoreError> {
         audience: record.audience,
         grant: Grant::parse(&record.grant).map_err(corrupt)?,
         tier: name(&record.tier)?,
-        freshness: Span::from_millis(record.freshness_millis),
+        freshness: millis(record.freshness_millis)?,
         path: Path::from_hops(hops).ok_or_else(|| corrupt("path"))?,
         reach: reach.collect::<Result<_, _>>()?,
         jti: bytes(&record.jti)?,
@@ -440,6 +440,12 @@ fn thumbprint(hash: &[u8]) -> Result<Option<[u8; 32]>, StoreError> {
 
 fn some(number: u64) -> Option<u64> {
     (number != 0).then_some(number)
+}
+
+fn millis(number: u64) -> Result<Span, StoreError> {
+    let span = Span::from_millis(number);
+    // It would be another length when it is written again.
+    (span.millis() == number).then_some(span).ok_or_else(|| corrupt("a length of 2^64 µs or more"))
 }
 
 pub(in crate::store) fn stamp(micros: u64) -> Result<Stamp, StoreError> {

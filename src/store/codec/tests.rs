@@ -330,6 +330,7 @@ fn class_01_an_unknown_number_is_refused() {
         wire::Task { grant: "[]".into(), ..good_task() },
         wire::Task { tier: String::new(), ..good_task() },
         wire::Task { answer_key: vec![0; 31].into(), ..good_task() },
+        wire::Task { freshness_millis: u64::MAX / 1_000 + 1, ..good_task() },
     ] {
         assert!(is_corrupt(task(&wrong.encode_to_vec())), "{wrong:?}");
     }
@@ -344,6 +345,7 @@ fn class_01_an_unknown_number_is_refused() {
         wire::Lease { jkt: vec![0; 20].into(), ..good_lease() },
         wire::Lease { reach: vec![vec![0; 15].into()], ..good_lease() },
         wire::Lease { holder: "nobody".into(), ..good_lease() },
+        wire::Lease { freshness_millis: u64::MAX / 1_000 + 1, ..good_lease() },
     ] {
         assert!(is_corrupt(lease(&wrong.encode_to_vec())), "{wrong:?}");
     }
