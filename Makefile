@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 BUF_VERSION := 1.75.0
 BUF := target/buf/node_modules/.bin/buf
 
-.PHONY: help test lint bench soak demo interop clients clippy-installed buf-lint buf-breaking test-programs
+.PHONY: help test lint bench soak fuzz demo interop clients clippy-installed cargo-fuzz-installed buf-lint buf-breaking test-programs
 .DEFAULT_GOAL := help
 
 help: ## Lists the targets
@@ -33,6 +33,9 @@ soak: test-programs ## The tests that are too long for every change: those ignor
 	@# Those ignored as `vectors: …` are a suite of `make interop`.
 	cargo test --locked --all-features --release -- --ignored --skip wycheproof:: --nocapture
 
+fuzz: cargo-fuzz-installed test-programs ## libFuzzer on every reader of a stranger's bytes, FUZZ_SECONDS (60) each
+	tests/fuzz/run
+
 demo: ## The whole story in one process
 	cargo run --locked --release -- demo
 
@@ -48,6 +51,9 @@ clients: ## The packages for other languages, against a broker: needs Python, an
 clippy-installed:
 	@cargo fmt --version >/dev/null && cargo clippy --version >/dev/null \
 	    || rustup component add clippy rustfmt
+
+cargo-fuzz-installed:
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 
 buf-lint: $(BUF)
 	cd proto && ../$(BUF) lint

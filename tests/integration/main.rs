@@ -14,6 +14,7 @@ mod broker;
 mod contract;
 mod demo;
 mod dev;
+mod fuzz;
 mod programs;
 mod readme;
 mod store;
