@@ -51,7 +51,7 @@ async fn class_20_an_engine_that_fails_says_no() {
 }
 
 #[tokio::test]
-async fn the_built_in_engine_allows_what_the_grant_allows_and_nothing_else() {
+async fn class_20_the_built_in_engine_allows_what_the_grant_allows_and_nothing_else() {
     let ledger = "https://ledger.example";
     assert!(ask(&GrantPolicy, ledger, READ).await.is_ok());
     assert_eq!(ask(&GrantPolicy, ledger, DELETE).await.unwrap_err().reason(), "POLICY_DENIED");

@@ -226,6 +226,17 @@ fn class_05_ending_the_parent_ends_the_children_without_visiting_them() {
     assert_eq!(decide(&child, cancel, FLOOR, at(1_500)), Ok(Decision::Already));
 }
 
+#[test]
+fn class_05_a_parent_that_failed_by_silence_ends_its_children_before_the_sweeper_has_been_there() {
+    let (root, child) = family();
+    let (on_silence, silence_at) = (OnSilence::Fail, Some(at(1_500)));
+    let silent = Task { on_silence, silence_at, ..root.own().clone() };
+    let child = below(&Line::new(vec![], silent).unwrap(), &child);
+    assert_eq!(child.standing(FLOOR, at(1_499)).state, State::Active);
+    let ended = Standing { state: State::Cancelled, cause: Some(root.own().id) };
+    assert_eq!(child.standing(FLOOR, at(1_500)), ended);
+}
+
 /// Whatever becomes of its record, no verifier takes anything of it or from below it again.
 #[test]
 fn class_06_every_way_of_ending_fences_the_task_for_good() {

@@ -75,8 +75,16 @@ fn class_13_no_defective_leaf_names_a_caller() {
         assert!(matches!(refusal, X509SvidError::Leaf(_)), "{defect:?}: {refusal}");
     }
     assert_eq!(verify(&[], &bundles, now).unwrap_err(), X509SvidError::NoCertificate);
-    let long = vec![root.der().clone(); MAX_CHAIN + 1];
+}
+
+#[test]
+fn class_15_a_chain_of_more_than_eight_certificates_is_refused_before_any_is_read() {
+    let now = TestClock::default().now();
+    let bundles = trusting(&[("prod.example", &[&TestAuthority::root("root")])]);
+    let long = vec![CertificateDer::from(vec![0; 9]); MAX_CHAIN + 1];
     assert_eq!(verify(&long, &bundles, now).unwrap_err(), X509SvidError::ChainTooLong);
+    let refusal = verify(&long[1..], &bundles, now).unwrap_err();
+    assert_eq!(refusal, X509SvidError::Leaf(LeafError::Malformed));
 }
 
 #[test]

@@ -118,7 +118,7 @@ async fn class_04_less_than_the_tier_s_minimum_is_refused_by_the_limit_s_name() 
 }
 
 #[tokio::test]
-async fn a_certificate_of_more_than_fifteen_minutes_is_refused_before_there_is_a_lease() {
+async fn class_16_a_certificate_of_more_than_fifteen_minutes_is_refused_before_there_is_a_lease() {
     let scene = Scene::on_model().await;
     let agent = scene.world.caller(&agent_of(0));
     let long = TaskSpec { tier: Some("long".parse_name()), ..spec(&agent_of(0)) };

@@ -1,7 +1,7 @@
 //! Nothing that a log could hold says a secret, at the loudest level, failures included (THREATS.md class 17).
 
-use std::io;
 use std::sync::{Arc, Mutex};
+use std::{fmt, io};
 
 use leasehold::jose::base64url;
 use leasehold::proto::v1;
@@ -52,6 +52,11 @@ fn listen() -> (Lines, impl Sized) {
 }
 
 impl Lines {
+    /// What callers are told, and whoever reads the metrics, holds no secret either.
+    fn also(&self, said: impl fmt::Debug) {
+        self.0.lock().unwrap().extend(format!("{said:?}\n").bytes());
+    }
+
     /// The broker was heard, and said nothing of any of these.
     fn must_not_hold(&self, tokens: &[&str], bytes: &[&[u8]], texts: &[&str]) {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
@@ -101,22 +106,23 @@ async fn class_17_logs_at_trace_level_hold_no_token_and_no_csr() {
     let mut broken = request.clone();
     let last = broken.len() - 1;
     broken[last] ^= 1;
-    agent.issue_credential(with_csr(&task, broken)).await.unwrap_err();
+    lines.also(agent.issue_credential(with_csr(&task, broken)).await.unwrap_err());
     let headers = |token: &str| vec![format!("Bearer {token}")];
     site.with_authorization(None, headers(&bearer)).begin_task(begin_request()).await.unwrap();
     for bad in [format!("{bearer}x"), token.clone()] {
         let mut client = site.with_authorization(None, headers(&bad));
-        client.begin_task(begin_request()).await.unwrap_err();
+        lines.also(client.begin_task(begin_request()).await.unwrap_err());
     }
     let mut both = site.with_authorization(Some(ORCHESTRATOR), headers(&bearer));
-    both.begin_task(begin_request()).await.unwrap_err();
+    lines.also(both.begin_task(begin_request()).await.unwrap_err());
     let verifier = Http::of(&site, Some(VERIFIER));
     for form in [format!("token={token}"), format!("token={token}x"), format!("tokn={token}")] {
-        verifier.post("/oauth2/introspect", &form).await;
-        verifier.post("/oauth2/revoke", &form).await;
-        verifier.get(&format!("/oauth2/introspect?{form}")).await;
+        lines.also(verifier.post("/oauth2/introspect", &form).await);
+        lines.also(verifier.post("/oauth2/revoke", &form).await);
+        lines.also(verifier.get(&format!("/oauth2/introspect?{form}")).await);
     }
-    verifier.post("/oauth2/introspect", &format!("token={token}")).await;
+    lines.also(verifier.post("/oauth2/introspect", &format!("token={token}")).await);
+    lines.also(Http::of(&site, None).get("/metrics").await);
     drop(both);
     site.running.stop().await;
     lines.must_not_hold(&[&token, &renewed, &bearer], &[&request], &[KEYRING_KEY]);

@@ -2,6 +2,7 @@
 //! sources, since a rule that cannot fail holds nothing.
 
 mod arrows;
+mod classes;
 mod source;
 
 use std::collections::BTreeSet;
@@ -43,6 +44,11 @@ fn every_lint_exception_and_ignored_test_has_a_reason() {
 #[test]
 fn nothing_is_left_to_do() {
     none(&tree().iter().flat_map(unfinished).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_class_of_vulnerability_has_the_tests_and_guards_that_the_table_names() {
+    none(&classes::differences(&fs::read_to_string("tests/README.md").unwrap(), &tree()));
 }
 
 #[test]
@@ -119,6 +125,33 @@ fn other_rules_are_seen_to_be_broken() {
     assert!(rule(unreasoned, file, "#[cfg(test)] mod t { #[test] #[ignore] fn f() {} }"));
     assert!(rule(unfinished, file, "fn f() { todo!() }"));
     assert!(!rule(unfinished, file, "fn f() { let todo = 1; }"));
+}
+
+#[test]
+fn class_without_a_row_a_test_or_a_guard_is_complained_of() {
+    let sources =
+        [Source::parse("src/a.rs", "fn guard() {} fn class_27_x() {} fn class_02_y() {}")];
+    let complaints = |row: &str| {
+        let found = classes::differences(row, &sources);
+        found.into_iter().filter(|text| text.contains("class 27")).collect::<Vec<_>>()
+    };
+    let sound = "| 27 name | here | `class_27_x` | `a.rs::guard` |";
+    assert_eq!(complaints(sound), [""; 0]);
+    for wrong in [
+        "",
+        "27 name | here | `class_27_x` | `a.rs::guard` |",
+        "| 27 name | here | `class_27_x` |",
+        "| 27 name | here | `class_27_z` | `a.rs::guard` |",
+        "| 27 name | here | `class_02_y` | `a.rs::guard` |",
+        "| 27 name | here | class_27_x | `a.rs::guard` |",
+        "| 27 name | here | `class_27_x` | `a.rs::no_guard` |",
+        "| 27 name | here | `class_27_x` | `b.rs::guard` |",
+        "| 27 name | here | `class_27_x` | guard |",
+        &format!("{sound}\n{sound}"),
+    ] {
+        assert_eq!(complaints(wrong).len(), 1, "{wrong}");
+    }
+    assert!(classes::differences("", &sources).contains(&"class 26 has no row".to_owned()));
 }
 
 fn too_long(source: &Source) -> Option<String> {
