@@ -196,7 +196,8 @@ pub async fn start_with(
     must_fit(&config, &store)?;
     upkeep::recover(&*store.upkeep).await?;
     let keyring = keys::Keyring::open(&config, store.store.clone(), &seams).await?;
-    let identity::Trust { store: trust, files, agents, issuers } = identity::load(&config, &seams)?;
+    let identity::Trust { store: trust, files, agents, jwt_svid, issuers } =
+        identity::load(&config, &seams)?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     // Nothing runs on where the start fails.
     let unless_started = stop.clone().drop_guard();
@@ -205,7 +206,7 @@ pub async fn start_with(
         tasks.spawn(async move { stop.run_until_cancelled(agent.follow()).await });
     }
     let certificate = certificate::load(&config, &seams, &tasks, &stop).await?;
-    let authenticator = Arc::new(Authenticator::new(trust.shared(), issuers));
+    let authenticator = Arc::new(Authenticator::new(trust.shared(), jwt_svid, issuers));
     let broker = Arc::new(Broker::new(
         Parts {
             store: store.store.clone(),

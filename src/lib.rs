@@ -6,7 +6,7 @@
 //! ```text
 //!  main → cli → app                      app: the one place that names concrete implementations
 //!  grpc, http → listen, broker → contracts (store, policy, identity, mint, keys) → domain
-//!  store/{embedded,redis}, policy/grant, identity/{x509_svid,oidc} → their own contract, jose, spiffe, domain
+//!  store/{embedded,redis}, policy/grant, identity/{x509_svid,jwt_svid,oidc} → their own contract, jose, spiffe, domain
 //! ```
 //!
 //! Modules in reading order: [`domain`] holds the rules and nothing else; [`jose`] and [`spiffe`] are the two formats

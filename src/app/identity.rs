@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::config::trust::{self, BundleSource, IssuerKeys, TrustedIssuer};
 use crate::identity::agent_bundles::AgentBundles;
 use crate::identity::bundle_files::{BundleFile, BundleFiles};
+use crate::identity::jwt_svid::JwtSvidVerifier;
 use crate::identity::oidc::{JwksSource, OidcIssuer, OidcVerifier, TokenReviewConfig};
 use crate::identity::trust_store::{TrustStore, TrustedDomain};
 use crate::workload_api::WorkloadApi;
@@ -20,6 +21,8 @@ pub(super) struct Trust {
     pub(super) files: Arc<BundleFiles>,
     /// Those of them that agents tell.
     pub(super) agents: Vec<AgentBundles>,
+    /// Which of their JWT-SVIDs count.
+    pub(super) jwt_svid: JwtSvidVerifier,
     /// The OIDC issuers.
     pub(super) issuers: OidcVerifier,
 }
@@ -42,7 +45,15 @@ pub(super) fn load(config: &Config, seams: &Seams) -> Result<Trust, AppError> {
     let spiffe = format!("{}/spiffe", config.base_url);
     let own = [config.base_url.as_str(), spiffe.as_str()];
     let issuers = config.trust.oidc.iter().map(issuer).collect();
-    Ok(Trust { store, files, agents, issuers: OidcVerifier::new(issuers, &own, jitter)? })
+    let trust::JwtSvids { audience, max_lifetime } = config.trust.jwt_svid.clone();
+    let jwt_svid = JwtSvidVerifier {
+        own_trust_domain: config.trust_domain.clone(),
+        own_issuers: own.map(str::to_owned).into(),
+        audience,
+        max_lifetime,
+    };
+    let issuers = OidcVerifier::new(issuers, &own, jitter)?;
+    Ok(Trust { store, files, agents, jwt_svid, issuers })
 }
 
 fn trusted_domain(trusted: &trust::TrustedDomain) -> TrustedDomain {

@@ -69,6 +69,8 @@ fn a_sound_file_is_taken_without_a_word_and_with_the_defaults() {
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.listen, Listen::default());
     assert_eq!(config.trust.oidc[0].max_lifetime, Span::from_seconds(3_600));
+    assert_eq!(config.trust.jwt_svid.max_lifetime, Span::from_seconds(3_600));
+    assert_eq!(config.trust.jwt_svid.audience, config.base_url);
     assert_eq!(config.tiers[0].min_ttl_seconds, 10);
     assert_eq!(config.tiers[0].freshness, Span::from_seconds(5));
 }

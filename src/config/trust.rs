@@ -17,15 +17,26 @@ pub use oidc::{DEFAULT_MAX_LIFETIME, IssuerKeys, TokenReview, TrustedIssuer};
 pub const DEFAULT_BUNDLE_AGE: Span = Span::from_seconds(3_600);
 
 /// Everyone who is trusted to name callers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trust {
     /// Trust domains; no two alike, and none of them the broker's own.
     pub spiffe: Vec<TrustedDomain>,
+    /// What its JWT-SVIDs must be.
+    pub jwt_svid: JwtSvids,
     /// OIDC issuers; no two of one name or one URL.
     pub oidc: Vec<TrustedIssuer>,
 }
 
-/// A trust domain whose X.509-SVIDs are accepted.
+/// Which JWT-SVIDs of the trust domains are accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtSvids {
+    /// Their one `aud`; the broker's base URL unless configured.
+    pub audience: String,
+    /// The longest `exp − iat` that is accepted; 1 min to 24 h, [`DEFAULT_MAX_LIFETIME`] unless configured.
+    pub max_lifetime: Span,
+}
+
+/// A trust domain whose X.509-SVIDs are accepted, and its JWT-SVIDs, if its bundle has keys for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedDomain {
     /// Its name.
@@ -57,8 +68,13 @@ pub(super) fn read(
     let spiffe = section.or("spiffe", Vec::new(), value::list(value::table(|s| domain(s, own))));
     let oidc =
         section.or("oidc", Vec::new(), value::list(value::table(|s| oidc::read(s, own_url))));
-    let trust = Trust { spiffe: spiffe?, oidc: oidc? };
-    if trust == Trust::default() {
+    let audience = own_url.unwrap_or_default();
+    let svids = |section: &mut Section<'_>| jwt_svids(section, audience);
+    let jwt_svid = section.optional("jwt_svid", value::table(svids))?;
+    let jwt_svid = jwt_svid
+        .unwrap_or(JwtSvids { audience: audience.to_owned(), max_lifetime: DEFAULT_MAX_LIFETIME });
+    let trust = Trust { spiffe: spiffe?, jwt_svid, oidc: oidc? };
+    if trust.spiffe.is_empty() && trust.oidc.is_empty() {
         return section.refuse("", "is empty; add `[[trust.spiffe]]` or `[[trust.oidc]]`");
     }
     let domains: Vec<_> = trust.spiffe.iter().map(|domain| domain.trust_domain.as_str()).collect();
@@ -68,6 +84,13 @@ pub(super) fn read(
     unrepeated(section, "oidc", "name", &names)?;
     unrepeated(section, "oidc", "issuer", &issuers)?;
     Some(trust)
+}
+
+fn jwt_svids(section: &mut Section<'_>, base_url: &str) -> Option<JwtSvids> {
+    let audience = section.or("audience", base_url.to_owned(), value::owned);
+    let bounds = Span::from_seconds(60)..=Span::from_seconds(86_400);
+    let max_lifetime = section.or("max_lifetime", DEFAULT_MAX_LIFETIME, value::duration(bounds));
+    Some(JwtSvids { audience: audience?, max_lifetime: max_lifetime? })
 }
 
 fn domain(section: &mut Section<'_>, own: Option<&TrustDomain>) -> Option<TrustedDomain> {

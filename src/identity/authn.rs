@@ -1,18 +1,32 @@
 //! Who makes a call: the client certificate of its connection, or the bearer token in its headers, never both.
 //!
+//! A bearer token is of one kind, and one function verifies it. Which one, the configuration decides:
+//!
+//! ```text
+//!  `iss` is that of a `[[trust.oidc]]` ──▶ OIDC, whatever its `sub`
+//!  else `sub` begins with `spiffe://`  ──▶ JWT-SVID, whatever its `iss`
+//!  else                                ──▶ OIDC, which refuses it
+//! ```
+//!
+//! Both read the token anew, so a token that lies about its kind meets the keys of a kind that did not sign it.
+//!
 //! Asked for every call anew, since a connection outlives certificates and bundles.
+
+use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use moka::sync::Cache;
 use ring::digest::{SHA256, digest};
 
-use super::VerifiedCaller;
+use super::jwt_svid::{JwtSvidError, JwtSvidVerifier};
 use super::oidc::{OidcError, OidcVerifier, Verified};
 use super::peer::PeerSvid;
-use super::trust_bundle::SharedBundles;
+use super::trust_bundle::{SharedBundles, TrustBundles};
 use super::x509_svid::X509SvidError;
+use super::{VerifiedCaller, Vouched};
 use crate::domain::time::Stamp;
+use crate::jose::Claimed;
 
 /// Tokens that are remembered as verified.
 const MAX_VERIFIED: u64 = 10_000;
@@ -22,7 +36,7 @@ const MAX_VERIFIED: u64 = 10_000;
 pub enum AuthnError {
     /// Neither a certificate nor a token.
     #[error(
-        "no identity: connect with an X.509-SVID, or send `authorization: Bearer` with a token of a configured issuer"
+        "no identity: connect with an X.509-SVID, or send `authorization: Bearer` with a JWT-SVID or a token of a configured issuer"
     )]
     Missing,
     /// Two identities in one call: which one counts would be a guess.
@@ -37,9 +51,12 @@ pub enum AuthnError {
     /// The certificate.
     #[error("client certificate: {0}")]
     Certificate(#[from] X509SvidError),
-    /// The token.
+    /// The token of an issuer.
     #[error("bearer token: {0}")]
     Token(#[from] OidcError),
+    /// The JWT-SVID.
+    #[error("bearer token: {0}")]
+    JwtSvid(#[from] JwtSvidError),
 }
 
 impl AuthnError {
@@ -48,6 +65,7 @@ impl AuthnError {
         match self {
             Self::Certificate(error) => error.is_retriable(),
             Self::Token(error) => error.is_retriable(),
+            Self::JwtSvid(error) => error.is_retriable(),
             Self::Missing | Self::Both | Self::Several | Self::NotBearer => false,
         }
     }
@@ -57,16 +75,43 @@ impl AuthnError {
 #[derive(Debug)]
 pub struct Authenticator {
     bundles: SharedBundles,
+    jwt_svid: JwtSvidVerifier,
     oidc: OidcVerifier,
     /// By SHA-256 of the token.
-    verified: Cache<[u8; 32], Verified>,
+    proved: Cache<[u8; 32], Proved>,
+}
+
+/// What a token proved.
+#[derive(Clone, Debug)]
+enum Proved {
+    ByIssuer(Verified),
+    ByTrustDomain(Arc<Vouched>),
+}
+
+impl Proved {
+    fn caller(&self) -> &VerifiedCaller {
+        match self {
+            Self::ByIssuer(verified) => &verified.caller,
+            Self::ByTrustDomain(vouched) => &vouched.caller,
+        }
+    }
+
+    /// Whether it need not be verified again.
+    fn holds(&self, bundles: &TrustBundles, now: Stamp) -> bool {
+        match self {
+            Self::ByIssuer(verified) => now < verified.until,
+            Self::ByTrustDomain(vouched) => {
+                now < vouched.caller.expires() && vouched.holds(bundles, now)
+            }
+        }
+    }
 }
 
 impl Authenticator {
-    /// Over the bundles as they are at each call, and the configured issuers.
-    pub fn new(bundles: SharedBundles, oidc: OidcVerifier) -> Self {
-        let verified = Cache::new(MAX_VERIFIED);
-        Self { bundles, oidc, verified }
+    /// Over the bundles as they are at each call, the rules of JWT-SVIDs, and the configured issuers.
+    pub fn new(bundles: SharedBundles, jwt_svid: JwtSvidVerifier, oidc: OidcVerifier) -> Self {
+        let proved = Cache::new(MAX_VERIFIED);
+        Self { bundles, jwt_svid, oidc, proved }
     }
 
     /// The issuers, whose keys somebody must refresh.
@@ -100,13 +145,27 @@ impl Authenticator {
     async fn bearer(&self, token: &str, now: Stamp) -> Result<VerifiedCaller, AuthnError> {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        if let Some(known) = self.verified.get(&hash).filter(|known| now < known.until) {
-            return Ok(known.caller);
+        let known = self.proved.get(&hash);
+        if let Some(known) = known.filter(|known| known.holds(&self.bundles.load(), now)) {
+            return Ok(known.caller().clone());
         }
-        let verified = self.oidc.verify(token, now).await?;
-        let caller = verified.caller.clone();
-        self.verified.insert(hash, verified);
+        let proved = if self.is_jwt_svid(token) {
+            let vouched = self.jwt_svid.verify_against(token, &self.bundles.load(), now)?;
+            Proved::ByTrustDomain(Arc::new(vouched))
+        } else {
+            Proved::ByIssuer(self.oidc.verify(token, now).await?)
+        };
+        let caller = proved.caller().clone();
+        self.proved.insert(hash, proved);
         Ok(caller)
+    }
+
+    // INVARIANT (one kind by configuration): a configured issuer's tokens are never JWT-SVIDs, so no token is both.
+    fn is_jwt_svid(&self, token: &str) -> bool {
+        let Some(claimed) = Claimed::of(token) else { return false };
+        let is_of_an_issuer = claimed.issuer().is_some_and(|issuer| self.oidc.has_issuer(issuer));
+        !is_of_an_issuer
+            && claimed.subject().is_some_and(|subject| subject.starts_with("spiffe://"))
     }
 }
 

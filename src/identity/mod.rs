@@ -12,6 +12,7 @@ pub mod agent_bundles;
 pub mod authn;
 pub mod bundle_files;
 pub mod client_cert;
+pub mod jwt_svid;
 pub mod oidc;
 pub mod peer;
 pub mod trust_bundle;
@@ -19,9 +20,12 @@ pub mod trust_store;
 pub mod x509_svid;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use self::trust_bundle::{TrustBundle, TrustBundles};
 use crate::domain::principal::{Name, Principal};
 use crate::domain::time::Stamp;
+use crate::spiffe::id::TrustDomain;
 
 /// A caller whose identity was checked, at one instant.
 #[derive(Clone, Debug)]
@@ -40,6 +44,8 @@ pub enum Proof {
         /// SHA-256 of its DER: the `x5t#S256` that tokens are bound to (RFC 8705 section 3.1).
         thumbprint: [u8; 32],
     },
+    /// A JWT-SVID of a trusted trust domain.
+    JwtSvid,
     /// A JWT of a configured OIDC issuer.
     Oidc {
         /// The issuer's name in the configuration.
@@ -70,11 +76,11 @@ impl VerifiedCaller {
         &self.proof
     }
 
-    /// The claims that role entries may match on; a certificate has none.
+    /// The claims that role entries may match on; a workload has none.
     pub fn claims(&self) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         match &self.proof {
-            Proof::Certificate { .. } => &NONE,
+            Proof::Certificate { .. } | Proof::JwtSvid => &NONE,
             Proof::Oidc { claims, .. } => claims,
         }
     }
@@ -83,7 +89,24 @@ impl VerifiedCaller {
     pub fn certificate_thumbprint(&self) -> Option<[u8; 32]> {
         match self.proof {
             Proof::Certificate { thumbprint } => Some(thumbprint),
-            Proof::Oidc { .. } => None,
+            Proof::JwtSvid | Proof::Oidc { .. } => None,
         }
+    }
+}
+
+/// A caller, and the bundle that vouched for it.
+#[derive(Debug)]
+struct Vouched {
+    caller: VerifiedCaller,
+    trust_domain: TrustDomain,
+    bundle: Arc<TrustBundle>,
+}
+
+impl Vouched {
+    /// Whether the very bundle that vouched is still the one that counts. Then what it verified need not be verified again.
+    // INVARIANT (no longer than the bundle): nothing that a bundle vouched for outlives its replacement, or its age.
+    fn holds(&self, bundles: &TrustBundles, now: Stamp) -> bool {
+        let current = bundles.get(&self.trust_domain, now);
+        current.is_ok_and(|bundle| Arc::ptr_eq(bundle, &self.bundle))
     }
 }

@@ -199,6 +199,11 @@ impl OidcVerifier {
         Ok(Verified { caller, until })
     }
 
+    /// Whether an issuer with this `iss` is configured.
+    pub(super) fn has_issuer(&self, issuer: &str) -> bool {
+        self.issuers.contains_key(issuer)
+    }
+
     /// Fetches whatever keys are due; called every second or so.
     pub async fn refresh_if_due(&self, now: Stamp) {
         let due = self.issuers.values().map(|trusted| trusted.keys.refresh_if_due(now));

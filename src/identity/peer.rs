@@ -7,16 +7,16 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use rustls::pki_types::CertificateDer;
 
-use super::VerifiedCaller;
 use super::trust_bundle::TrustBundles;
-use super::x509_svid::{Verified, X509SvidError, verify_against};
+use super::x509_svid::{X509SvidError, verify_against};
+use super::{VerifiedCaller, Vouched};
 use crate::domain::time::Stamp;
 
 /// A chain, leaf first. What was verified stays so until the bundle changes or time runs out.
 #[derive(Debug)]
 pub struct PeerSvid {
     chain: Vec<CertificateDer<'static>>,
-    verified: ArcSwapOption<Verified>,
+    verified: ArcSwapOption<Vouched>,
 }
 
 impl PeerSvid {
@@ -39,15 +39,12 @@ impl PeerSvid {
         bundles: &TrustBundles,
         now: Stamp,
     ) -> Result<VerifiedCaller, X509SvidError> {
-        if let Some(held) = self.verified.load().as_ref() {
-            let bundle = bundles.get(&held.trust_domain, now)?;
-            if Arc::ptr_eq(bundle, &held.bundle) {
-                return if now < held.caller.expires() {
-                    Ok(held.caller.clone())
-                } else {
-                    Err(X509SvidError::Expired)
-                };
-            }
+        if let Some(held) = self.verified.load().as_ref().filter(|held| held.holds(bundles, now)) {
+            return if now < held.caller.expires() {
+                Ok(held.caller.clone())
+            } else {
+                Err(X509SvidError::Expired)
+            };
         }
         let verified = verify_against(&self.chain, bundles, now)?;
         let caller = verified.caller.clone();

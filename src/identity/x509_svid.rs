@@ -4,14 +4,12 @@
 //!  chain ── leaf rules ──▶ SPIFFE ID ── its own trust domain's roots ──▶ chain ──▶ VerifiedCaller
 //! ```
 
-use std::sync::Arc;
-
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
 use super::trust_bundle::{TrustBundle, TrustBundles, TrustDomainError};
-use super::{Proof, VerifiedCaller};
+use super::{Proof, VerifiedCaller, Vouched};
 use crate::domain::time::Stamp;
 use crate::spiffe::authority::{Authority, AuthorityError};
 use crate::spiffe::id::TrustDomain;
@@ -62,22 +60,14 @@ pub fn verify(
     bundles: &TrustBundles,
     now: Stamp,
 ) -> Result<VerifiedCaller, X509SvidError> {
-    verify_against(chain, bundles, now).map(|verified| verified.caller)
-}
-
-/// A caller, and the bundle that vouched for it.
-#[derive(Debug)]
-pub(super) struct Verified {
-    pub(super) caller: VerifiedCaller,
-    pub(super) trust_domain: TrustDomain,
-    pub(super) bundle: Arc<TrustBundle>,
+    verify_against(chain, bundles, now).map(|vouched| vouched.caller)
 }
 
 pub(super) fn verify_against(
     chain: &[CertificateDer<'_>],
     bundles: &TrustBundles,
     now: Stamp,
-) -> Result<Verified, X509SvidError> {
+) -> Result<Vouched, X509SvidError> {
     let (first, intermediates) = chain.split_first().ok_or(X509SvidError::NoCertificate)?;
     if chain.len() > MAX_CHAIN {
         return Err(X509SvidError::ChainTooLong);
@@ -99,7 +89,7 @@ pub(super) fn verify_against(
         expires: leaf.expires().min(path_expires),
         proof: Proof::Certificate { thumbprint },
     };
-    Ok(Verified { caller, trust_domain, bundle })
+    Ok(Vouched { caller, trust_domain, bundle })
 }
 
 /// Builds a path to a root that is valid `now`, and answers when the first certificate above the leaf on it expires.

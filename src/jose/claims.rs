@@ -51,6 +51,17 @@ impl Leeway {
     pub const FOREIGN: Self = Self { past_expiry: MAX_LEEWAY, before_start: MAX_LEEWAY };
 }
 
+/// The times of a token that is valid now and need not say when it was issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// `exp`.
+    pub expires: Stamp,
+    /// `iat`.
+    pub issued: Option<Stamp>,
+    /// `nbf`.
+    pub not_before: Option<Stamp>,
+}
+
 /// The times of a token that is valid now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
@@ -129,22 +140,34 @@ impl Claims {
     /// # Errors
     /// [`ClaimError`] if one is missing or the token is not valid now.
     pub fn times(&self, now: Stamp, leeway: Leeway) -> Result<Times, ClaimError> {
-        let (expires, issued) = (self.time("exp")?, self.time("iat")?);
+        self.time("exp")?;
+        let issued = self.time("iat")?;
+        let Validity { expires, not_before, .. } = self.validity(now, leeway)?;
+        Ok(Times { expires, issued, not_before })
+    }
+
+    /// Requires `exp` and checks it, and `iat` and `nbf` where they are, against now.
+    ///
+    /// # Errors
+    /// [`ClaimError`] if it is missing or the token is not valid now.
+    pub fn validity(&self, now: Stamp, leeway: Leeway) -> Result<Validity, ClaimError> {
+        let expires = self.time("exp")?;
+        let issued = self.optional_time("iat")?;
         let not_before = self.optional_time("nbf")?;
-        if expires <= issued {
+        if issued.is_some_and(|issued| expires <= issued) {
             return Err(ClaimError::Backwards);
         }
         if now >= expires.plus(leeway.past_expiry.min(MAX_LEEWAY)) {
             return Err(ClaimError::Expired);
         }
         let latest_start = now.plus(leeway.before_start.min(MAX_LEEWAY));
-        if issued > latest_start {
+        if issued.is_some_and(|issued| issued > latest_start) {
             return Err(ClaimError::NotYet("iat"));
         }
         if not_before.is_some_and(|start| start > latest_start) {
             return Err(ClaimError::NotYet("nbf"));
         }
-        Ok(Times { expires, issued, not_before })
+        Ok(Validity { expires, issued, not_before })
     }
 
     /// A time that must be there.

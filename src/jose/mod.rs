@@ -13,6 +13,7 @@
 //! `encode` and `decode` are not used: they go through one provider per process, which a library must not choose for
 //! the program it is in, and parse the private key at every call.
 
+mod claimed;
 mod claims;
 mod jwk;
 mod jws;
@@ -26,7 +27,8 @@ pub mod base64url;
 pub mod dpop;
 pub mod json;
 
-pub use claims::{ClaimError, Claims, Leeway, Times};
+pub use claimed::Claimed;
+pub use claims::{ClaimError, Claims, Leeway, Times, Validity};
 pub use jsonwebtoken::Algorithm;
 pub use jwk::{JwkError, VerifyingKey};
 pub use jws::{Expect, JwsError, MAX_COMPACT_BYTES, Typ, Unverified, verify};

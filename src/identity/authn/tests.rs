@@ -2,23 +2,31 @@
 
 use axum::http::{HeaderMap, HeaderValue};
 use futures_util::FutureExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::domain::principal::Name;
+use crate::domain::time::INFINITY;
 use crate::domain::time::Span;
+use crate::identity::jwks_cache::JwksError;
 use crate::identity::jwks_cache::JwksSource;
 use crate::identity::oidc::OidcIssuer;
+use crate::identity::trust_bundle::{TrustBundle, TrustDomainError};
+use crate::jose::JwsError;
 use crate::jose::SigningKey;
+use crate::spiffe::id::TrustDomain;
 use crate::testing::ca::TestAuthority;
 use crate::testing::issuer::{Answer, TestIssuer};
-use crate::testing::trust::trusting;
+use crate::testing::trust::{bundle_of, jwt_svids};
 
 const AGENT: &str = "spiffe://prod.example/agents/a";
 
 struct Site {
     root: TestAuthority,
+    /// What JWT-SVIDs of `prod.example` are signed with.
+    svid_key: SigningKey,
     issuer: TestIssuer,
+    bundles: SharedBundles,
     authenticator: Authenticator,
 }
 
@@ -38,8 +46,22 @@ impl Site {
             ca_file: None,
         };
         let oidc = OidcVerifier::new(vec![config], &[], 0).unwrap();
-        let bundles = trusting(&[("prod.example", &[&root])]).shared();
-        Self { root, issuer, authenticator: Authenticator::new(bundles, oidc) }
+        let svid_key = SigningKey::generate().unwrap().0;
+        let own = TrustDomain::parse("leasehold.example").unwrap();
+        let bundle = bundle_of(&[&root], &[&svid_key]);
+        let bundles = TrustBundles::new(&own, [(prod(), bundle)]).unwrap().shared();
+        let authenticator = Authenticator::new(bundles.clone(), jwt_svids(), oidc);
+        Self { root, svid_key, issuer, bundles, authenticator }
+    }
+
+    fn jwt_svid(&self, claims: &Value) -> String {
+        format!("Bearer {}", self.svid_key.sign("JWT", claims).unwrap().expose_text())
+    }
+
+    /// Gives `prod.example` another bundle, to count until then.
+    fn replace(&self, bundle: TrustBundle, usable_until: Stamp) {
+        let bundles = TrustBundles::clone(&self.bundles.load());
+        self.bundles.store(Arc::new(bundles.with(&prod(), Arc::new(bundle), usable_until)));
     }
 
     fn svid(&self) -> PeerSvid {
@@ -66,6 +88,15 @@ impl Site {
         }
         self.authenticator.authenticate(svid, &headers, now).await
     }
+}
+
+fn prod() -> TrustDomain {
+    TrustDomain::parse("prod.example").unwrap()
+}
+
+fn jwt_svid_claims() -> Value {
+    let seconds = now().seconds();
+    json!({"sub": AGENT, "aud": ["https://leasehold.example"], "iat": seconds, "exp": seconds + 300})
 }
 
 fn now() -> Stamp {
@@ -173,4 +204,68 @@ async fn class_17_refusal_shows_nothing_of_the_token() {
     for text in [format!("{refused}"), format!("{refused:?}")] {
         assert!(token.split('.').all(|part| !text.contains(part)), "{text}");
     }
+}
+
+#[tokio::test]
+async fn class_11_of_which_kind_a_token_is_the_configuration_decides_and_it_is_never_both() {
+    let site = Site::start().await;
+    let svid = jwt_svid_claims();
+    let caller = site.ask(None, &[&site.jwt_svid(&svid)], now()).await.unwrap();
+    assert_eq!(caller.principal().as_str(), AGENT);
+    let with = |claims: &Value, name: &str, value: Value| {
+        let mut claims = claims.clone();
+        claims[name] = value;
+        claims
+    };
+    // The trust domain signs in the name of a configured issuer.
+    let forged = site.jwt_svid(&with(&svid, "iss", json!(site.issuer.url)));
+    let refused = site.ask(None, &[&forged], now()).await;
+    let unknown = OidcError::Keys(JwksError::UnknownKid);
+    assert!(matches!(refused, Err(AuthnError::Token(error)) if error == unknown));
+    // The issuer names a workload: it is a subject of the issuer, and no workload.
+    let by_issuer = |claims: &Value| format!("Bearer {}", site.issuer.sign(claims));
+    let named = by_issuer(&with(&site.claims(), "sub", json!(AGENT)));
+    let caller = site.ask(None, &[&named], now()).await.unwrap();
+    assert_eq!(caller.principal().as_str(), format!("oidc:ci:{AGENT}"));
+    // The issuer signs what the trust domain would.
+    let unknown = JwtSvidError::Token(JwsError::UnknownKey);
+    for claims in [svid.clone(), with(&svid, "iss", json!(format!("{}/", site.issuer.url)))] {
+        let refused = site.ask(None, &[&by_issuer(&claims)], now()).await;
+        assert!(matches!(refused, Err(AuthnError::JwtSvid(error)) if error == unknown));
+    }
+    // The trust domain signs what an issuer would, and what nobody would.
+    for subject in [json!("job"), json!(7), json!("SPIFFE://prod.example/agents/a")] {
+        let refused = site.ask(None, &[&site.jwt_svid(&with(&svid, "sub", subject))], now()).await;
+        assert!(matches!(refused, Err(AuthnError::Token(OidcError::UnknownIssuer))));
+    }
+}
+
+#[tokio::test]
+async fn class_22_remembered_jwt_svid_ends_with_the_bundle_that_vouched_for_it() {
+    let site = Site::start().await;
+    let bearer = site.jwt_svid(&jwt_svid_claims());
+    let header = [bearer.as_str()];
+    let ask = || site.ask(None, &header, now());
+    let bundle = |keys: &[&SigningKey]| bundle_of(&[&site.root], keys);
+    ask().await.unwrap();
+    site.replace(bundle(&[&SigningKey::generate().unwrap().0]), INFINITY);
+    let unknown = JwtSvidError::Token(JwsError::UnknownKey);
+    assert!(matches!(ask().await, Err(AuthnError::JwtSvid(error)) if error == unknown));
+    site.replace(bundle(&[&site.svid_key]), INFINITY);
+    ask().await.unwrap();
+    site.replace(bundle(&[&site.svid_key]), now().next());
+    ask().await.unwrap();
+    let stale = JwtSvidError::TrustDomain(TrustDomainError::Stale(prod()));
+    let refused = site.ask(None, &[&bearer], now().next()).await.unwrap_err();
+    assert!(refused.is_retriable());
+    assert!(matches!(refused, AuthnError::JwtSvid(error) if error == stale));
+}
+
+#[tokio::test]
+async fn class_09_remembered_jwt_svid_ends_with_its_expiry() {
+    let site = Site::start().await;
+    let bearer = site.jwt_svid(&jwt_svid_claims());
+    site.ask(None, &[&bearer], now()).await.unwrap();
+    let late = now().plus(Span::from_seconds(361));
+    assert!(matches!(site.ask(None, &[&bearer], late).await, Err(AuthnError::JwtSvid(_))));
 }

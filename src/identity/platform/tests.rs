@@ -93,7 +93,7 @@ fn now() -> Stamp {
 fn claims(caller: &VerifiedCaller) -> &BTreeMap<String, String> {
     match caller.proof() {
         Proof::Oidc { claims, .. } => claims,
-        Proof::Certificate { .. } => panic!("not by a certificate"),
+        Proof::Certificate { .. } | Proof::JwtSvid => panic!("not by a certificate"),
     }
 }
 

@@ -8,6 +8,7 @@ mod frames;
 mod http;
 mod http2;
 mod identities;
+mod jwt_svids;
 mod outage;
 mod ownership;
 mod pages;

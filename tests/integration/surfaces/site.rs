@@ -7,6 +7,7 @@ use leasehold::app::{self, Running, Seams, Sockets};
 use leasehold::broker::seams::{Clock, SystemClock, SystemEntropy};
 use leasehold::config;
 use leasehold::domain::time::Span;
+use leasehold::jose::SigningKey;
 use leasehold::proto::v1;
 use leasehold::proto::v1::credential_service_client::CredentialServiceClient;
 use leasehold::proto::v1::task_service_client::TaskServiceClient;
@@ -16,8 +17,10 @@ use leasehold::testing::ca::{Issued, TestAuthority};
 use leasehold::testing::clock::TestClock;
 use leasehold::testing::issuer::TestIssuer;
 use leasehold::testing::redis::{PASSWORD, RedisServer};
+use leasehold::testing::trust::source_of;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -54,7 +57,7 @@ standard = { ttl = "5m", ceiling = "1h" }
 bearer = { ttl = "5m", ceiling = "1h", proof = "optional" }
 [[trust.spiffe]]
 trust_domain = "prod.example"
-bundle = { file = "root.pem" }
+bundle = { file = "bundle.json" }
 [[trust.oidc]]
 name = "ci"
 issuer = "ISSUER"
@@ -106,6 +109,8 @@ match = "spiffe://prod.example/people/*"
 pub struct Site {
     pub clock: Arc<TestClock>,
     pub root: TestAuthority,
+    /// What JWT-SVIDs of `prod.example` are signed with.
+    pub svid_key: SigningKey,
     pub issuer: TestIssuer,
     /// It has a subject `job`, too.
     pub other_issuer: TestIssuer,
@@ -141,7 +146,9 @@ impl Site {
         let (folder, root) = (tempfile::tempdir().unwrap(), TestAuthority::root("root"));
         let [issuer, other_issuer] = [TestIssuer::start().await, TestIssuer::start().await];
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
-        write("root.pem", &root.pem());
+        let svid_key = SigningKey::generate().unwrap().0;
+        let bundle = source_of(&[&root], &[&svid_key]);
+        write("bundle.json", &bundle.to_document().to_string());
         let server = root.server();
         write("server.pem", &server.chain_pem());
         write("server.key", &server.key_pem());
@@ -156,7 +163,7 @@ impl Site {
         let sockets = Sockets { grpc: bind().await, http: bind().await, metrics };
         let seams = Seams { clock: clock.clone(), entropy: Arc::new(SystemEntropy) };
         let running = app::start_with(config, sockets, seams).await.unwrap();
-        Self { clock, root, issuer, other_issuer, running, folder }
+        Self { clock, root, issuer, other_issuer, svid_key, running, folder }
     }
 
     /// Puts another certificate where the broker's own lies.
@@ -198,6 +205,21 @@ impl Site {
 
     pub fn verification(&self, spiffe_id: &str) -> VerificationServiceClient<Channel> {
         VerificationServiceClient::new(self.channel(Some(spiffe_id)))
+    }
+
+    /// Puts another bundle of `prod.example` where its first one lies.
+    pub fn replace_bundle(&self, keys: &[&SigningKey]) {
+        let bundle = source_of(&[&self.root], keys).to_document().to_string();
+        fs::write(self.folder.path().join("bundle.json"), bundle).unwrap();
+    }
+
+    /// A JWT-SVID for the broker.
+    pub fn jwt_svid(&self, spiffe_id: &str) -> String {
+        let seconds = self.clock.now().seconds();
+        let claims = json!({
+            "sub": spiffe_id, "aud": ["https://localhost:7701"], "iat": seconds, "exp": seconds + 300,
+        });
+        self.svid_key.sign("JWT", &claims).unwrap().expose_text().to_owned()
     }
 
     /// A token of the OIDC issuer for the subject `job`, which is an orchestrator.
@@ -270,7 +292,7 @@ impl Site {
 
 /// Adds `authorization` headers to every request.
 #[derive(Clone)]
-pub struct Authorization(Vec<String>);
+pub struct Authorization(pub Vec<String>);
 
 impl Interceptor for Authorization {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
