@@ -126,6 +126,9 @@ pub enum AppError {
     /// Their bundles.
     #[error(transparent)]
     Bundles(#[from] crate::identity::bundle_files::BundleFilesError),
+    /// Where they are fetched.
+    #[error(transparent)]
+    BundleEndpoints(#[from] crate::identity::bundle_endpoint::EndpointError),
     /// Trusted issuers.
     #[error(transparent)]
     Issuers(#[from] crate::identity::oidc::OidcConfigError),
@@ -196,7 +199,7 @@ pub async fn start_with(
     must_fit(&config, &store)?;
     upkeep::recover(&*store.upkeep).await?;
     let keyring = keys::Keyring::open(&config, store.store.clone(), &seams).await?;
-    let identity::Trust { store: trust, files, agents, jwt_svid, issuers } =
+    let identity::Trust { store: trust, files, agents, endpoints, jwt_svid, issuers } =
         identity::load(&config, &seams)?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     // Nothing runs on where the start fails.
@@ -245,6 +248,7 @@ pub async fn start_with(
         keyring,
         trust,
         files,
+        endpoints,
         certificate,
         clock: seams.clock,
         authenticator,
@@ -253,6 +257,7 @@ pub async fn start_with(
         ready,
     };
     upkeep.look().await;
+    upkeep.fetch_bundles().await;
     upkeep.spawn(&tasks, &stop);
     unless_started.disarm();
     let Addresses { grpc, http, metrics } = addresses;

@@ -7,10 +7,12 @@ use super::{AppError, Seams};
 use crate::config::Config;
 use crate::config::trust::{self, BundleSource, IssuerKeys, TrustedIssuer};
 use crate::identity::agent_bundles::AgentBundles;
+use crate::identity::bundle_endpoint::{BundleEndpoint, BundleEndpoints, EndpointProfile};
 use crate::identity::bundle_files::{BundleFile, BundleFiles};
 use crate::identity::jwt_svid::JwtSvidVerifier;
 use crate::identity::oidc::{JwksSource, OidcIssuer, OidcVerifier, TokenReviewConfig};
 use crate::identity::trust_store::{TrustStore, TrustedDomain};
+use crate::spiffe::id::TrustDomain;
 use crate::workload_api::WorkloadApi;
 
 /// What says who a caller is, and what keeps it up to date.
@@ -21,6 +23,8 @@ pub(super) struct Trust {
     pub(super) files: Arc<BundleFiles>,
     /// Those of them that agents tell.
     pub(super) agents: Vec<AgentBundles>,
+    /// Those that come from bundle endpoints.
+    pub(super) endpoints: BundleEndpoints,
     /// Which of their JWT-SVIDs count.
     pub(super) jwt_svid: JwtSvidVerifier,
     /// The OIDC issuers.
@@ -31,17 +35,22 @@ pub(super) fn load(config: &Config, seams: &Seams) -> Result<Trust, AppError> {
     let now = seams.clock.now();
     let trusted = config.trust.spiffe.iter().map(trusted_domain);
     let store = Arc::new(TrustStore::new(&config.trust_domain, trusted, now)?);
-    let files = config.trust.spiffe.iter().filter_map(|trusted| match &trusted.bundle {
-        BundleSource::File(path) => {
-            Some(BundleFile { trust_domain: trusted.trust_domain.clone(), path: path.clone() })
+    let (mut files, mut endpoints) = (Vec::new(), Vec::new());
+    for trust::TrustedDomain { trust_domain, bundle } in config.trust.spiffe.clone() {
+        match bundle {
+            BundleSource::File(path) => files.push(BundleFile { trust_domain, path }),
+            BundleSource::WorkloadApi { .. } => {}
+            BundleSource::Endpoint(configured) => {
+                endpoints.push(endpoint(trust_domain, configured))
+            }
         }
-        BundleSource::WorkloadApi { .. } => None,
-    });
-    let files = Arc::new(BundleFiles::load(store.clone(), files.collect(), now)?);
+    }
+    let files = Arc::new(BundleFiles::load(store.clone(), files, now)?);
     let agents = agents(config, &store, seams)?;
     let mut jitter = [0];
     seams.entropy.fill(&mut jitter)?;
     let [jitter] = jitter;
+    let endpoints = BundleEndpoints::new(store.clone(), endpoints, &seams.clock, jitter)?;
     let spiffe = format!("{}/spiffe", config.base_url);
     let own = [config.base_url.as_str(), spiffe.as_str()];
     let issuers = config.trust.oidc.iter().map(issuer).collect();
@@ -53,7 +62,18 @@ pub(super) fn load(config: &Config, seams: &Seams) -> Result<Trust, AppError> {
         max_lifetime,
     };
     let issuers = OidcVerifier::new(issuers, &own, jitter)?;
-    Ok(Trust { store, files, agents, jwt_svid, issuers })
+    Ok(Trust { store, files, agents, endpoints, jwt_svid, issuers })
+}
+
+fn endpoint(trust_domain: TrustDomain, configured: trust::BundleEndpoint) -> BundleEndpoint {
+    let trust::BundleEndpoint { url, profile, max_age, in_cluster, danger_loopback } = configured;
+    let profile = match profile {
+        trust::EndpointProfile::HttpsWeb { ca_file } => EndpointProfile::HttpsWeb { ca_file },
+        trust::EndpointProfile::HttpsSpiffe { endpoint_spiffe_id, bootstrap_file } => {
+            EndpointProfile::HttpsSpiffe { spiffe_id: endpoint_spiffe_id, bootstrap_file }
+        }
+    };
+    BundleEndpoint { trust_domain, url, profile, max_age, in_cluster, danger_loopback }
 }
 
 fn trusted_domain(trusted: &trust::TrustedDomain) -> TrustedDomain {
@@ -61,6 +81,7 @@ fn trusted_domain(trusted: &trust::TrustedDomain) -> TrustedDomain {
         // What lies on the disk is the operator's word until it is changed: it does not grow old.
         BundleSource::File(_) => None,
         BundleSource::WorkloadApi { max_age, .. } => Some(*max_age),
+        BundleSource::Endpoint(endpoint) => Some(endpoint.max_age),
     };
     TrustedDomain { trust_domain: trusted.trust_domain.clone(), max_age }
 }

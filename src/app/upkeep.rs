@@ -13,6 +13,7 @@ use crate::broker::Broker;
 use crate::broker::seams::Clock;
 use crate::grpc::Health;
 use crate::identity::authn::Authenticator;
+use crate::identity::bundle_endpoint::BundleEndpoints;
 use crate::identity::bundle_files::BundleFiles;
 use crate::identity::trust_store::TrustStore;
 use crate::store::{self, StoreError};
@@ -25,6 +26,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const BUNDLES: Duration = Duration::from_secs(5);
 const CERTIFICATE: Duration = Duration::from_secs(5);
 const ISSUERS: Duration = Duration::from_secs(1);
+const ENDPOINTS: Duration = Duration::from_secs(1);
 /// A successor of a key is published an hour before it signs, so every broker has seen it by then.
 const KEYRING: Duration = Duration::from_secs(300);
 const METRICS: Duration = Duration::from_secs(5);
@@ -36,6 +38,7 @@ pub(super) struct Upkeep {
     pub(super) trust: Arc<TrustStore>,
     pub(super) files: Arc<BundleFiles>,
     pub(super) certificate: Certificate,
+    pub(super) endpoints: BundleEndpoints,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) authenticator: Arc<Authenticator>,
     pub(super) metrics: metrics::Handle,
@@ -57,6 +60,7 @@ impl Upkeep {
         again(LOOK, &upkeep, Chore::Look);
         again(CERTIFICATE, &upkeep, Chore::LookAtCertificate);
         again(ISSUERS, &upkeep, Chore::RefreshIssuers);
+        again(ENDPOINTS, &upkeep, Chore::FetchBundles);
         again(KEYRING, &upkeep, Chore::ReloadKeyring);
         again(BUNDLES, &upkeep, Chore::LookAtBundles);
         again(METRICS, &upkeep, Chore::FoldMetrics);
@@ -87,6 +91,12 @@ impl Upkeep {
         self.health.set(is_ready).await;
     }
 
+    /// Asks the bundle endpoints that are due. Once before the first call is answered, and no longer than one fetch takes: who
+    /// is trusted by a bundle that can be had is not refused by a broker that just started.
+    pub(super) async fn fetch_bundles(&self) {
+        self.endpoints.refresh_if_due(self.clock.now()).await;
+    }
+
     async fn reload_keyring(&self) {
         if let Err(error) = self.keyring.reload().await {
             tracing::error!(%error, "the keyring could not be looked at; the keys stay as they are");
@@ -111,6 +121,7 @@ enum Chore {
     Look,
     LookAtCertificate,
     RefreshIssuers,
+    FetchBundles,
     ReloadKeyring,
     LookAtBundles,
     FoldMetrics,
@@ -126,6 +137,7 @@ impl Chore {
                 let now = upkeep.broker.now();
                 upkeep.authenticator.issuers().refresh_if_due(now).await;
             }
+            Self::FetchBundles => upkeep.fetch_bundles().await,
             Self::ReloadKeyring => upkeep.reload_keyring().await,
             Self::LookAtBundles => upkeep.trust.look(upkeep.broker.now()),
             Self::FoldMetrics => upkeep.metrics.fold(),

@@ -1,5 +1,6 @@
 //! Every mistake that a configuration can hold, and what is said about it.
 
+mod endpoints;
 mod mistakes;
 
 use std::path::Path;
@@ -168,6 +169,13 @@ fn a_file_that_cannot_be_read_is_named() {
 fn each_mistake_is_named_by_file_line_field_and_remedy() {
     for (from, to, expected) in mistakes::MISTAKES {
         assert_eq!(errors(from, to), *expected, "`{to}`");
+    }
+}
+
+#[test]
+fn class_12_each_mistake_in_a_bundle_endpoint_is_named_with_its_remedy() {
+    for (to, expected) in endpoints::MISTAKES {
+        assert_eq!(errors(r#"bundle = { file = "Cargo.toml" }"#, to), *expected, "`{to}`");
     }
 }
 

@@ -1,20 +1,18 @@
 //! `[[trust.spiffe]]` and `[[trust.oidc]]`: whose word the broker takes for who somebody is.
 
+mod bundle;
 mod oidc;
-
-use std::path::PathBuf;
 
 use super::document::Field;
 use super::section::Section;
 use super::value;
 use crate::domain::time::Span;
-use crate::spiffe::endpoint::WorkloadEndpoint;
 use crate::spiffe::id::TrustDomain;
 
+pub use bundle::{
+    BundleEndpoint, BundleSource, DEFAULT_BUNDLE_AGE, DEFAULT_FETCHED_BUNDLE_AGE, EndpointProfile,
+};
 pub use oidc::{DEFAULT_MAX_LIFETIME, IssuerKeys, TokenReview, TrustedIssuer};
-
-/// For how long a bundle counts that its source does not confirm, where nothing is said.
-pub const DEFAULT_BUNDLE_AGE: Span = Span::from_seconds(3_600);
 
 /// Everyone who is trusted to name callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,20 +43,6 @@ pub struct TrustedDomain {
     pub bundle: BundleSource,
 }
 
-/// Where the bundle of a trust domain comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BundleSource {
-    /// A file: a SPIFFE bundle in JSON, or roots in PEM. Read again when it changes.
-    File(PathBuf),
-    /// The agent of this machine, which says when it changes.
-    WorkloadApi {
-        /// Where its Workload API answers.
-        endpoint: WorkloadEndpoint,
-        /// For how long the bundle counts when the agent is silent; 5 min to 7 d, [`DEFAULT_BUNDLE_AGE`] unless configured.
-        max_age: Span,
-    },
-}
-
 /// Neither the broker's own trust domain nor its own URL is to be trusted for who somebody is.
 pub(super) fn read(
     section: &mut Section<'_>,
@@ -81,6 +65,7 @@ pub(super) fn read(
     let names: Vec<_> = trust.oidc.iter().map(|issuer| issuer.name.as_str()).collect();
     let issuers: Vec<_> = trust.oidc.iter().map(|issuer| issuer.issuer.as_str()).collect();
     unrepeated(section, "spiffe", "trust_domain", &domains)?;
+    bundle::check_vouching(section, &trust.spiffe)?;
     unrepeated(section, "oidc", "name", &names)?;
     unrepeated(section, "oidc", "issuer", &issuers)?;
     Some(trust)
@@ -104,30 +89,8 @@ fn domain(section: &mut Section<'_>, own: Option<&TrustDomain>) -> Option<Truste
     };
     let trust_domain = section.required("trust_domain", "trust_domain = \"prod.example\"", foreign);
     let example = "bundle = { file = \"prod.example.bundle.json\" }";
-    let bundle = section.required("bundle", example, value::table(bundle));
+    let bundle = section.required("bundle", example, value::table(bundle::read));
     Some(TrustedDomain { trust_domain: trust_domain?, bundle: bundle? })
-}
-
-fn bundle(section: &mut Section<'_>) -> Option<BundleSource> {
-    let file = section.optional("file", value::file);
-    let workload_api = section.optional("workload_api", value::workload_endpoint);
-    let bounds = Span::from_seconds(5 * 60)..=Span::from_seconds(7 * 86_400);
-    let max_age = section.optional("max_age", value::duration(bounds));
-    match (file?, workload_api?, max_age?) {
-        (Some(path), None, None) => Some(BundleSource::File(path)),
-        (None, Some(endpoint), max_age) => {
-            let max_age = max_age.unwrap_or(DEFAULT_BUNDLE_AGE);
-            Some(BundleSource::WorkloadApi { endpoint, max_age })
-        }
-        (Some(_), None, Some(_)) => {
-            section.refuse("max_age", "is for bundles that are fetched; a file does not grow old")
-        }
-        (Some(_), Some(_), _) => section.refuse("", "has two sources; keep one of them"),
-        (None, None, _) => section.refuse(
-            "",
-            "has no source; write `file = \"prod.example.bundle.json\"` or `workload_api = \"unix:///run/spire/agent.sock\"`",
-        ),
-    }
 }
 
 /// Two entries for one thing would make it a guess which of them counts (THREATS.md class 12).

@@ -187,6 +187,14 @@ impl BundleFile {
     }
 }
 
+/// The bundle in a file, as it is now.
+///
+/// # Errors
+/// [`BundleFilesError::File`] if it is none.
+pub(super) fn read_once(file: &BundleFile) -> Result<Bundle, BundleFilesError> {
+    read(file).and_then(|bytes| parse(&bytes)).map_err(|fault| file.fault(fault))
+}
+
 fn read(file: &BundleFile) -> Result<Vec<u8>, ContentError> {
     let limit = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();

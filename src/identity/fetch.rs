@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use reqwest::{Client, ClientBuilder, RequestBuilder, StatusCode, Url};
+use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 
 use super::address::Reach;
 use crate::domain::time::Span;
@@ -28,7 +30,7 @@ pub enum FetchError {
     Url(String),
     /// The address, or every address of the name, is of special use.
     #[error(
-        "`{0}` leads to an address inside this network; if its issuer is meant to be there, set `in_cluster = true`"
+        "`{0}` leads to an address inside this network; if it is meant to be there, set `in_cluster = true`"
     )]
     Address(String),
     /// The CA file is unreadable or holds no certificate.
@@ -58,7 +60,7 @@ pub(super) struct Fetched {
     pub(super) max_age: Option<Span>,
 }
 
-/// Fetches documents of one issuer.
+/// Fetches documents of one issuer or endpoint.
 #[derive(Debug)]
 pub(super) struct Fetcher {
     client: Client,
@@ -68,14 +70,25 @@ pub(super) struct Fetcher {
 impl Fetcher {
     /// A fetcher that trusts the certificates in `ca_file`, or without one this machine's.
     pub(super) fn new(reach: Reach, ca_file: Option<&Path>) -> Result<Self, FetchError> {
-        let builder = |error: String| FetchError::Transport("https".to_owned(), error);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| builder(error.to_string()))?
-            .with_root_certificates(roots(reach, ca_file)?)
-            .with_no_client_auth();
-        let client = Client::builder()
+        let tls = tls()?.with_root_certificates(roots(reach, ca_file)?).with_no_client_auth();
+        Self::over(reach, tls, Client::builder())
+    }
+
+    /// A fetcher that leaves it to `verifier` whether a server is the right one. Every document is fetched over a connection of
+    /// its own, so every time is asked.
+    pub(super) fn with_server_verifier(
+        reach: Reach,
+        verifier: Arc<dyn ServerCertVerifier>,
+    ) -> Result<Self, FetchError> {
+        let tls = tls()?.dangerous().with_custom_certificate_verifier(verifier);
+        let mut tls = tls.with_no_client_auth();
+        // A resumed session would skip the check of the server's certificate.
+        tls.resumption = Resumption::disabled();
+        Self::over(reach, tls, Client::builder().pool_max_idle_per_host(0))
+    }
+
+    fn over(reach: Reach, tls: ClientConfig, client: ClientBuilder) -> Result<Self, FetchError> {
+        let client = client
             .tls_backend_preconfigured(tls)
             .http1_only()
             .no_proxy()
@@ -86,7 +99,7 @@ impl Fetcher {
             .connect_timeout(CONNECT_TIMEOUT.to_std())
             .timeout(TIMEOUT.to_std())
             .build()
-            .map_err(|error| builder(error.to_string()))?;
+            .map_err(|error| unusable(&error))?;
         Ok(Self { client, reach })
     }
 
@@ -136,6 +149,16 @@ impl Fetcher {
         }
         Ok(Fetched { body, max_age })
     }
+}
+
+fn tls() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, FetchError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    builder.with_safe_default_protocol_versions().map_err(|error| unusable(&error))
+}
+
+fn unusable(error: &dyn std::error::Error) -> FetchError {
+    FetchError::Transport("https".to_owned(), innermost(error))
 }
 
 /// A URL that may be fetched; a literal address in it never reaches the resolver and is checked here.

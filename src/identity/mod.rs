@@ -10,6 +10,7 @@ mod token_review;
 
 pub mod agent_bundles;
 pub mod authn;
+pub mod bundle_endpoint;
 pub mod bundle_files;
 pub mod client_cert;
 pub mod jwt_svid;

@@ -12,7 +12,7 @@ use super::trust_bundle::{TrustBundle, TrustBundles, TrustDomainError};
 use super::{Proof, VerifiedCaller, Vouched};
 use crate::domain::time::Stamp;
 use crate::spiffe::authority::{Authority, AuthorityError};
-use crate::spiffe::id::TrustDomain;
+use crate::spiffe::id::{SpiffeId, TrustDomain};
 use crate::spiffe::leaf::{Leaf, LeafError};
 
 /// The most certificates that a caller may show.
@@ -39,6 +39,9 @@ pub enum X509SvidError {
     /// The chain does not lead to a valid root of the leaf's own trust domain (X509-SVID section 5.1).
     #[error("the certificate does not lead to a root of trust domain `{0}`: {1}")]
     Untrusted(TrustDomain, webpki::Error),
+    /// The leaf of a server names another one.
+    #[error("the server's certificate is not that of `{0}`")]
+    OtherServer(SpiffeId),
     /// A certificate of the chain has expired since it was verified.
     #[error("the certificate, or one above it, has expired; rotate it and connect again")]
     Expired,
@@ -68,18 +71,12 @@ pub(super) fn verify_against(
     bundles: &TrustBundles,
     now: Stamp,
 ) -> Result<Vouched, X509SvidError> {
-    let (first, intermediates) = chain.split_first().ok_or(X509SvidError::NoCertificate)?;
-    if chain.len() > MAX_CHAIN {
-        return Err(X509SvidError::ChainTooLong);
-    }
-    let leaf = Leaf::check(first, now)?;
-    for der in intermediates {
-        Authority::check(der).map_err(X509SvidError::Intermediate)?;
-    }
+    let (first, intermediates, leaf) = check(chain, now)?;
     // INVARIANT (roots by trust domain): nothing but the leaf's own trust domain chooses its roots.
     let trust_domain = leaf.id().trust_domain().clone();
     let bundle = bundles.get(&trust_domain, now)?.clone();
-    let path_expires = build_path(first, intermediates, &bundle, now)
+    let usage = KeyUsage::client_auth();
+    let path_expires = build_path(first, intermediates, &bundle, usage, now)
         .map_err(|fault| X509SvidError::Untrusted(trust_domain.clone(), fault))?;
     let mut thumbprint = [0; 32];
     thumbprint.copy_from_slice(digest(&SHA256, first).as_ref());
@@ -92,11 +89,47 @@ pub(super) fn verify_against(
     Ok(Vouched { caller, trust_domain, bundle })
 }
 
+/// Verifies the chain of a server that must be the one with this SPIFFE ID, against the roots of its trust domain.
+///
+/// # Errors
+/// [`X509SvidError`] names the first rule that it breaks.
+pub(super) fn verify_server(
+    chain: &[CertificateDer<'_>],
+    id: &SpiffeId,
+    bundle: &TrustBundle,
+    now: Stamp,
+) -> Result<(), X509SvidError> {
+    let (first, intermediates, leaf) = check(chain, now)?;
+    if leaf.id() != id {
+        return Err(X509SvidError::OtherServer(id.clone()));
+    }
+    build_path(first, intermediates, bundle, KeyUsage::server_auth(), now)
+        .map(drop)
+        .map_err(|fault| X509SvidError::Untrusted(id.trust_domain().clone(), fault))
+}
+
+/// Leaf, what stands above it, and what the leaf says; no signature is checked.
+fn check<'c, 'd>(
+    chain: &'c [CertificateDer<'d>],
+    now: Stamp,
+) -> Result<(&'c CertificateDer<'d>, &'c [CertificateDer<'d>], Leaf), X509SvidError> {
+    let (first, intermediates) = chain.split_first().ok_or(X509SvidError::NoCertificate)?;
+    if chain.len() > MAX_CHAIN {
+        return Err(X509SvidError::ChainTooLong);
+    }
+    let leaf = Leaf::check(first, now)?;
+    for der in intermediates {
+        Authority::check(der).map_err(X509SvidError::Intermediate)?;
+    }
+    Ok((first, intermediates, leaf))
+}
+
 /// Builds a path to a root that is valid `now`, and answers when the first certificate above the leaf on it expires.
 fn build_path(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
     bundle: &TrustBundle,
+    usage: KeyUsage,
     now: Stamp,
 ) -> Result<Stamp, webpki::Error> {
     let (anchors, expiries) = bundle.roots_at(now);
@@ -107,7 +140,7 @@ fn build_path(
         &anchors,
         intermediates,
         UnixTime::since_unix_epoch(std::time::Duration::from_micros(now.micros())),
-        KeyUsage::client_auth(),
+        usage,
         None,
         None,
     )?;

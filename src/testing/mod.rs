@@ -6,6 +6,7 @@
     reason = "a test that cannot be set up stops"
 )]
 
+pub mod bundle_endpoint;
 pub mod ca;
 pub mod clock;
 pub mod entropy;

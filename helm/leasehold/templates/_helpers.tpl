@@ -81,8 +81,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 {{- range $trusted := default (list) $config.trust.spiffe }}
-{{- if hasKey $trusted.bundle "file" }}
-{{- $_ := set $trusted.bundle "file" (printf "/etc/leasehold/bundles/%s" $trusted.bundle.file) }}
+{{- range $name := list "file" "bootstrap_file" "ca_file" }}
+{{- if hasKey $trusted.bundle $name }}
+{{- $_ := set $trusted.bundle $name (printf "/etc/leasehold/bundles/%s" (get $trusted.bundle $name)) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- with .Values.tokenReview.issuer }}

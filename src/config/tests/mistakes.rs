@@ -144,9 +144,6 @@ bundle = { file = "Cargo.toml" }"#, r#"trust_domain = "prod.example""#,
      r#"x.toml:11: `trust.spiffe[0].bundle` is missing; write `bundle = { file = "prod.example.bundle.json" }`"#),
     (r#"bundle = { file = "Cargo.toml" }"#, r#"bundle = "Cargo.toml""#,
      "x.toml:13: `trust.spiffe[0].bundle` is text; write a table"),
-    (r#"bundle = { file = "Cargo.toml" }"#, r#"bundle = { endpoint = "https://x" }"#,
-     r#"x.toml:13: `trust.spiffe[0].bundle` has no source; write `file = "prod.example.bundle.json"` or `workload_api = "unix:///run/spire/agent.sock"`
-x.toml:13: `trust.spiffe[0].bundle.endpoint` is not a field; known here: `file`, `workload_api`, `max_age`"#),
     (r#"bundle = { file = "Cargo.toml" }"#, r#"bundle = { file = "Cargo.toml", workload_api = "unix:///a" }"#,
      "x.toml:13: `trust.spiffe[0].bundle` has two sources; keep one of them"),
     (r#"bundle = { file = "Cargo.toml" }"#, r#"bundle = { file = "Cargo.toml", max_age = "1h" }"#,
@@ -442,6 +439,13 @@ subject = "b""#,
     (r#"issuer = "https://k8s.example""#, r#"danger_loopback = true
 issuer = "http://127.0.0.1:8080""#,
      "x.toml:16: `trust.oidc[0].danger_loopback` takes keys from this machine without TLS; for development only"),
+    (r#"bundle = { file = "Cargo.toml" }"#, r#"bundle = { endpoint = "https://localhost:1", profile = "https_web", danger_loopback = true }"#,
+     "x.toml:13: `trust.spiffe[0].bundle.danger_loopback` takes a bundle from this machine; for development only"),
+    (r#"bundle = { file = "Cargo.toml" }"#, r#"bundle = { endpoint = "https://x", profile = "https_spiffe", endpoint_spiffe_id = "spiffe://infra.example/s" }
+[[trust.spiffe]]
+trust_domain = "infra.example"
+bundle = { file = "Cargo.toml" }"#,
+     ""),
     (r#"issuer = "https://k8s.example""#, r#"preset = "github"
 issuer = "https://k8s.example""#,
      "x.toml:25: `roles[1]` names its workload by what can be given to another; add `repository_id`, `repository_owner_id`, `job_workflow_ref` to `claims`"),

@@ -89,12 +89,13 @@ const ARROWS: &[(&str, &[&str])] = &[
 const EVERYTHING: &[&str] = &["*"];
 
 /// Implementations named by technology: only their own siblings and the composition root know them.
-const TECHNOLOGY: [&str; 8] = [
+const TECHNOLOGY: [&str; 9] = [
     "store::embedded",
     "store::redis",
     "policy::grant",
     "identity::x509_svid",
     "identity::agent_bundles",
+    "identity::bundle_endpoint",
     "identity::jwt_svid",
     "identity::oidc",
     "identity::jwks_cache",
