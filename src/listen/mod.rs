@@ -5,4 +5,5 @@ pub mod connections;
 pub mod serve;
 pub mod tls;
 
+mod corked;
 mod shares;

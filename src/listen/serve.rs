@@ -17,11 +17,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use super::connections::Connection;
+use super::corked::Corked;
 
 /// Streams that a peer may reset before they were accepted: the guard against CVE-2023-44487.
 const MAX_PENDING_RESETS: usize = 20;
@@ -97,7 +99,11 @@ async fn converse(
         request.extensions_mut().insert(peer.clone());
         router.clone().call(request.map(Body::new))
     });
-    let mut conversation = pin!(builder.serve_connection(TokioIo::new(connection), service));
+    let stream = match connection.is_http2() {
+        true => Either::Left(Corked::new(connection)),
+        false => Either::Right(connection),
+    };
+    let mut conversation = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         _ = &mut conversation => return,
         () = mute(received, limits.header_timeout) => return,
