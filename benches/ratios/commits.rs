@@ -6,6 +6,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use leasehold::broker::seams::{Clock as _, SystemClock};
+use leasehold::domain::time::Span;
 use leasehold::testing::redis::{PASSWORD, RedisServer};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Script};
@@ -19,16 +21,17 @@ use crate::load::Caller;
 const LEASE_BYTES: usize = 600;
 const ANSWER_BYTES: usize = 640;
 const EVENT_BYTES: usize = 220;
+/// How long what is written to Redis stays there.
+const LIFE: Span = Span::from_seconds(300);
 /// How many commits share a sync at most, as in the embedded store.
 const GROUP: usize = 256;
 
-/// A lease in Redis: a hash that expires, an entry in two sorted sets, and an event.
+/// A lease in Redis: an event, the lease, its place in its task's index, and the answer, which ends with the lease.
 const COMMIT: &str = r"
-redis.call('XADD', KEYS[4], 'MAXLEN', '~', 10000, '*', 'v', ARGV[4])
-redis.call('HSET', KEYS[1], 'v', ARGV[3])
-redis.call('PEXPIRE', KEYS[1], 300000)
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', 10000, '*', 'v', ARGV[3])
+redis.call('SET', KEYS[2], ARGV[4], 'PXAT', ARGV[2])
 redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
+redis.call('SET', KEYS[4], ARGV[5] .. ARGV[4], 'PXAT', ARGV[2])
 return 'done'";
 
 /// Numbers that lie as far apart as random ids do.
@@ -134,7 +137,11 @@ impl Server {
     }
 
     pub(crate) fn callers(&self, count: usize) -> Outcome<Vec<ServerCaller>> {
-        let caller = |n| Ok(ServerCaller { server: self.clone(), ids: Ids::of_caller(n)? });
+        let expires_millis = SystemClock::default().now().plus(LIFE).micros() / 1_000;
+        let caller = |n| {
+            let (server, ids) = (self.clone(), Ids::of_caller(n)?);
+            Ok(ServerCaller { server, ids, index: format!("{{bench}}:tl:{n}"), expires_millis })
+        };
         (0..count).map(caller).collect()
     }
 }
@@ -143,6 +150,8 @@ impl Server {
 pub(crate) struct ServerCaller {
     server: Server,
     ids: Ids,
+    index: String,
+    expires_millis: u64,
 }
 
 impl Caller for ServerCaller {
@@ -150,10 +159,10 @@ impl Caller for ServerCaller {
         let id = self.ids.next();
         let name = format!("{id:032x}");
         let Server { connection, script } = &mut self.server;
-        let mut call = script.key(format!("{{bench}}:l:{name}"));
-        call.key("{bench}:due").key("{bench}:leases").key("{bench}:e");
-        call.arg(&name).arg(u64::try_from(id >> 96)?);
-        call.arg(&[b'e'; LEASE_BYTES]).arg(&[b'e'; EVENT_BYTES]);
+        let mut call = script.key("{bench}:e");
+        call.key(format!("{{bench}}:l:{name}")).key(&self.index).key(format!("{{bench}}:r:{name}"));
+        call.arg(&name).arg(self.expires_millis).arg(&[b'e'; EVENT_BYTES]);
+        call.arg(&[b'e'; LEASE_BYTES]).arg(&[b'e'; ANSWER_BYTES - LEASE_BYTES]);
         let word: String = call.invoke_async(connection).await?;
         match word.as_str() {
             "done" => Ok(()),

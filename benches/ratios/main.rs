@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use leasehold::testing::redis::RedisServer;
+use mimalloc::MiMalloc;
 use tokio_util::sync::CancellationToken;
 
 use commits::{Disk, Server};
@@ -30,6 +31,10 @@ use meter::Meter;
 use report::{Floors, Report};
 use sign::Signer;
 use world::{Sizes, World};
+
+/// The program's own, for the floors as well.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
