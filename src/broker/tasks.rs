@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use moka::sync::Cache as Bounded;
+use parking_lot::Mutex;
 
 use crate::broker::Broker;
 use crate::broker::access::{Caller, Relation, Rpc};
@@ -25,12 +26,12 @@ const MAX_LOOKED_AT: usize = 4_000;
 /// Tasks that were read, and the floor of each partition as it was last heard. A cached task may be behind; the commit finds out.
 pub(super) struct Cache {
     tasks: Bounded<TaskId, Arc<Task>>,
-    floors: Bounded<Partition, Stamp>,
+    floors: Mutex<BTreeMap<Partition, Stamp>>,
 }
 
 impl Cache {
     pub(super) fn new() -> Self {
-        Self { tasks: Bounded::new(CACHED_TASKS), floors: Bounded::new(256) }
+        Self { tasks: Bounded::new(CACHED_TASKS), floors: Mutex::default() }
     }
 
     /// Takes over a task unless a later version is known.
@@ -45,7 +46,7 @@ impl Cache {
     }
 
     pub(super) fn forget_floor(&self, partition: Partition) {
-        self.floors.invalidate(&partition);
+        self.floors.lock().remove(&partition);
     }
 
     fn line(&self, task: TaskId) -> Option<Line> {
@@ -55,12 +56,15 @@ impl Cache {
     }
 
     pub(super) fn floor(&self, partition: Partition) -> Option<Stamp> {
-        self.floors.get(&partition)
+        self.floors.lock().get(&partition).copied()
     }
 
     fn hear(&self, partition: Partition, snapshot: &Snapshot) {
-        let known = self.floors.get(&partition).unwrap_or_default();
-        self.floors.insert(partition, known.max(snapshot.meta.floor));
+        let heard = snapshot.meta.floor;
+        let mut floors = self.floors.lock();
+        let known = floors.entry(partition).or_insert(heard);
+        *known = heard.max(*known);
+        drop(floors);
         for record in snapshot.records.iter().flatten() {
             if let Record::Task(task) = record {
                 self.put((**task).clone());
