@@ -9,8 +9,8 @@ use tokio_util::task::TaskTracker;
 
 use super::certificate::Certificate;
 use super::keys::Keyring;
-use crate::broker::Broker;
 use crate::broker::seams::Clock;
+use crate::broker::{Broker, Hindrance};
 use crate::grpc::Health;
 use crate::identity::authn::Authenticator;
 use crate::identity::bundle_endpoint::BundleEndpoints;
@@ -75,17 +75,12 @@ impl Upkeep {
 
     /// Whether the broker can work; recovers the store if it is closed.
     pub(super) async fn look(&self) {
-        let mut is_ready = self.broker.is_ready().await.unwrap_or(false);
-        let mut fault = None;
-        if !is_ready {
-            fault = recover(&*self.store).await.err();
-            is_ready = self.broker.is_ready().await.unwrap_or(false);
-        }
+        let fault = self.fault().await;
+        let is_ready = fault.is_none();
         if self.ready.send_replace(is_ready) != is_ready {
             match fault {
-                _ if is_ready => tracing::info!("ready"),
+                None => tracing::info!("ready"),
                 Some(fault) => tracing::error!(%fault, "not ready"),
-                None => tracing::error!("not ready: a part of the store is closed"),
             }
         }
         self.health.set(is_ready).await;
@@ -95,6 +90,22 @@ impl Upkeep {
     /// is trusted by a bundle that can be had is not refused by a broker that just started.
     pub(super) async fn fetch_bundles(&self) {
         self.endpoints.refresh_if_due(self.clock.now()).await;
+    }
+
+    /// Why the broker cannot work, if it cannot.
+    async fn fault(&self) -> Option<String> {
+        if let Ok(found) = self.broker.hindrance().await
+            && found != Some(Hindrance::Closed)
+        {
+            return found.map(|hindrance| hindrance.to_string());
+        }
+        if let Err(fault) = recover(&*self.store).await {
+            return Some(fault.to_string());
+        }
+        match self.broker.hindrance().await {
+            Ok(found) => found.map(|hindrance| hindrance.to_string()),
+            Err(fault) => Some(fault.to_string()),
+        }
     }
 
     async fn reload_keyring(&self) {

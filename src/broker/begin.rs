@@ -42,8 +42,9 @@ impl Broker {
             Refusal::invalid("tier", "name a tier; ListTiers and the configuration have them")
         })?;
         let spec_deadline = spec.deadline;
+        self.must_have_heard(partition).await?;
         let task = self.new_task(caller, id, partition, entry.clone(), spec, &tier)?;
-        if task.deadline <= self.now() || matches!(spec_deadline, Deadline::Parent) {
+        if task.deadline <= self.store_now() || matches!(spec_deadline, Deadline::Parent) {
             let problem = "a root task needs a `deadline` in the future, or a `duration`";
             return Err(Refusal::invalid("deadline", problem).into());
         }
@@ -99,9 +100,9 @@ impl Broker {
             if relation == Relation::TaskAgent {
                 decide::pin(line.own(), pin_of(caller))?;
             }
-            let times = (self.floor(parent.partition()), self.now());
+            let times = (self.floor(parent.partition()), self.store_now());
             let change = decide::delegate(line, child.clone(), expected_epoch, limits, times)?;
-            if change.task.deadline <= self.now() {
+            if change.task.deadline <= self.store_now() {
                 return Err(Refusal::invalid("deadline", "lies in the past").into());
             }
             self.ask_about(caller, &change.task, Action::Delegate).await?;
@@ -168,7 +169,7 @@ impl Broker {
         spec.check()?;
         let class = class_of(&self.settings.roles, &spec.agent)?;
         let tier = self.tier_for(class, tier)?;
-        let now = self.now();
+        let now = self.store_now();
         let instances = spec.instances.max(1);
         if instances > self.settings.limits.instances {
             let most = self.settings.limits.instances;

@@ -62,7 +62,7 @@ impl Broker {
             key: self.answer_key(caller, id),
             request_hash: id.request_hash(),
             subject,
-            keep_until: Some(self.now().plus(ANSWERS_KEPT)),
+            keep_until: Some(self.store_now().plus(ANSWERS_KEPT)),
             checked: false,
         }
     }
@@ -199,7 +199,8 @@ impl Broker {
         let task = line.own().id;
         let mut line = line;
         for _ in 0..ATTEMPTS {
-            let decided = decide(&line, command.clone(), self.floor(task.partition()), self.now());
+            let times = (self.floor(task.partition()), self.store_now());
+            let decided = decide(&line, command.clone(), times.0, times.1);
             let change = match decided {
                 Ok(Decision::Change(change)) => Some(*change),
                 // That it is so already is an answer too, and kept like any other.
@@ -288,7 +289,7 @@ impl Broker {
 
     /// A task's write, due when the sweeper must look at it or, once ended, when it may be dropped.
     pub(super) fn write(&self, task: Task) -> Write {
-        let dropped = || self.now().plus(self.settings.limits.ended_task_retention);
+        let dropped = || self.store_now().plus(self.settings.limits.ended_task_retention);
         let due = task.due_at().unwrap_or_else(dropped);
         Write::Task { task: Box::new(task), due }
     }
@@ -296,7 +297,7 @@ impl Broker {
     /// Does for a line what the sweeper would do now, and reads it again.
     pub(super) async fn settle(&self, task: TaskId) -> Result<Line, BrokerError> {
         let line = self.fresh_line(task).await?;
-        let now = self.now();
+        let now = self.tasks.present(task.partition());
         if let Some(overdue) = line.overdue(now).map(|task| task.id) {
             self.sweep_task(overdue, now).await?;
             return self.fresh_line(task).await;

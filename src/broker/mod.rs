@@ -37,7 +37,7 @@ pub use introspect::{Introspected, Presented};
 pub use issue::{Issued, Minted};
 pub use leases::{LeasePage, LeaseState, LeaseView};
 pub use limits::Limits;
-pub use status::Status;
+pub use status::{Hindrance, MAX_SKEW, Status};
 pub use sweep::Swept;
 pub use tasks::{TaskPage, TaskView};
 
@@ -115,6 +115,11 @@ impl Broker {
     /// The present, never earlier than an answer given before.
     pub fn now(&self) -> Stamp {
         self.now.read(&*self.parts.clock)
+    }
+
+    /// The present of the store, as far as it was heard: by this one tasks are judged, and nothing else is.
+    pub fn store_now(&self) -> Stamp {
+        self.now.of_store(&*self.parts.clock)
     }
 
     /// What configuration says.

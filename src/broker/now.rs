@@ -1,4 +1,6 @@
-//! The broker's present: the later of its own wall clock and the store's, never going back (DESIGN.md section 4).
+//! Two presents (DESIGN.md section 4). By the broker's, the later of its own wall clock and the store's, it refuses what may
+//! be over: identities, credentials, keys. By the store's, which all brokers share, it decides what stays so: when tasks are
+//! due, fall silent or are dropped. A broker whose clock is wrong refuses too much, and ends nothing.
 
 use parking_lot::Mutex;
 
@@ -27,6 +29,18 @@ impl Now {
             heard.store = store;
             heard.at = elapsed;
         }
+    }
+
+    /// The store's present: what it last said, and the time since; the wall clock's until it has said something.
+    // INVARIANT (ended by the store's clock): no broker's own clock sets or judges a time of a task.
+    pub(super) fn of_store(&self, clock: &dyn Clock) -> Stamp {
+        let heard = *self.heard.lock();
+        if heard.store == Stamp::ZERO { clock.now() } else { heard.store_at(clock.elapsed()) }
+    }
+
+    /// Whether the store has said anything yet.
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard.lock().store != Stamp::ZERO
     }
 
     /// The present.
@@ -58,6 +72,21 @@ mod tests {
         let before = now.read(&clock);
         clock.back(Span::from_seconds(3_600));
         assert_eq!(now.read(&clock), before);
+    }
+
+    #[test]
+    fn class_26_the_store_s_present_is_its_own_whatever_the_wall_shows() {
+        let clock = TestClock::default();
+        let (now, start) = (Now::default(), clock.now());
+        let days = Span::from_seconds(2 * 86_400);
+        assert_eq!((now.of_store(&clock), now.has_heard()), (start, false));
+        now.hear(&clock, start);
+        for wrong in [start.plus(days), start.minus(days)] {
+            clock.set(wrong);
+            assert_eq!((now.of_store(&clock), now.has_heard()), (start, true));
+        }
+        clock.forward(Span::from_seconds(5));
+        assert_eq!(now.of_store(&clock), start.plus(Span::from_seconds(5)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What operators look at: tiers, partitions, quarantines.
+//! What operators look at: tiers, partitions, quarantines; and whether the broker can do its work.
 
 use futures_util::future::try_join_all;
 
@@ -7,8 +7,14 @@ use crate::broker::access::{Caller, Rpc};
 use crate::broker::error::BrokerError;
 use crate::domain::id::Partition;
 use crate::domain::tier::Tier;
-use crate::domain::time::Stamp;
+use crate::domain::time::{Span, Stamp};
 use crate::store::{Entries, Meta, Query};
+use crate::telemetry::metrics;
+
+/// So far the broker's time and the store's may be apart. More than is ever forgiven to the clock of who issues identities
+/// means that this broker and others judge the same caller differently. No credential and no task lives the longer for any
+/// difference: all their times are the store's.
+pub const MAX_SKEW: Span = Span::from_seconds(60);
 
 /// The broker and its store.
 #[derive(Clone, Debug)]
@@ -19,6 +25,23 @@ pub struct Status {
     pub started: Stamp,
     /// Texts of the scopes whose block stands.
     pub quarantined_scopes: Vec<String>,
+}
+
+/// What keeps the broker from its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Hindrance {
+    /// A partition of the store waits to be recovered.
+    #[error("a part of the store is closed")]
+    Closed,
+    /// The broker takes for over what is not.
+    #[error(
+        "this broker's clock is {} s ahead of the store's, so it refuses what is alive: correct whichever is wrong, then restart the broker, whose time does not go back",
+        .0.seconds()
+    )]
+    Ahead(Span),
+    /// The broker's TLS takes for valid what is over, and not for valid what is new.
+    #[error("this broker's clock is {} s behind the store's: correct whichever is wrong", .0.seconds())]
+    Behind(Span),
 }
 
 impl Broker {
@@ -53,15 +76,32 @@ impl Broker {
         Ok(status)
     }
 
-    /// Whether every partition is open: whether the broker can do its work.
+    /// What keeps the broker from its work, if anything does: a closed partition, or a clock that is more than [`MAX_SKEW`]
+    /// away from the store's. The metric `leasehold_clock_skew_seconds` shows any difference.
     ///
     /// # Errors
     /// The store's.
-    pub async fn is_ready(&self) -> Result<bool, BrokerError> {
+    pub async fn hindrance(&self) -> Result<Option<Hindrance>, BrokerError> {
         let partitions = self.parts.upkeep.constants().partitions;
+        let before = self.now();
         let snapshots = try_join_all(partitions.all().map(|partition| {
             self.read_even_closed(Query { partition, records: vec![], entries: Entries::None })
-        }));
-        Ok(snapshots.await?.iter().all(|snapshot| snapshot.meta.open))
+        }))
+        .await?;
+        // What the reading took counts for neither side.
+        let after = self.parts.clock.now();
+        let presents = || snapshots.iter().map(|snapshot| snapshot.meta.now);
+        let ahead = presents().map(|store| before.since(store)).max().unwrap_or_default();
+        let behind = presents().map(|store| store.since(after)).max().unwrap_or_default();
+        metrics::clock_skew(ahead.to_std(), behind.to_std());
+        Ok(if snapshots.iter().any(|snapshot| !snapshot.meta.open) {
+            Some(Hindrance::Closed)
+        } else if ahead > MAX_SKEW {
+            Some(Hindrance::Ahead(ahead))
+        } else if behind > MAX_SKEW {
+            Some(Hindrance::Behind(behind))
+        } else {
+            None
+        })
     }
 }

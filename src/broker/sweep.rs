@@ -1,5 +1,8 @@
 //! The sweeper: deadlines, silence, records whose time is over, and switches that nobody finished. Any broker does it; doing it
 //! twice changes nothing.
+//!
+//! What it does is for good, so it goes by what each partition says that its present is, and never by this machine's clock:
+//! a broker that is days ahead ends nothing, and drags no partition's stamps along.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +61,7 @@ impl Broker {
     ) -> Result<(Swept, BTreeMap<Scope, u64>), BrokerError> {
         let query = Query { partition, records: vec![], entries: Entries::Blocks };
         let snapshot = self.read(query).await?;
-        let now = self.now();
+        let now = snapshot.meta.now;
         let listing =
             Listing { partition, index: Index::Due(now), after: String::new(), limit: BATCH };
         let mut swept = Swept::default();
@@ -74,7 +77,7 @@ impl Broker {
         Ok((swept, snapshot.blocks.into_iter().collect()))
     }
 
-    /// Does for one task what is due at `now`.
+    /// Does for one task what is due at `now`, which is its partition's present.
     pub(super) async fn sweep_task(
         &self,
         task: TaskId,

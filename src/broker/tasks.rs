@@ -23,15 +23,21 @@ const READ_AT_ONCE: usize = 100;
 /// How many names one call of a filtered list looks at, at most.
 const MAX_LOOKED_AT: usize = 4_000;
 
-/// Tasks that were read, and the floor of each partition as it was last heard. A cached task may be behind; the commit finds out.
+/// Tasks that were read, and floor and present of each partition as they were last heard. A cached task may be behind; the
+/// commit finds out.
 pub(super) struct Cache {
     tasks: Bounded<TaskId, Arc<Task>>,
     floors: Mutex<BTreeMap<Partition, Stamp>>,
+    presents: Mutex<BTreeMap<Partition, Stamp>>,
 }
 
 impl Cache {
     pub(super) fn new() -> Self {
-        Self { tasks: Bounded::new(CACHED_TASKS), floors: Mutex::default() }
+        Self {
+            tasks: Bounded::new(CACHED_TASKS),
+            floors: Mutex::default(),
+            presents: Mutex::default(),
+        }
     }
 
     /// Takes over a task unless a later version is known.
@@ -59,12 +65,19 @@ impl Cache {
         self.floors.lock().get(&partition).copied()
     }
 
+    /// The partition's present when it was last read; its own present is not before.
+    pub(super) fn present(&self, partition: Partition) -> Stamp {
+        self.presents.lock().get(&partition).copied().unwrap_or_default()
+    }
+
     fn hear(&self, partition: Partition, snapshot: &Snapshot) {
-        let heard = snapshot.meta.floor;
-        let mut floors = self.floors.lock();
-        let known = floors.entry(partition).or_insert(heard);
-        *known = heard.max(*known);
-        drop(floors);
+        for (known, heard) in
+            [(&self.floors, snapshot.meta.floor), (&self.presents, snapshot.meta.now)]
+        {
+            let mut known = known.lock();
+            let latest = known.entry(partition).or_insert(heard);
+            *latest = heard.max(*latest);
+        }
         for record in snapshot.records.iter().flatten() {
             if let Record::Task(task) = record {
                 self.put((**task).clone());
@@ -113,6 +126,14 @@ impl Broker {
         let snapshot = self.parts.store.read(query).await?;
         self.now.hear(&*self.parts.clock, snapshot.meta.now);
         Ok(snapshot)
+    }
+
+    /// That the store's time is known: the times of a task are set by it.
+    pub(super) async fn must_have_heard(&self, partition: Partition) -> Result<(), BrokerError> {
+        if !self.now.has_heard() {
+            self.read(Query { partition, records: vec![], entries: Entries::None }).await?;
+        }
+        Ok(())
     }
 
     /// A task below its ancestors; from the cache if it is there.
@@ -222,7 +243,7 @@ impl Broker {
     /// A task with its effective state.
     pub(super) fn view(&self, line: &Line) -> TaskView {
         let floor = self.floor(line.own().id.partition());
-        TaskView { task: line.own().clone(), standing: line.standing(floor, self.now()) }
+        TaskView { task: line.own().clone(), standing: line.standing(floor, self.store_now()) }
     }
 
     /// The view of a task that was just written, below the ancestors that it was decided with.

@@ -34,6 +34,9 @@ pub const TRUST_BUNDLE_AGE: &str = "leasehold_trust_bundle_age_seconds";
 /// When the certificate that the broker shows its callers expires, in seconds since 1970.
 pub const SERVER_CERTIFICATE_EXPIRY: &str = "leasehold_server_certificate_expiry_timestamp_seconds";
 
+/// How far the broker's time is ahead of the store's, in seconds; behind it is below zero.
+pub const CLOCK_SKEW: &str = "leasehold_clock_skew_seconds";
+
 const COUNTERS: [(&str, &str); 6] = [
     (CALLS, "RPCs and HTTP requests answered"),
     (REFUSALS, "Requests refused, by stable reason"),
@@ -43,9 +46,10 @@ const COUNTERS: [(&str, &str); 6] = [
     (TRUST_LOADS, "Trust bundles, issuers' keys and server certificates that were read again"),
 ];
 
-const GAUGES: [(&str, &str); 2] = [
+const GAUGES: [(&str, &str); 3] = [
     (TRUST_BUNDLE_AGE, "Time since the source of a trust bundle confirmed it"),
     (SERVER_CERTIFICATE_EXPIRY, "When the broker's certificate towards its callers expires"),
+    (CLOCK_SKEW, "How far the broker's time is ahead of the store's"),
 ];
 
 const HISTOGRAMS: [(&str, &str); 2] = [
@@ -152,6 +156,12 @@ pub fn server_certificate_expires(seconds: u64) {
     gauge!(SERVER_CERTIFICATE_EXPIRY).set(f64::from(seconds));
 }
 
+/// The broker's time was seen to be so far ahead of the store's, or behind it; the larger counts.
+pub fn clock_skew(ahead: Duration, behind: Duration) {
+    let seconds = if behind > ahead { -behind.as_secs_f64() } else { ahead.as_secs_f64() };
+    gauge!(CLOCK_SKEW).set(seconds);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +186,7 @@ mod tests {
         trust_loaded("test", "ok");
         trust_bundle_age("test.example", Duration::from_secs(7));
         server_certificate_expires(1_790_000_000);
+        clock_skew(Duration::ZERO, Duration::from_millis(1_500));
         handle.fold();
         let text = handle.render();
         for (name, meaning) in COUNTERS {

@@ -142,9 +142,9 @@ async fn class_26_a_proof_is_refused_when_its_time_is_over(scene: Scene) {
     let client = Client::new();
     let (task, agent, _) = held(&scene, &client).await;
     let proof = client.proof(&scene, ISSUE);
-    scene.forward(59);
+    scene.forward(59).await;
     scene.issue_at(&scene.a, &agent, bound(task, &proof)).await.unwrap();
-    scene.forward(2);
+    scene.forward(2).await;
     for partition in scene.world.store.upkeep.constants().partitions.all() {
         scene.world.store.upkeep.prune(partition, scene.world.clock.now()).await.unwrap();
     }
@@ -165,7 +165,7 @@ async fn class_26_the_stores_clock_says_when_a_proof_is_too_old_whatever_a_broke
     let behind = leasehold::testing::clock::TestClock::at(scene.world.clock.now());
     let slow = scene.world.broker_at(Arc::new(behind));
     scene.issue_at(&scene.a, &agent, bound(task, &proof)).await.unwrap();
-    scene.forward(61);
+    scene.forward(61).await;
     for partition in scene.world.store.upkeep.constants().partitions.all() {
         scene.world.store.upkeep.prune(partition, scene.world.clock.now()).await.unwrap();
     }

@@ -43,7 +43,7 @@ impl Store for Overtaken {
 async fn a_task_that_ends_after_it_was_listed_as_due_keeps_its_record(scene: Scene) {
     let deadline = Deadline::After(Span::from_seconds(100));
     let task = scene.begin(TaskSpec { deadline, ..spec(&agent_of(0)) }).await.task.id;
-    scene.forward(100);
+    scene.forward(100).await;
     let world = &scene.world;
     let store = Arc::new(Overtaken { inner: world.store.store.clone(), other: world.broker() });
     let slow = world.broker_of(world.clock.clone(), store, world.store.upkeep.clone());

@@ -108,7 +108,7 @@ async fn trees_with(scene: &Scene, child: TaskSpec) -> (Vec<Level>, Vec<Level>) 
 async fn class_06_after_the_deadline_nothing_lives_at_or_below_the_task(scene: Scene) {
     let deadline = Deadline::After(Span::from_seconds(100));
     let trees = trees_with(&scene, TaskSpec { deadline, ..spec(&agent_of(1)) }).await;
-    scene.forward(101);
+    scene.forward(101).await;
     must_be_over_from(&scene, 1, &trees).await;
     scene.a.sweep().await.unwrap();
     must_be_over_from(&scene, 1, &trees).await;
@@ -124,11 +124,11 @@ fn with_heartbeat(tier: &str) -> TaskSpec {
 async fn class_06_after_silence_suspends_nothing_lives_until_resumed(scene: Scene) {
     let trees = trees_with(&scene, with_heartbeat("standard")).await;
     let task = trees.0[1].task;
-    scene.forward(25);
+    scene.forward(25).await;
     scene.a.heartbeat(&scene.ci, &scene.world.id(), task).await.unwrap();
-    scene.forward(25);
+    scene.forward(25).await;
     scene.must_go_on(&trees.0[1]).await;
-    scene.forward(6);
+    scene.forward(6).await;
     must_be_over_from(&scene, 1, &trees).await;
     assert_eq!(scene.state(task).await, State::Suspended);
     scene.a.sweep().await.unwrap();
@@ -142,7 +142,7 @@ async fn class_06_after_silence_suspends_nothing_lives_until_resumed(scene: Scen
 
 async fn class_06_after_silence_fails_nothing_lives_at_or_below_the_task(scene: Scene) {
     let trees = trees_with(&scene, with_heartbeat("critical")).await;
-    scene.forward(31);
+    scene.forward(31).await;
     must_be_over_from(&scene, 1, &trees).await;
     assert_eq!(scene.state(trees.0[1].task).await, State::Failed);
 }
@@ -284,10 +284,10 @@ async fn class_05_the_root_s_end_reaches_the_leaf_though_the_middle_has_ended_an
     scene.end(Rpc::CompleteTask, tree[1].task).await.unwrap();
     scene.end(Rpc::CompleteTask, tree[0].task).await.unwrap();
     scene.must_be_over(&tree[3]).await;
-    scene.forward(3_599);
+    scene.forward(3_599).await;
     scene.a.sweep().await.unwrap();
     scene.must_be_over(&tree[3]).await;
-    scene.forward(7_200);
+    scene.forward(7_200).await;
     assert!(scene.a.sweep().await.unwrap().dropped >= 2);
     for level in &tree {
         scene.must_be_over(level).await;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use leasehold::broker::Broker;
 use leasehold::broker::access::Rpc;
 use leasehold::broker::error::BrokerError;
 use leasehold::broker::request::Idempotency;
+use leasehold::broker::{Broker, Hindrance};
 use leasehold::domain::scope::Scope;
 use leasehold::domain::time::Stamp;
 use leasehold::store::StoreError;
@@ -225,7 +225,7 @@ async fn class_07_nothing_that_a_closed_partition_holds_is_told_or_confirmed() {
     closed("leases", broker.list_leases(&level.agent, level.task, 0, "").await.err());
     closed("task", broker.get_task(&scene.ci, level.task).await.err());
     closed("tasks", broker.list_tasks(&scene.ci, 0, "", None).await.err());
-    assert!(!broker.is_ready().await.unwrap());
+    assert_eq!(broker.hindrance().await.unwrap(), Some(Hindrance::Closed));
     let partitions = broker.status(&scene.operator).await.unwrap().partitions;
     assert!(partitions.iter().all(|(_, meta)| !meta.open), "operators see what is closed");
     store.close(false);

@@ -72,7 +72,7 @@ async fn class_04_no_token_outlives_the_key_that_signed_it() {
     let agent = scene.world.caller(&agent_of(0));
     let now = scene.a.now();
     let ends = scene.a.keys().access_token_key(now).unwrap().life().expires();
-    scene.forward(ends.since(now).seconds() - 70);
+    scene.forward(ends.since(now).seconds() - 70).await;
     let request = begin(&scene, spec(&agent_of(0))).await;
     assert_eq!(clamped(&scene, &agent, request).await, (Clamp::SigningKey, 70));
 }
@@ -89,7 +89,7 @@ async fn class_04_each_audience_has_a_ceiling_of_its_own() {
     let ledger = begin(&scene, TaskSpec { deadline, grant, ..spec(&agent_of(0)) }).await;
     let search = IssueRequest { audience: SEARCH_AUDIENCE.to_owned(), ..ledger.clone() };
     assert_eq!(clamped(&scene, &agent, ledger.clone()).await, (Clamp::Tier, 300));
-    scene.forward(3_400);
+    scene.forward(3_400).await;
     assert_eq!(clamped(&scene, &agent, ledger).await, (Clamp::LeaseCeiling, 200));
     assert_eq!(clamped(&scene, &agent, search).await, (Clamp::Tier, 300));
 }

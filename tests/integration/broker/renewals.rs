@@ -32,7 +32,7 @@ async fn held(scene: &Scene) -> (leasehold::broker::access::Caller, Held) {
 
 async fn a_renewed_credential_is_a_new_one_under_the_same_lease(scene: Scene) {
     let (agent, first) = held(&scene).await;
-    scene.forward(100);
+    scene.forward(100).await;
     let renewed = scene.renew_at(&scene.b, &agent, &first).await.unwrap();
     assert_eq!(renewed.lease, first.lease);
     assert_ne!(renewed.jti, first.jti);
@@ -40,7 +40,7 @@ async fn a_renewed_credential_is_a_new_one_under_the_same_lease(scene: Scene) {
     assert_eq!(scene.a.get_lease(&agent, first.lease).await.unwrap().lease.draft.renewals, 1);
     // The predecessor lives to its own end.
     assert!(scene.is_active(&scene.a, &first).await);
-    scene.forward(200);
+    scene.forward(200).await;
     assert!(!scene.is_active(&scene.a, &first).await);
     assert!(scene.is_active(&scene.a, &renewed).await);
 }
@@ -103,11 +103,11 @@ async fn class_08_a_lease_is_renewed_in_the_way_that_it_was_bound() {
 
 async fn class_04_nothing_is_renewed_at_or_after_its_expiry(scene: Scene) {
     let (agent, held) = held(&scene).await;
-    scene.forward(299);
+    scene.forward(299).await;
     let renewed = scene.renew_at(&scene.b, &agent, &held).await.unwrap();
-    scene.forward(300);
+    scene.forward(300).await;
     assert_eq!(reason(scene.renew_at(&scene.b, &agent, &renewed).await), "LEASE_REVOKED");
-    scene.forward(1);
+    scene.forward(1).await;
     assert_eq!(reason(scene.renew_at(&scene.a, &agent, &renewed).await), "LEASE_REVOKED");
     assert!(!scene.is_active(&scene.a, &renewed).await);
 }
@@ -127,7 +127,7 @@ async fn class_04_renewals_end_at_the_ceiling_from_first_issue(scene: Scene) {
     let ceiling = first.issued + 3_600;
     let mut last = first.clone();
     for _ in 0..14 {
-        scene.forward(250);
+        scene.forward(250).await;
         last = scene.renew_at(&scene.b, &agent, &last).await.unwrap();
         assert!(last.expires <= ceiling);
     }
@@ -136,7 +136,7 @@ async fn class_04_renewals_end_at_the_ceiling_from_first_issue(scene: Scene) {
     assert_eq!((lease.clamp, lease.ceiling_seconds()), (Clamp::LeaseCeiling, ceiling));
     // Within the tier's minimum of the ceiling, and within a second of it.
     for seconds in [91, 8] {
-        scene.forward(seconds);
+        scene.forward(seconds).await;
         let renewed = scene.renew_at(&scene.b, &agent, &last).await;
         assert_eq!(refused(renewed), Refusal::CeilingReached);
         let issued = scene.issue_at(&scene.b, &agent, request.clone()).await;
@@ -148,14 +148,14 @@ async fn class_04_the_ceiling_survives_release_and_issuing_anew(scene: Scene) {
     let (agent, request, first) = long(&scene).await;
     let ceiling = first.issued + 3_600;
     scene.a.release(&agent, &scene.world.id(), first.lease).await.unwrap();
-    scene.forward(3_500);
+    scene.forward(3_500).await;
     let again = scene.issue_at(&scene.b, &agent, request.clone()).await.unwrap();
     assert_eq!(again.expires, ceiling);
     // An advance does not lift it either.
     scene.a.advance(&scene.ci, &scene.world.id(), request.task, unchanged(1)).await.unwrap();
     let next = scene.issue_at(&scene.b, &agent, request.clone()).await.unwrap();
     assert_eq!(next.expires, ceiling);
-    scene.forward(101);
+    scene.forward(101).await;
     scene.a.sweep().await.unwrap();
     assert_eq!(refused(scene.issue_at(&scene.b, &agent, request).await), Refusal::CeilingReached);
 }
@@ -163,7 +163,7 @@ async fn class_04_the_ceiling_survives_release_and_issuing_anew(scene: Scene) {
 async fn class_04_a_ceiling_that_is_reached_stays_so_as_long_as_the_task_lives(scene: Scene) {
     let (agent, request, _) = long(&scene).await;
     for _ in 0..10 {
-        scene.forward(3_700);
+        scene.forward(3_700).await;
         scene.a.sweep().await.unwrap();
         let issued = scene.issue_at(&scene.b, &agent, request.clone()).await;
         assert_eq!(refused(issued), Refusal::CeilingReached);

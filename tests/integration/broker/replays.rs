@@ -98,14 +98,14 @@ async fn a_replayed_issue_is_the_same_credential_while_it_lives(scene: Scene) {
     let agent = scene.world.caller(&agent_of(0));
     let first = Held::of(&scene.a.issue(&agent, &id("x"), token(task)).await.unwrap(), None);
     for broker in [&scene.b, &scene.a] {
-        scene.forward(50);
+        scene.forward(50).await;
         let again = broker.issue(&agent, &id("x"), token(task)).await.unwrap();
         same(&first, &Held::of(&again, None));
         assert!(scene.is_active(broker, &Held::of(&again, None)).await);
     }
     let leases = scene.a.list_leases(&agent, task, 0, "").await.unwrap().leases;
     assert_eq!(leases.len(), 1);
-    scene.forward(200);
+    scene.forward(200).await;
     let late = scene.b.issue(&agent, &id("x"), token(task)).await;
     assert_eq!(reason(late), "LEASE_REVOKED");
 }
@@ -114,7 +114,7 @@ async fn a_replayed_renewal_is_the_same_credential_while_it_lives(scene: Scene) 
     let task = scene.begin(spec(&agent_of(0))).await.task.id;
     let agent = scene.world.caller(&agent_of(0));
     let held = scene.issue(&agent, task).await.unwrap();
-    scene.forward(10);
+    scene.forward(10).await;
     let first = scene.a.renew(&agent, &id("x"), held.lease, None, None).await.unwrap();
     let first = Held::of(&first, None);
     let again = scene.b.renew(&agent, &id("x"), held.lease, None, None).await.unwrap();

@@ -7,11 +7,13 @@ use leasehold::broker::error::BrokerError;
 use leasehold::broker::request::{
     CredentialRequest, Deadline, IssueRequest, RenewalProof, TaskSpec, TokenProof,
 };
+use leasehold::broker::seams::Clock;
 use leasehold::broker::{Broker, Issued, Minted, Presented, TaskView};
 use leasehold::domain::id::{LeaseId, Partition, TaskId};
 use leasehold::domain::refusal::Refusal;
 use leasehold::domain::task::{Agent, State};
 use leasehold::domain::time::Span;
+use leasehold::store::{Commit, Lane};
 use leasehold::testing::ca::csr;
 use leasehold::testing::scenario;
 use leasehold::testing::world::{CI, LEDGER, LEDGER_AUDIENCE, OPERATOR, World};
@@ -148,9 +150,15 @@ impl Scene {
         Self { world, a, b, ci, operator, ledger }
     }
 
-    /// Lets time pass everywhere.
-    pub fn forward(&self, seconds: u64) {
+    /// Lets time pass everywhere, also at a store that has a clock of its own. Its stamps go on from those of the commits so
+    /// far, which were later than the clock that stood still by some microseconds.
+    pub async fn forward(&self, seconds: u64) {
         self.world.clock.forward(Span::from_seconds(seconds));
+        let now = self.world.clock.now().plus(Span::from_millis(1));
+        for partition in self.world.store.upkeep.constants().partitions.all() {
+            let commit = Commit { at_least: now, ..Commit::new(partition, Lane::Ordinary) };
+            self.world.store.store.commit(commit).await.unwrap();
+        }
     }
 
     /// Begins a root task at broker `a`.

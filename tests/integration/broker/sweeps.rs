@@ -47,9 +47,9 @@ async fn announced(scene: &Scene, task: TaskId, kind: EventKind) -> usize {
 
 async fn a_deadline_is_acted_on_once_and_announced(scene: Scene) {
     let task = scene.begin(brief(100)).await.task.id;
-    scene.forward(99);
+    scene.forward(99).await;
     assert_eq!(scene.a.sweep().await.unwrap(), NOTHING);
-    scene.forward(1);
+    scene.forward(1).await;
     assert_eq!(scene.a.sweep().await.unwrap(), acted(1));
     assert_eq!(scene.a.sweep().await.unwrap(), NOTHING);
     assert_eq!(scene.b.sweep().await.unwrap(), NOTHING);
@@ -61,9 +61,9 @@ async fn a_deadline_is_acted_on_once_and_announced(scene: Scene) {
 async fn silence_is_acted_on_once_and_announced(scene: Scene) {
     let suspended = scene.begin(beating("standard")).await.task.id;
     let failed = scene.begin(beating("critical")).await.task.id;
-    scene.forward(29);
+    scene.forward(29).await;
     assert_eq!(scene.a.sweep().await.unwrap(), NOTHING);
-    scene.forward(1);
+    scene.forward(1).await;
     assert_eq!(scene.a.sweep().await.unwrap(), acted(2));
     assert_eq!(scene.b.sweep().await.unwrap(), NOTHING);
     assert_eq!(scene.state(suspended).await, State::Suspended);
@@ -72,7 +72,7 @@ async fn silence_is_acted_on_once_and_announced(scene: Scene) {
     let beat = scene.a.heartbeat(&scene.ci, &scene.world.id(), suspended).await;
     assert_eq!(reason(beat), "TASK_SUSPENDED");
     scene.a.resume(&scene.ci, &scene.world.id(), suspended, 2).await.unwrap();
-    scene.forward(29);
+    scene.forward(29).await;
     assert_eq!(scene.a.sweep().await.unwrap(), NOTHING);
 }
 
@@ -80,7 +80,7 @@ async fn to_fail_what_silence_has_failed_is_the_first_result_before_the_sweeper_
     scene: Scene,
 ) {
     let task = scene.begin(beating("critical")).await.task.id;
-    scene.forward(31);
+    scene.forward(31).await;
     scene.world.store.upkeep.prune(task.partition(), scene.a.now()).await.unwrap();
     scene.end(Rpc::FailTask, task).await.unwrap();
     assert_eq!(scene.b.sweep().await.unwrap(), NOTHING);
@@ -93,10 +93,10 @@ async fn below_a_suspended_task_only_those_fall_silent_whom_nobody_drives(scene:
     let left = scene.delegate(root, beating("critical")).await.unwrap().task.id;
     scene.a.suspend(&scene.operator, &scene.world.id(), root, String::new()).await.unwrap();
     for broker in [&scene.a, &scene.b] {
-        scene.forward(20);
+        scene.forward(20).await;
         broker.heartbeat(&scene.ci, &scene.world.id(), driven).await.unwrap();
     }
-    scene.forward(20);
+    scene.forward(20).await;
     assert_eq!(scene.a.sweep().await.unwrap(), acted(1));
     assert_eq!(scene.state(left).await, State::Failed);
     assert_eq!(scene.state(driven).await, State::Suspended);
@@ -119,7 +119,7 @@ async fn to_cancel_what_an_ancestor_s_end_has_cancelled_is_the_first_result_befo
     let [swept, unswept] = [swept, unswept].map(|view| view.unwrap().task.id);
     scene.end(Rpc::CompleteTask, root).await.unwrap();
     assert_eq!(reason(scene.end(Rpc::FailTask, unswept).await), "TASK_ENDED");
-    scene.forward(100);
+    scene.forward(100).await;
     assert_eq!(scene.a.sweep().await.unwrap(), acted(1));
     for task in [swept, unswept] {
         let ended = scene.end(Rpc::CancelTask, task).await.unwrap();
@@ -135,7 +135,7 @@ async fn to_cancel_what_an_ancestor_s_end_has_cancelled_is_the_first_result_befo
 async fn a_suspended_task_still_expires(scene: Scene) {
     let task = scene.begin(brief(100)).await.task.id;
     scene.a.suspend(&scene.ci, &scene.world.id(), task, String::new()).await.unwrap();
-    scene.forward(100);
+    scene.forward(100).await;
     let resumed = scene.b.resume(&scene.ci, &scene.world.id(), task, 2).await;
     assert_eq!(reason(resumed), "TASK_ENDED");
     scene.a.sweep().await.unwrap();
@@ -146,10 +146,10 @@ async fn an_ended_task_is_dropped_after_its_retention_and_not_before(scene: Scen
     let id = scene.world.id();
     let task = scene.a.begin(&scene.ci, &id, spec(&agent_of(0))).await.unwrap().task.id;
     scene.end(Rpc::CompleteTask, task).await.unwrap();
-    scene.forward(3_590);
+    scene.forward(3_590).await;
     assert_eq!(scene.a.sweep().await.unwrap(), NOTHING);
     assert_eq!(scene.state(task).await, State::Completed);
-    scene.forward(20);
+    scene.forward(20).await;
     assert_eq!(scene.a.sweep().await.unwrap(), Swept { acted: 0, dropped: 1 });
     for broker in [&scene.b, &scene.a] {
         assert_eq!(reason(broker.get_task(&scene.operator, task).await), "NOT_FOUND");
@@ -166,7 +166,7 @@ async fn what_lies_below_a_dropped_task_is_ended_and_dropped_too(scene: Scene) {
     let tree = scene.tree_of(scene.begin(long(0)).await.task.id).await;
     scene.end(Rpc::CompleteTask, tree[0].task).await.unwrap();
     for _ in 0..8 {
-        scene.forward(3_700);
+        scene.forward(3_700).await;
         scene.a.sweep().await.unwrap();
     }
     for level in &tree {
@@ -183,7 +183,7 @@ async fn two_brokers_sweep_at_once_as_one_would(scene: Scene) {
     for _ in 0..20 {
         tasks.push(scene.begin(brief(100)).await.task.id);
     }
-    scene.forward(100);
+    scene.forward(100).await;
     let (one, other) = tokio::join!(scene.a.sweep(), scene.b.sweep());
     assert_eq!(one.unwrap().acted + other.unwrap().acted, tasks.len());
     for task in tasks {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use leasehold::broker::seams::Clock;
+use leasehold::domain::time::Span;
 use leasehold::proto::v1;
 use leasehold::testing::redis::RedisServer;
 use serde_json::json;
@@ -68,5 +70,20 @@ async fn class_07_revocation_that_the_store_did_not_take_is_an_error_and_one_tha
     assert_eq!(verifier.post("/oauth2/introspect", &forms[1]).await.1["active"], true);
     orchestrator.complete_task(complete).await.unwrap();
     assert_eq!(verifier.post("/oauth2/introspect", &forms[1]).await.1, inactive);
+    site.running.stop().await;
+}
+
+#[tokio::test]
+async fn class_26_a_broker_whose_clock_is_far_from_the_store_s_is_not_ready() {
+    let server = RedisServer::durable();
+    let site = Site::start_on_redis(&server).await;
+    let (http, right, day) = (Http::of(&site, None), site.clock.now(), Span::from_seconds(86_400));
+    until_readiness_is(&http, 200).await;
+    site.clock.set(right.minus(day));
+    until_readiness_is(&http, 503).await;
+    site.clock.set(right);
+    until_readiness_is(&http, 200).await;
+    site.clock.set(right.plus(day));
+    until_readiness_is(&http, 503).await;
     site.running.stop().await;
 }
