@@ -64,6 +64,30 @@ pub(super) enum Binding {
     Bearer,
 }
 
+/// What a credential is to be, whether it is the first of its lease or the next one.
+pub(super) struct Wish<'a> {
+    pub(super) action: Action,
+    /// The epoch that the caller means; `None`: the current one.
+    pub(super) expected_epoch: Option<u64>,
+    pub(super) kind: Kind,
+    pub(super) binding: &'a Binding,
+    pub(super) audience: &'a str,
+    /// `None`: all that the grant says of the audience.
+    pub(super) asked: Option<&'a Grant>,
+    pub(super) ttl_seconds: Option<u64>,
+    /// The lease that goes on, and how often it then was renewed.
+    pub(super) lease: Option<(LeaseId, u32)>,
+}
+
+/// A wish that may be granted, as far as the broker knows.
+pub(super) struct Granted {
+    pub(super) permit: Permit,
+    pub(super) draft: Arc<Draft>,
+    pub(super) limits: Limits,
+    /// The task, if the caller's instance has to be pinned to it.
+    pub(super) pinned: Option<Task>,
+}
+
 /// What is decided before the commit.
 pub(super) struct Decided {
     pub(super) permit: Permit,
@@ -95,23 +119,17 @@ impl Broker {
         let (request, binding) = (&request, &binding);
         let built = self.commit_on(line, |whole| async move {
             let line = &*whole;
-            caller.on_task(Rpc::IssueCredential, line.own())?;
-            let tier = self.tier_of(caller, line.own())?;
-            if let Some(expected) = request.expected_epoch
-                && expected != line.own().epoch.get()
-            {
-                let current = line.own().epoch.get();
-                return Err(Refusal::EpochStale { expected, current }.into());
-            }
-            line.must_be_active(self.floor(request.task.partition()), self.now())?;
-            must_be_bound(tier, binding)?;
-            let pinned = decide::pin(line.own(), pin_of(caller))?;
-            let asked = asked(&line.own().grant, request)?;
-            let permit =
-                self.permit(caller, line, Action::Issue, &request.audience, &asked).await?;
-            let draft = Arc::new(self.draft(caller, line, tier, kind, binding, &permit)?);
-            mint::must_fit(&self.keys(), &draft).map_err(not_minted)?;
-            let limits = self.limits(caller, line, tier, request.ttl_seconds, &draft)?;
+            let wish = Wish {
+                action: Action::Issue,
+                expected_epoch: request.expected_epoch,
+                kind,
+                binding,
+                audience: &request.audience,
+                asked: request.asked.as_ref(),
+                ttl_seconds: request.ttl_seconds,
+                lease: None,
+            };
+            let Granted { permit, draft, limits, pinned } = self.grant(caller, line, &wish).await?;
             let mut commit = self.credential_commit(line, &draft, limits, (caller, id))?;
             commit.writes.extend(pinned.map(|task| self.write(task)));
             let event = self.event(EventKind::CredentialIssued, Some((caller, id)), "")?;
@@ -120,6 +138,35 @@ impl Broker {
         });
         let (committed, decided) = built.await?;
         self.minted(caller, committed, decided).await
+    }
+
+    /// Asks everything that a credential must pass before its commit. A renewal passes all that its first issue did, as things
+    /// are now.
+    ///
+    /// # Errors
+    /// The first rule that says no.
+    pub(super) async fn grant(
+        &self,
+        caller: &Caller,
+        line: &Line,
+        wish: &Wish<'_>,
+    ) -> Result<Granted, BrokerError> {
+        let task = line.own();
+        caller.on_task(Rpc::IssueCredential, task)?;
+        let tier = self.tier_of(caller, task)?;
+        let current = task.epoch.get();
+        if let Some(expected) = wish.expected_epoch.filter(|expected| *expected != current) {
+            return Err(Refusal::EpochStale { expected, current }.into());
+        }
+        line.must_be_active(self.floor(task.id.partition()), self.store_now())?;
+        must_be_bound(tier, wish.binding)?;
+        let pinned = decide::pin(task, pin_of(caller))?;
+        let asked = asked(&task.grant, wish)?;
+        let permit = self.permit(caller, line, wish.action, wish.audience, &asked).await?;
+        let draft = Arc::new(self.draft(caller, line, tier, wish, &permit)?);
+        mint::must_fit(&self.keys(), &draft).map_err(not_minted)?;
+        let limits = self.limits(caller, line, tier, wish.ttl_seconds, &draft)?;
+        Ok(Granted { permit, draft, limits, pinned })
     }
 
     /// Makes the credential of what was committed, or of what was committed when the same was first asked.
@@ -192,12 +239,12 @@ impl Broker {
     }
 
     /// The tier of a task, if the caller's class may still use it.
-    pub(super) fn tier_of(&self, caller: &Caller, task: &Task) -> Result<&Tier, Refusal> {
+    fn tier_of(&self, caller: &Caller, task: &Task) -> Result<&Tier, Refusal> {
         let class = caller.roles().agent.as_ref().ok_or(Refusal::RoleMissing("`agent`"))?;
         self.tier_for(class, &task.tier)
     }
 
-    pub(super) async fn permit(
+    async fn permit(
         &self,
         caller: &Caller,
         line: &Line,
@@ -217,22 +264,26 @@ impl Broker {
         Ok(policy::decide(&*self.parts.policy, &question).await?)
     }
 
-    pub(super) fn draft(
+    fn draft(
         &self,
         caller: &Caller,
         line: &Line,
         tier: &Tier,
-        kind: Kind,
-        binding: &Binding,
+        wish: &Wish<'_>,
         permit: &Permit,
     ) -> Result<Draft, BrokerError> {
+        let (kind, binding) = (wish.kind, wish.binding);
         let task = line.own();
         let principal = caller.identity().principal();
         let mut actors = line.actors(Some(principal));
         let subject = actors.first().cloned().unwrap_or_else(|| principal.clone());
         actors.reverse();
+        let (id, renewals) = match wish.lease {
+            Some(lease) => lease,
+            None => (LeaseId::new(task.id.partition(), u128::from_be_bytes(self.random()?)), 0),
+        };
         Ok(Draft {
-            id: LeaseId::new(task.id.partition(), u128::from_be_bytes(self.random()?)),
+            id,
             kind,
             holder: principal.clone(),
             instance: caller.identity().instance().to_owned(),
@@ -255,7 +306,7 @@ impl Broker {
             path: line.path(),
             reach: line.reach(Some(principal)),
             jti: self.random()?,
-            renewals: 0,
+            renewals,
             ceiling_seconds: tier.ceiling_seconds,
             signing_key: self.signer(kind)?.0,
             step: task.step.clone(),
@@ -279,7 +330,7 @@ impl Broker {
     }
 
     /// Every limit on the credential's life, in the order in which ties are broken.
-    pub(super) fn limits(
+    fn limits(
         &self,
         caller: &Caller,
         line: &Line,
@@ -358,7 +409,7 @@ impl Broker {
 }
 
 /// What to say of a credential that could not be made.
-pub(super) fn not_minted(error: MintError) -> BrokerError {
+fn not_minted(error: MintError) -> BrokerError {
     match error.refusal() {
         Some(refusal) => refusal.into(),
         None => BrokerError::Mint(error.to_string()),
@@ -398,7 +449,7 @@ pub(super) fn another_key() -> Refusal {
 }
 
 /// That a credential which the tier wants bound is bound.
-pub(super) fn must_be_bound(tier: &Tier, binding: &Binding) -> Result<(), Refusal> {
+fn must_be_bound(tier: &Tier, binding: &Binding) -> Result<(), Refusal> {
     match (tier.proof, binding) {
         (ProofRequirement::Required, Binding::Bearer) => Err(Refusal::ProofInvalid(format!(
             "tier `{}` binds every token to a key; leave `bearer` out, and send a CSR or a DPoP proof, or call with your X.509-SVID",
@@ -412,12 +463,12 @@ pub(super) fn must_be_bound(tier: &Tier, binding: &Binding) -> Result<(), Refusa
     }
 }
 
-/// What the request asks for, or all that the grant says of the audience.
-fn asked(grant: &Grant, request: &IssueRequest) -> Result<Grant, Refusal> {
-    if let Some(asked) = &request.asked {
+/// What is asked for, or all that the grant says of the audience.
+fn asked(grant: &Grant, wish: &Wish<'_>) -> Result<Grant, Refusal> {
+    if let Some(asked) = wish.asked {
         return Ok(asked.clone());
     }
-    match request.audience.as_str() {
+    match wish.audience {
         "" => Ok(grant.clone()),
         audience => grant
             .for_audience(audience)

@@ -1,17 +1,15 @@
 //! renew: not an extension but a new credential under the same lease, after fresh proof and fresh policy.
 
-use std::sync::Arc;
-
 use crate::broker::Broker;
 use crate::broker::access::{Caller, Rpc};
 use crate::broker::error::BrokerError;
 use crate::broker::issue::{
-    Binding, Decided, Issued, another_key, caller_binding, credential_event, must_be_bound, proved,
+    Binding, Decided, Granted, Issued, Wish, another_key, caller_binding, credential_event, proved,
 };
 use crate::broker::request::{Idempotency, RenewalProof};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::LeaseId;
-use crate::domain::lease::{Draft, Lease};
+use crate::domain::lease::Lease;
 use crate::domain::line::Line;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Stamp;
@@ -55,20 +53,27 @@ impl Broker {
                     None => self.find_lease(lease).await?,
                 };
                 let floor = self.floor(task.partition());
-                line.must_be_active(floor, self.now())?;
+                line.must_be_active(floor, self.store_now())?;
                 must_be_current(&held, line, floor, self.now())?;
                 if held.draft.instance != caller.identity().instance() {
                     return Err(Refusal::InstanceMismatch.into());
                 }
-                let tier = self.tier_of(caller, line.own())?;
-                must_be_bound(tier, binding)?;
-                let audience = &held.draft.audience;
-                let permit =
-                    self.permit(caller, line, Action::Renew, audience, &held.draft.grant).await?;
-                let fresh = self.draft(caller, line, tier, held.draft.kind, binding, &permit)?;
-                let renewals = held.draft.renewals.saturating_add(1);
-                let draft = Arc::new(Draft { id: lease, renewals, ..fresh });
-                let limits = self.limits(caller, line, tier, ttl_seconds, &draft)?;
+                let wish = Wish {
+                    action: Action::Renew,
+                    expected_epoch: None,
+                    kind: held.draft.kind,
+                    binding,
+                    audience: &held.draft.audience,
+                    asked: Some(&held.draft.grant),
+                    ttl_seconds,
+                    lease: Some((lease, held.draft.renewals.saturating_add(1))),
+                };
+                let Granted { permit, draft, limits, pinned } =
+                    self.grant(caller, line, &wish).await?;
+                // The instance that holds the lease is pinned already.
+                if pinned.is_some() {
+                    return Err(Refusal::InstanceMismatch.into());
+                }
                 let mut commit = self.credential_commit(line, &draft, limits, (caller, id))?;
                 let version = Some(held.origin.stamp);
                 commit.guards.push(Guard { key: RecordKey::Lease(lease), version });

@@ -96,7 +96,7 @@ pub enum AccessTokenError {
     Execution(#[from] ExecutionError),
     /// More than [`MAX_BODY_BYTES`].
     #[error(
-        "the token would have more than {MAX_BODY_BYTES} bytes; ask for fewer actions in `authorization_details`"
+        "the token would have more than {MAX_BODY_BYTES} bytes; ask for fewer actions in `authorization_details`, or for fewer agents in the tasks above"
     )]
     TooLarge,
     /// The key did not sign.

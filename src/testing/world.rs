@@ -141,25 +141,26 @@ impl World {
         store: Arc<dyn Store>,
         upkeep: Arc<dyn Upkeep>,
     ) -> Broker {
-        Broker::new(self.parts(clock, store, upkeep), settings())
-    }
-
-    fn parts(
-        &self,
-        clock: Arc<dyn Clock>,
-        store: Arc<dyn Store>,
-        upkeep: Arc<dyn Upkeep>,
-    ) -> Parts {
-        let (policy, keys) = (Arc::new(GrantPolicy), self.keys.clone());
-        Parts { store, upkeep, policy, keys, clock, entropy: self.entropy.clone() }
+        Broker::new(Parts { store, upkeep, clock, ..self.parts() }, settings())
     }
 
     /// One more broker, whose configuration says something else.
     pub fn broker_that(&self, says: impl FnOnce(&mut Settings)) -> Broker {
         let mut changed = settings();
         says(&mut changed);
-        let (store, upkeep) = (self.store.store.clone(), self.store.upkeep.clone());
-        Broker::new(self.parts(self.clock.clone(), store, upkeep), changed)
+        Broker::new(self.parts(), changed)
+    }
+
+    /// What every broker is made of, for one that differs in some of it.
+    pub fn parts(&self) -> Parts {
+        Parts {
+            store: self.store.store.clone(),
+            upkeep: self.store.upkeep.clone(),
+            policy: Arc::new(GrantPolicy),
+            keys: self.keys.clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+        }
     }
 
     /// A caller by its SPIFFE ID, with the same certificate each time; it lives longer than any test.

@@ -14,6 +14,7 @@ mod plain;
 mod quarantines;
 mod races;
 mod renewals;
+mod renewals_as_issue;
 mod replays;
 mod round_trips;
 mod scene;
