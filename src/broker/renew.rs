@@ -77,7 +77,9 @@ impl Broker {
                 let mut commit = self.credential_commit(line, &draft, limits, (caller, id))?;
                 let version = Some(held.origin.stamp);
                 commit.guards.push(Guard { key: RecordKey::Lease(lease), version });
-                commit.unmarked = Some((commit.unblocked.clone(), held.first_origin));
+                // What reached the lease before may reach it no longer: a signing key that was replaced, for one.
+                let marked = commit.unblocked.iter().copied().chain(held.full_reach());
+                commit.unmarked = Some((marked.collect(), held.first_origin));
                 commit.unrevoked = Some(lease);
                 let expires = Stamp::from_seconds(held.expires_seconds);
                 commit.before = Some(commit.before.map_or(expires, |before| before.min(expires)));

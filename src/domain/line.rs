@@ -146,11 +146,12 @@ impl Line {
         self.own.path(self.ancestors.iter().map(AsRef::as_ref))
     }
 
-    /// Who acts, from the root's agent to `caller`, where there is one: equal neighbours once. An ancestor whose agent is a
-    /// pattern counts by the instance that it was first pinned to, and not at all before that.
+    /// Who acts, from the root's agent to `caller`, where there is one: equal neighbours once. An ancestor's actor is who
+    /// delegated the next task of the line. Where that was its orchestrator, it is the ancestor's agent; of a pattern the
+    /// instance that was first pinned, and nobody before that.
     pub fn actors(&self, caller: Option<&Principal>) -> Vec<Principal> {
-        let ancestors = self.ancestors.iter().map(AsRef::as_ref);
-        let mut actors: Vec<Principal> = ancestors.filter_map(agent_of).collect();
+        let mut actors: Vec<Principal> =
+            self.above().filter_map(|agents| agents.first().copied().cloned()).collect();
         actors.extend(caller.cloned());
         actors.dedup();
         actors
@@ -158,21 +159,31 @@ impl Line {
 
     /// The scopes that reach a credential of `caller` for this task, or reach the task itself: agents, classes, issuers, trust domains, the
     /// orchestrator entry. Tier, key and `all` follow from the credential itself.
+    // INVARIANT (reach of the line): whoever the authority of this task came through is in its reach.
     pub fn reach(&self, caller: Option<&Principal>) -> Vec<Reach> {
         let mut scopes: Vec<Scope> = vec![Scope::Orchestrator(self.own.orchestrator.clone())];
         scopes.extend(self.tasks().map(|task| Scope::Class(task.class.clone())));
-        scopes.extend(self.actors(caller).iter().flat_map(scopes_of));
+        let agents = self.above().flatten();
+        scopes.extend(agents.chain(caller).flat_map(scopes_of));
         scopes.extend(self.tasks().flat_map(|task| task.agent.scopes()));
         let mut reach: Vec<Reach> = scopes.iter().map(Scope::reach).collect();
         reach.sort_unstable();
         reach.dedup();
         reach
     }
-}
 
-fn agent_of(task: &Task) -> Option<Principal> {
-    match &task.agent {
-        Agent::One(principal) => Some(principal.clone()),
-        Agent::Pattern(_) | Agent::Class(_) => task.pins.first().map(|pin| pin.principal.clone()),
+    /// For each ancestor, root first, the agents through whom this line hangs on it: the one that delegated, else all that
+    /// hold it by now.
+    fn above(&self) -> impl Iterator<Item = Vec<&Principal>> {
+        let below = self.ancestors.iter().skip(1).chain(std::iter::once(&self.own));
+        self.ancestors.iter().zip(below).map(|(task, below)| {
+            match (&below.delegated_by, &task.agent) {
+                (Some(delegator), _) => vec![delegator],
+                (None, Agent::One(principal)) => vec![principal],
+                (None, Agent::Pattern(_) | Agent::Class(_)) => {
+                    task.pins.iter().map(|pin| &pin.principal).collect()
+                }
+            }
+        })
     }
 }

@@ -1,14 +1,17 @@
 //! The kill switch: each kind of scope kills what it reaches and blocks issuing for it, everywhere, until it is lifted.
 
+use arc_swap::ArcSwap;
 use leasehold::broker::access::{Caller, Rpc};
 use leasehold::broker::error::BrokerError;
 use leasehold::broker::request::{CredentialRequest, IssueRequest, TaskSpec, TokenProof};
-use leasehold::broker::{AdvanceRequest, Presented, TaskView};
+use leasehold::broker::{AdvanceRequest, Broker, Parts, Presented, TaskView};
 use leasehold::domain::id::TaskId;
 use leasehold::domain::scope::Scope;
 use leasehold::domain::task::Agent;
 use leasehold::domain::time::Span;
-use leasehold::testing::world::{BATCH, CD, CI, CI_TOO, RESEARCH};
+use leasehold::keys::SharedKeys;
+use leasehold::testing::keys::keys;
+use leasehold::testing::world::{BATCH, CD, CI, CI_TOO, RESEARCH, settings};
 
 use super::endings::unchanged;
 use super::scene::{Level, ParseName, Scene, Shown, agent_of, new_csr, reason, spec, token};
@@ -306,6 +309,72 @@ async fn class_06_quarantine_reaches_below_an_agent_that_took_a_pattern_s_task()
     let child = scene.held_level(child, scene.world.caller(&agent_of(1))).await;
     quarantine(&scene, &format!("principal:{}", taker.identity().principal())).await;
     scene.must_be_over(&child).await;
+}
+
+/// Of the agents of a pattern's task, the one that delegated is the child's: whether it ever held a credential itself or not,
+/// and whoever was there before it.
+#[tokio::test]
+async fn class_06_quarantine_of_one_agent_of_a_pattern_reaches_what_that_one_delegated() {
+    let scene = Scene::on_model().await;
+    let [first, second, third] = [1, 2, 3].map(|n| scene.world.caller(&agent_of(n)));
+    let root = scene.begin(spec("spiffe://prod.example/agents/finance/*")).await.task.id;
+    for agent in [&first, &second] {
+        scene.issue(agent, root).await.unwrap();
+    }
+    let mut children = Vec::new();
+    for delegator in [&first, &second, &third] {
+        let id = scene.world.id();
+        let child = scene.a.delegate(delegator, &id, root, 1, spec(RESEARCH)).await.unwrap();
+        let child = scene.held_level(child.task.id, scene.world.caller(RESEARCH)).await;
+        let below = scene.delegate(child.task, spec(&agent_of(9))).await.unwrap().task.id;
+        children.push((child, scene.held_level(below, scene.world.caller(&agent_of(9))).await));
+    }
+    let lease = scene.a.get_lease(&scene.operator, children[1].0.held[0].lease).await.unwrap();
+    let actors: Vec<_> = lease.lease.draft.actors.iter().map(|actor| actor.as_str()).collect();
+    assert_eq!(actors, [RESEARCH, agent_of(2).as_str()], "who delegated is who acted");
+    for (n, delegator) in [&second, &third].into_iter().enumerate() {
+        quarantine(&scene, &format!("principal:{}", delegator.identity().principal())).await;
+        let (child, below) = &children[n + 1];
+        scene.must_be_over(child).await;
+        scene.must_be_over(below).await;
+        let id = scene.world.id();
+        let again = scene.b.delegate(&scene.ci, &id, child.task, 1, spec(RESEARCH)).await;
+        assert_eq!(reason(again), "QUARANTINED", "nor is anything begun below");
+    }
+    scene.must_go_on(&children[0].0).await;
+    scene.must_go_on(&children[0].1).await;
+    // Whoever may not begin anything any more may still end what it began.
+    let (id, child) = (scene.world.id(), children[1].0.task);
+    scene.a.end(&second, &id, Rpc::CancelTask, child, String::new()).await.unwrap();
+}
+
+/// What an orchestrator delegated hangs on all agents that the parent has by then.
+#[tokio::test]
+async fn class_06_quarantine_of_any_agent_of_a_pattern_reaches_what_the_orchestrator_delegated() {
+    let scene = Scene::on_model().await;
+    let agents = [1, 2].map(|n| scene.world.caller(&agent_of(n)));
+    let root = scene.begin(spec("spiffe://prod.example/agents/finance/*")).await.task.id;
+    for agent in &agents {
+        scene.issue(agent, root).await.unwrap();
+    }
+    let child = scene.delegate(root, spec(RESEARCH)).await.unwrap().task.id;
+    let child = scene.held_level(child, scene.world.caller(RESEARCH)).await;
+    quarantine(&scene, &format!("principal:{}", agent_of(2))).await;
+    scene.must_be_over(&child).await;
+}
+
+/// A key that signs no more can be found to have leaked: what it signed is not renewed under its successor.
+#[tokio::test]
+async fn class_06_quarantine_of_a_replaced_key_reaches_the_leases_that_it_signed() {
+    let scene = Scene::on_model().await;
+    let level = research(&scene).await;
+    let old = scene.a.keys().access_token_key(scene.a.now()).unwrap().key().kid().to_owned();
+    let keys = SharedKeys::new(ArcSwap::from_pointee(keys(scene.a.now()).await));
+    let successor = Broker::new(Parts { keys, ..scene.world.parts() }, settings());
+    quarantine(&scene, &format!("key:{old}")).await;
+    let renewed = scene.renew_at(&successor, &level.agent, &level.held[0]).await;
+    assert_eq!(reason(renewed), "QUARANTINED");
+    scene.issue_at(&successor, &level.agent, token(level.task)).await.unwrap();
 }
 
 /// A second broker that never heard of the quarantine: it asks the store.
