@@ -8,7 +8,8 @@ use super::model::ModelStore;
 use super::store_contract::constants;
 use crate::domain::secret::Secret;
 use crate::domain::time::Stamp;
-use crate::keys::{AuthoritySource, KeyEncryptionKey, Keys, Settings, load_or_make};
+pub use crate::keys::Settings;
+use crate::keys::{AuthoritySource, KeyEncryptionKey, Keys, load_or_make};
 use crate::spiffe::id::TrustDomain;
 
 /// A key-encryption key that everybody knows.
@@ -28,8 +29,13 @@ pub fn settings() -> Settings {
 
 /// New keys of such a broker, made at `now`.
 pub async fn keys(now: Stamp) -> Keys {
+    keys_of(now, settings()).await
+}
+
+/// New keys of another broker, made at `now`.
+pub async fn keys_of(now: Stamp, settings: Settings) -> Keys {
     let clock = Arc::new(TestClock::at(now));
     let store = ModelStore::new(clock, constants());
     let entropy = SeededEntropy::new(now.micros());
-    load_or_make(&store, &kek(), &settings(), &entropy).await.unwrap()
+    load_or_make(&store, &kek(), &settings, &entropy).await.unwrap()
 }

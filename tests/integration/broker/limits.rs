@@ -1,17 +1,21 @@
 //! What bounds a credential's life, a task's instances, and a child.
 
-use leasehold::broker::AdvanceRequest;
+use arc_swap::ArcSwap;
 use leasehold::broker::access::{Caller, Rpc};
 use leasehold::broker::request::{
     CredentialRequest, Deadline, IssueRequest, RenewalProof, TaskSpec, TokenProof,
 };
+use leasehold::broker::{AdvanceRequest, Broker, Parts};
 use leasehold::domain::clamp::Clamp;
 use leasehold::domain::grant::Grant;
 use leasehold::domain::id::TaskId;
 use leasehold::domain::refusal::Refusal;
 use leasehold::domain::task::Agent;
 use leasehold::domain::time::Span;
-use leasehold::testing::world::{BATCH, SEARCH_AUDIENCE};
+use leasehold::keys::{AuthorityFiles, AuthoritySource, SharedKeys};
+use leasehold::testing::ca::TestAuthority;
+use leasehold::testing::keys::{self, keys_of};
+use leasehold::testing::world::{BATCH, SEARCH_AUDIENCE, settings};
 
 use super::endings::unchanged;
 use super::scene::{ParseName, Scene, agent_of, new_csr, reason, refused, spec, token};
@@ -75,6 +79,45 @@ async fn class_04_no_token_outlives_the_key_that_signed_it() {
     scene.forward(ends.since(now).seconds() - 70).await;
     let request = begin(&scene, spec(&agent_of(0))).await;
     assert_eq!(clamped(&scene, &agent, request).await, (Clamp::SigningKey, 70));
+}
+
+/// A token that comes with a certificate ends with the certificate's authority, which here ends before the key of tokens; one
+/// that comes without does not.
+#[tokio::test]
+async fn class_04_no_token_that_comes_with_a_certificate_outlives_the_authority_of_that() {
+    let scene = Scene::on_model().await;
+    let agent = scene.world.caller(&agent_of(0));
+    let (now, folder) = (scene.a.now(), tempfile::tempdir().unwrap());
+    let last = now.plus(Span::from_seconds(69));
+    let root = TestAuthority::root("root");
+    let lower = root.intermediate("lower", now.minus(Span::from_seconds(3_600)), last);
+    let write = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let authority = AuthoritySource::Files(AuthorityFiles {
+        root: write("root.pem", &root.pem()),
+        intermediate: Some(write("lower.pem", &lower.pem())),
+        key: write("lower.key", &lower.key().serialize_pem()),
+    });
+    let keys = keys_of(now, keys::Settings { authority, ..keys::settings() }).await;
+    let keys = SharedKeys::new(ArcSwap::from_pointee(keys));
+    let broker = Broker::new(Parts { keys, ..scene.world.parts() }, settings());
+    let plain = begin(&scene, spec(&agent_of(0))).await;
+    let beside = CredentialRequest::AccessToken(TokenProof::Csr(new_csr()));
+    for (credential, won) in [
+        (plain.credential.clone(), (Clamp::Tier, 300)),
+        (beside, (Clamp::SigningKey, 70)),
+        (CredentialRequest::X509Svid(new_csr()), (Clamp::SigningKey, 70)),
+    ] {
+        let request = IssueRequest { credential, ..plain.clone() };
+        let held = scene.issue_at(&broker, &agent, request).await.unwrap();
+        let lease = scene.a.get_lease(&agent, held.lease).await.unwrap().lease;
+        assert_eq!((lease.clamp, held.expires - held.issued), won);
+        let renewed = scene.renew_at(&broker, &agent, &held).await.unwrap();
+        assert_eq!(renewed.expires - renewed.issued, won.1, "nor does the next one");
+    }
 }
 
 #[tokio::test]
