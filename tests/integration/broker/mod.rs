@@ -3,6 +3,7 @@
 mod access;
 mod between;
 mod clocks;
+mod configurations;
 mod dpop;
 mod drops;
 mod endings;
