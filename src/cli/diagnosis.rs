@@ -32,6 +32,13 @@ pub(super) fn of(error: &(dyn Error + 'static), broker: &str) -> Option<Diagnosi
             if let Some(alert) = text.strip_prefix("received fatal alert: ") {
                 return Some(said(of_alert(alert), broker));
             }
+            if text.starts_with("failed to lookup address") {
+                return Some(Diagnosis {
+                    problem: format!("nobody knows the host of `{broker}`: {text}"),
+                    remedy: "correct `--broker` (or LEASEHOLD_BROKER), or this machine's DNS"
+                        .to_owned(),
+                });
+            }
             reset = reset.or_else(|| of_io(io, broker));
         }
         cause = current.source();
@@ -43,7 +50,7 @@ fn of_io(error: &io::Error, broker: &str) -> Option<Diagnosis> {
     let (problem, remedy) = match error.kind() {
         ErrorKind::ConnectionRefused => (
             format!("nothing listens at `{broker}`"),
-            "start the broker with `leasehold serve`, or name another with `--broker`",
+            "start the broker with `leasehold serve`, or name another with `--broker` (or LEASEHOLD_BROKER)",
         ),
         ErrorKind::TimedOut => (
             format!("`{broker}` does not answer"),
@@ -103,17 +110,24 @@ fn of_certificate(error: &CertificateError) -> (String, &'static str) {
 fn of_alert(alert: &str) -> (String, &'static str) {
     match alert {
         "CertificateExpired" => (
-            "it says that the certificate in `--cert` has expired".to_owned(),
-            "fetch a new X.509-SVID; it is short-lived by design",
+            "it refuses the certificate in `--cert`, or one above it: expired, or not valid yet"
+                .to_owned(),
+            "fetch a new X.509-SVID; it is short-lived by design. If it is new, compare this machine's clock with the broker's",
         ),
-        "UnknownCA"
-        | "BadCertificate"
-        | "CertificateUnknown"
-        | "UnsupportedCertificate"
-        | "AccessDenied"
-        | "DecryptError" => (
-            "it refuses the certificate in `--cert`".to_owned(),
-            "it must be an X.509-SVID of a trust domain in the broker's `[[trust.spiffe]]`, with its chain",
+        "UnknownCA" | "DecryptError" => (
+            "it refuses the certificate in `--cert`: it does not know who issued it".to_owned(),
+            "its trust domain must be in the broker's `[[trust.spiffe]]`, with the root that it leads to by now; and \
+             `--cert` must hold the whole chain, leaf first. The broker's log says which",
+        ),
+        "UnsupportedCertificate" => (
+            "it refuses the certificate in `--cert`, which is for another use".to_owned(),
+            "it must be a workload's and no CA's: `keyUsage` critical with `digitalSignature`, `extKeyUsage` with `serverAuth` \
+             and `clientAuth` or none. The broker's log names the rule",
+        ),
+        "BadCertificate" | "CertificateUnknown" | "AccessDenied" => (
+            "it refuses the certificate in `--cert`, which breaks a rule of X.509-SVIDs".to_owned(),
+            "it must have exactly one URI SAN, the SPIFFE ID of a workload, and stand in front of its chain. The broker's log \
+             names the rule",
         ),
         "CertificateRequired" => {
             ("it asks for a client certificate".to_owned(), "give `--cert` and `--key`")
@@ -149,9 +163,29 @@ mod tests {
     }
 
     #[test]
+    fn each_alert_about_our_certificate_has_its_likely_cause() {
+        use rustls::AlertDescription as Alert;
+        for (alert, cause) in [
+            (Alert::CertificateExpired, "clock"),
+            (Alert::UnknownCA, "`[[trust.spiffe]]`"),
+            (Alert::UnsupportedCertificate, "`digitalSignature`"),
+            (Alert::BadCertificate, "one URI SAN"),
+            (Alert::CertificateUnknown, "one URI SAN"),
+            (Alert::CertificateRequired, "`--cert` and `--key`"),
+        ] {
+            let found = of(&wrapped(TlsError::AlertReceived(alert)), "https://b").unwrap();
+            assert!(found.remedy.contains(cause), "{alert:?}: {found:?}");
+        }
+    }
+
+    #[test]
     fn nobody_listening_and_what_is_no_fault_of_the_connection_are_told_apart() {
         let refused = Transport(ErrorKind::ConnectionRefused.into());
         assert!(of(&refused, "https://b").unwrap().remedy.contains("leasehold serve"));
         assert_eq!(of(&Transport(io::Error::other("else")), "https://b"), None);
+        let unknown = io::Error::other("failed to lookup address information: unknown name");
+        let found = of(&Transport(unknown), "https://nowhere:7700").unwrap();
+        assert!(found.problem.contains("`https://nowhere:7700`"), "{found:?}");
+        assert!(found.remedy.contains("LEASEHOLD_BROKER"), "{found:?}");
     }
 }

@@ -22,7 +22,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
+use super::refusals::Refusals;
 use super::shares::{Share, Shares};
+use crate::identity::client_cert::with_fault;
 use crate::identity::peer::PeerSvid;
 
 /// How long to wait after a failed `accept`: it mostly means that file descriptors have run out.
@@ -121,6 +123,7 @@ fn through(
         open: Arc::new(Semaphore::new(limits.connections)),
         shares: Shares::new(limits.connections_per_address),
         handshake_shares: Shares::new(limits.handshakes_per_address()),
+        refusals: Arc::default(),
         limits,
         is_failing: false,
     };
@@ -137,6 +140,7 @@ struct Door {
     open: Arc<Semaphore>,
     shares: Shares,
     handshake_shares: Shares,
+    refusals: Arc<Refusals>,
     limits: Limits,
     is_failing: bool,
 }
@@ -175,12 +179,15 @@ impl Door {
             return;
         };
         let (acceptor, limit) = (self.acceptor.clone(), self.limits.handshake_timeout);
+        let refusals = Arc::clone(&self.refusals);
         self.handshakes.spawn(async move {
             let _shaking = shaking;
-            match tokio::time::timeout(limit, shake_hands(acceptor, socket, address, place)).await {
-                Ok(Ok(connection)) => return Some(connection),
-                Ok(Err(fault)) => tracing::debug!(%fault, "handshake failed"),
-                Err(_) => tracing::debug!("handshake took too long"),
+            let handshake = with_fault(shake_hands(acceptor, socket, address, place));
+            match tokio::time::timeout(limit, handshake).await {
+                Ok((Ok(connection), _)) => return Some(connection),
+                Ok((Err(_), Some(fault))) => refusals.log(address, &fault),
+                Ok((Err(fault), None)) => tracing::debug!(%address, %fault, "handshake failed"),
+                Err(_) => tracing::debug!(%address, "handshake took too long"),
             }
             None
         });
@@ -289,4 +296,4 @@ impl AsyncWrite for Connection {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

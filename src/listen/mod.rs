@@ -6,4 +6,5 @@ pub mod serve;
 pub mod tls;
 
 mod corked;
+mod refusals;
 mod shares;

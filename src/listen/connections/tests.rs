@@ -2,7 +2,7 @@
 
 use axum::Router;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+use rustls::{AlertDescription, ClientConfig, HandshakeKind, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio_rustls::{TlsConnector, client};
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::broker::seams::Clock;
-use crate::domain::time::Span;
+use crate::domain::time::{Span, Stamp};
 use crate::identity::client_cert::SvidClientVerifier;
 use crate::identity::trust_bundle::SharedBundles;
 use crate::listen::serve::{ConnectionLimits, serve};
@@ -22,15 +22,15 @@ use crate::testing::trust::trusting;
 const AGENT: &str = "spiffe://prod.example/agents/a";
 
 /// A broker's door and the authority that vouches for its callers and for itself.
-struct Site {
-    root: TestAuthority,
+pub(crate) struct Site {
+    pub(crate) root: TestAuthority,
     clock: Arc<TestClock>,
     bundles: SharedBundles,
     tls: Arc<ServerConfig>,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (root, clock) = (TestAuthority::root("root"), Arc::new(TestClock::default()));
         let bundles = trusting(&[("prod.example", &[&root])]).shared();
         let server = root.server();
@@ -45,6 +45,28 @@ impl Site {
     fn agent(&self) -> Issued {
         let now = self.clock.now();
         self.root.svid(AGENT, now, now.plus(Span::from_seconds(60)))
+    }
+
+    pub(crate) fn now(&self) -> Stamp {
+        self.clock.now()
+    }
+
+    /// The alert with which a certificate is refused, and the address that it was shown from.
+    pub(crate) async fn refused(&self, certificate: &Issued) -> (AlertDescription, SocketAddr) {
+        let (listener, address) = bound().await;
+        let connector = self.connector(Some(certificate));
+        let mut incoming =
+            Box::pin(connections(sockets(listener), self.tls.clone(), Limits::default()));
+        let client = async {
+            let mut stream = connect(&connector, address).await.unwrap();
+            let own = stream.get_ref().0.local_addr().unwrap();
+            let fault = stream.read(&mut [0]).await.unwrap_err();
+            (alert(&fault), own)
+        };
+        tokio::select! {
+            told = client => told,
+            _ = incoming.next() => panic!("the certificate was taken"),
+        }
     }
 
     fn connector(&self, certificate: Option<&Issued>) -> TlsConnector {
@@ -63,6 +85,14 @@ impl Site {
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
         TlsConnector::from(Arc::new(config))
+    }
+}
+
+fn alert(fault: &io::Error) -> AlertDescription {
+    let fault = fault.get_ref().and_then(|fault| fault.downcast_ref::<rustls::Error>());
+    match fault {
+        Some(rustls::Error::AlertReceived(alert)) => *alert,
+        other => panic!("no alert: {other:?}"),
     }
 }
 
