@@ -5,6 +5,8 @@ mod deeds;
 mod embedded;
 mod history;
 mod model;
+#[cfg(target_os = "linux")]
+mod sync;
 
 use std::sync::Arc;
 
