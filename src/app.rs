@@ -13,6 +13,7 @@ mod keys;
 mod store;
 mod upkeep;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -88,11 +89,21 @@ impl Sockets {
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// A socket.
-    #[error("cannot listen on `{0}`: {1}")]
+    #[error("cannot listen on `{0}`: {1}; {remedy}", remedy = socket_remedy(.1))]
     Socket(String, std::io::Error),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store's server.
+    #[error(
+        "the Redis server at `{url}` does not answer: {problem}; is it running there, and is `store.url` right?"
+    )]
+    StoreAway {
+        /// Where it should be.
+        url: String,
+        /// What happened.
+        problem: String,
+    },
     /// A tier does not fit the store.
     #[error(
         "tier `{tier}`: its freshness of {freshness_millis} ms is above the store's `delta_max` of {delta_max_millis} ms, which was fixed when the store was made"
@@ -150,6 +161,18 @@ pub enum AppError {
     /// Randomness.
     #[error(transparent)]
     Entropy(#[from] crate::broker::seams::EntropyError),
+}
+
+fn socket_remedy(fault: &std::io::Error) -> &'static str {
+    match fault.kind() {
+        ErrorKind::AddrInUse => {
+            "another program has it, perhaps a broker that runs already: stop that one, or change `listen`"
+        }
+        ErrorKind::PermissionDenied => {
+            "a port below 1024 takes a right of its own (CAP_NET_BIND_SERVICE): grant it, or change `listen`"
+        }
+        _ => "is it an address of this machine? Change `listen`",
+    }
 }
 
 /// A broker that answers.

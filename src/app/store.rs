@@ -47,7 +47,8 @@ pub(super) async fn open(config: &Config, seams: &Seams) -> Result<Opened, AppEr
         }
         StoreConfig::Redis(redis) => {
             let settings = redis_settings(redis)?;
-            let store = Arc::new(RedisStore::connect(&settings, seams.entropy.clone()).await?);
+            let connected = RedisStore::connect(&settings, seams.entropy.clone()).await;
+            let store = Arc::new(connected.map_err(away(redis))?);
             Ok(Opened { store: store.clone(), upkeep: store, embedded: None })
         }
     }
@@ -66,7 +67,7 @@ pub async fn make_store(config: &Config, constants: Constants) -> Result<(), App
         }
         StoreConfig::Redis(redis) => {
             let (settings, seams) = (redis_settings(redis)?, Seams::system());
-            Ok(RedisStore::init(&settings, constants, seams.entropy).await?)
+            RedisStore::init(&settings, constants, seams.entropy).await.map_err(away(redis))
         }
     }
 }
@@ -104,8 +105,17 @@ pub async fn store_was_restored(config: &Config) -> Result<Vec<Recovered>, AppEr
             Ok(fencing.await.map_err(panicked)??)
         }
         StoreConfig::Redis(redis) => {
-            Ok(RedisStore::restored(&redis_settings(redis)?, seams.entropy).await?)
+            let settings = redis_settings(redis)?;
+            RedisStore::restored(&settings, seams.entropy).await.map_err(away(redis))
         }
+    }
+}
+
+/// Names the server that does not answer.
+fn away(redis: &RedisConfig) -> impl Fn(StoreError) -> AppError {
+    |error| match error {
+        StoreError::Unavailable(problem) => AppError::StoreAway { url: redis.url.clone(), problem },
+        error => error.into(),
     }
 }
 

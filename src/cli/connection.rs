@@ -97,7 +97,7 @@ impl Connection {
         let channel = endpoint.connect().await.map_err(|error| {
             Failure::Connection(diagnosis::of(&error, &broker).unwrap_or_else(|| Diagnosis {
                 problem: format!("`{broker}` cannot be reached: {}", innermost(&error)),
-                remedy: "check `--broker`".to_owned(),
+                remedy: "check `--broker` (or LEASEHOLD_BROKER)".to_owned(),
             }))
         })?;
         Ok(Client { channel, bearer, broker })
@@ -106,7 +106,7 @@ impl Connection {
     fn endpoint(&self) -> Result<Endpoint, Failure> {
         let bad = |problem: &str| {
             Failure::Usage(format!(
-                "`--broker {}` {problem}; write it like `https://127.0.0.1:7700`",
+                "`--broker {}` (or LEASEHOLD_BROKER) {problem}; write it like `https://127.0.0.1:7700`",
                 self.broker
             ))
         };
@@ -130,7 +130,7 @@ impl Connection {
                     .to_owned(),
             ));
         };
-        let ca_pem = read(ca)?;
+        let ca_pem = read(ca, "`--ca` (or LEASEHOLD_CA)")?;
         if !ca_pem.starts_with(b"-----BEGIN CERTIFICATE-----")
             && !contains(&ca_pem, b"\n-----BEGIN CERTIFICATE-----")
         {
@@ -143,7 +143,8 @@ impl Connection {
         match (&self.cert, &self.key) {
             (None, None) => Ok(tls),
             (Some(cert), Some(key)) => {
-                let (cert, key) = (read(cert)?, read(key)?);
+                let cert = read(cert, "`--cert` (or LEASEHOLD_CERT)")?;
+                let key = read(key, "`--key` (or LEASEHOLD_KEY)")?;
                 Ok(tls.identity(Identity::from_pem(cert.as_slice(), key.as_slice())))
             }
             (Some(_), None) => Err(Failure::Usage("`--cert` is without its `--key`".to_owned())),
@@ -161,7 +162,7 @@ impl Connection {
                     .to_owned(),
             ));
         }
-        let token = read(file)?;
+        let token = read(file, "`--token-file` (or LEASEHOLD_TOKEN_FILE)")?;
         let value = std::str::from_utf8(token.trim_ascii()).ok().filter(|token| !token.is_empty());
         let value = value.map(|token| Zeroizing::new(format!("Bearer {token}")));
         let value = value.and_then(|value| MetadataValue::try_from(value.as_str()).ok());
@@ -173,8 +174,9 @@ impl Connection {
     }
 }
 
-fn read(path: &PathBuf) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let bytes = fs::read(path).map_err(|source| Failure::Read { path: path.clone(), source })?;
+fn read(path: &PathBuf, option: &'static str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let failed = |source| Failure::Read { option, path: path.clone(), source };
+    let bytes = fs::read(path).map_err(failed)?;
     Ok(Zeroizing::new(bytes))
 }
 

@@ -29,7 +29,8 @@ pub(super) struct DpopKey(SigningKey);
 impl DpopKey {
     /// The key in a file, PKCS #8 in PEM.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let unreadable = |source| Failure::Read { path: path.to_owned(), source };
+        let option = "`--dpop-key`";
+        let unreadable = |source| Failure::Read { option, path: path.to_owned(), source };
         let pem = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
         let key = KeyPair::from_pem(&pem).map(|key| Secret::new(key.serialize_der())).ok();
         let key = key.and_then(|der| SigningKey::from_pkcs8(&der).ok());

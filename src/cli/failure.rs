@@ -1,5 +1,6 @@
 //! Why a command failed, and what to do about it: for a person, or as JSON for a program.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub(super) enum Failure {
     /// A file that was named cannot be read.
     #[error("`{}` cannot be read: {source}", path.display())]
     Read {
+        /// How it was named.
+        option: &'static str,
         /// Which.
         path: PathBuf,
         /// Why.
@@ -160,22 +163,37 @@ impl Failure {
     /// For a person.
     pub(super) fn text(&self) -> String {
         let mut lines = vec![format!("error: {self}")];
-        match self {
-            Self::Connection(diagnosis) => lines.push(format!("  {}", diagnosis.remedy)),
-            Self::Refused(refused) => {
-                lines.extend(
-                    refused.fields.iter().map(|(field, text)| format!("  `{field}`: {text}")),
-                );
-                let reason = match refused.reason.as_str() {
-                    "" => code_name(refused.code).to_owned(),
-                    reason => format!("{reason} ({})", code_name(refused.code)),
-                };
-                lines.push(format!("  reason: {reason}"));
-                lines.extend(refused.remedy().map(|remedy| format!("  {remedy}")));
-            }
-            _ => {}
+        if let Self::Refused(refused) = self {
+            let fields = refused.fields.iter();
+            lines.extend(fields.map(|(field, text)| format!("  `{field}`: {text}")));
+            let reason = match refused.reason.as_str() {
+                "" => code_name(refused.code).to_owned(),
+                reason => format!("{reason} ({})", code_name(refused.code)),
+            };
+            lines.push(format!("  reason: {reason}"));
         }
+        lines.extend(self.remedy().map(|remedy| format!("  {remedy}")));
         lines.join("\n")
+    }
+
+    /// What to do, where the message does not say it already.
+    fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Read { option, source, .. } => Some(match source.kind() {
+                ErrorKind::NotFound => format!("there is no such file: correct {option}"),
+                ErrorKind::PermissionDenied => {
+                    format!("let this user read it, or name another with {option}")
+                }
+                _ => format!("name a file with {option}"),
+            }),
+            Self::Write { source, .. } => Some(match source.kind() {
+                ErrorKind::NotFound => "make its folder first, or name another".to_owned(),
+                _ => "name a file in a folder that this user may write to".to_owned(),
+            }),
+            Self::Connection(diagnosis) => Some(diagnosis.remedy.clone()),
+            Self::Refused(refused) => refused.remedy(),
+            _ => None,
+        }
     }
 
     /// For a program.
@@ -200,7 +218,10 @@ impl Failure {
                 let errors: Vec<_> = errors.problems().iter().map(config::problem).collect();
                 json!({ "message": "the configuration has mistakes", "problems": errors })
             }
-            _ => json!({ "message": message }),
+            _ => match self.remedy() {
+                Some(remedy) => json!({ "message": message, "remedy": remedy }),
+                None => json!({ "message": message }),
+            },
         }
     }
 }

@@ -165,6 +165,7 @@ fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
         Some("-") => io::stdin().lock().read_to_end(&mut bytes),
         _ => fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)),
     };
-    read.map_err(|source| Failure::Read { path: file.to_owned(), source })?;
+    let option = "the argument FILE, or `-` for what is piped in";
+    read.map_err(|source| Failure::Read { option, path: file.to_owned(), source })?;
     Ok(bytes)
 }

@@ -79,7 +79,7 @@ pub struct Config {
 /// [`ConfigErrors`] holds every mistake; also that the file cannot be read.
 pub fn load(file: &Path) -> Result<Config, ConfigErrors> {
     let text = read(file).map_err(|error| {
-        let text = format!("cannot be read: {error}");
+        let text = format!("cannot be read: {error}; {}", remedy(&error));
         let field = String::new();
         ConfigErrors::new(vec![Problem { file: file.to_owned(), line: None, field, text }])
     })?;
@@ -112,6 +112,15 @@ pub fn parse_store(origin: &str, text: &str) -> Result<StoreConfig, ConfigErrors
     });
     let (store, _) = document.finish(store).map_err(ConfigErrors::without_lines)?;
     Ok(store)
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "name your configuration (`serve` takes `--config`). `config/leasehold.toml` in the source is one to begin with; `leasehold dev` needs none"
+        }
+        _ => "it must be a text file that this user may read",
+    }
 }
 
 fn read(file: &Path) -> io::Result<String> {

@@ -20,7 +20,10 @@ pub enum SecretSource {
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be read.
-    #[error("the secret in `{}` cannot be read: {source}", path.display())]
+    #[error(
+        "the secret in `{}` cannot be read: {source}; put it there, where the user that runs the broker may read it",
+        path.display()
+    )]
     File {
         /// Which file.
         path: PathBuf,

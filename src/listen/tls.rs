@@ -37,7 +37,10 @@ pub struct ServerIdentity {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("cannot read `{}`: {fault}", path.display())]
+    #[error(
+        "cannot read `{}`: {fault}; `tls` names the broker's certificate and key, from the configuration's folder",
+        path.display()
+    )]
     Unreadable {
         /// Which.
         path: PathBuf,

@@ -164,6 +164,7 @@ async fn a_client_certificate_that_the_broker_refuses_is_named_as_the_cause() {
     let options = ["--ca", "@ca.pem", "--cert", "@me.pem", "--key", "@me.key"];
     let refused = told(folder.introspect(&broker, &options).await);
     assert!(refused.contains("it refuses the certificate in `--cert`"), "{refused}");
+    assert!(refused.contains("`[[trust.spiffe]]`"), "{refused}");
     let without = told(folder.introspect(&broker, &["--ca", "@ca.pem"]).await);
     assert!(without.contains("it asks for a client certificate"), "{without}");
 }
@@ -186,7 +187,7 @@ async fn nobody_listening_is_told_from_somebody_who_does_not_speak_tls() {
         gone,
         format!(
             "error: nothing listens at `{broker}`\n  start the broker with `leasehold serve`, or name another with \
-             `--broker`"
+             `--broker` (or LEASEHOLD_BROKER)"
         )
     );
 }
@@ -217,4 +218,20 @@ async fn options_that_do_not_fit_together_are_wrong_use_and_nothing_is_sent() {
     }
     let missing = folder.introspect(https, &["--ca", "@missing"]).await.unwrap_err();
     assert!(matches!(&missing, Failure::Read { path, .. } if path.ends_with("missing")));
+    for (options, name) in [
+        (&["--ca", "@missing"][..], "LEASEHOLD_CA"),
+        (&["--ca", "@ca.pem", "--cert", "@missing", "--key", "@missing"], "LEASEHOLD_CERT"),
+        (&["--ca", "@ca.pem", "--cert", "@ca.pem", "--key", "@missing"], "LEASEHOLD_KEY"),
+        (&["--ca", "@ca.pem", "--token-file", "@missing"], "LEASEHOLD_TOKEN_FILE"),
+    ] {
+        let told = self::told(folder.introspect(https, options).await);
+        assert!(told.contains("/missing` cannot be read: "), "{told}");
+        assert!(
+            told.contains("there is no such file: correct `--") && told.contains(name),
+            "{told}"
+        );
+    }
+    let options = ["--ca", "@ca.pem", "--token-file", "@"];
+    let directory = told(folder.introspect(https, &options).await);
+    assert!(directory.contains("name a file with `--token-file`"), "{directory}");
 }

@@ -18,6 +18,7 @@ mod rows;
 mod state;
 mod writes;
 
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -78,7 +79,7 @@ impl EmbeddedStore {
         clock: Arc<dyn Clock>,
         entropy: &dyn Entropy,
     ) -> Result<Arc<Self>, StoreError> {
-        if !exists(path) {
+        if !exists(path)? {
             return Err(StoreError::NotInitialised);
         }
         let (database, tree) = open_database(path)?;
@@ -110,7 +111,7 @@ impl EmbeddedStore {
         clock: &dyn Clock,
         entropy: &dyn Entropy,
     ) -> Result<Vec<Recovered>, StoreError> {
-        if !exists(path) {
+        if !exists(path)? {
             return Err(StoreError::NotInitialised);
         }
         let (database, tree) = open_database(path)?;
@@ -131,7 +132,7 @@ impl EmbeddedStore {
         (clock, entropy): (Arc<dyn Clock>, &dyn Entropy),
         constants: Constants,
     ) -> Result<Arc<Self>, StoreError> {
-        if !exists(path) {
+        if !exists(path)? {
             Self::init(path, constants)?;
         }
         let store = Self::open(path, clock, entropy)?;
@@ -226,19 +227,23 @@ impl Upkeep for EmbeddedStore {
     }
 }
 
-fn exists(path: &Path) -> bool {
-    path.join(MARKER).exists()
+fn exists(path: &Path) -> Result<bool, StoreError> {
+    path.join(MARKER).try_exists().map_err(|fault| unusable(path, &fault))
 }
 
 fn make_directory(path: &Path) -> Result<(), StoreError> {
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(path).map_err(no_disk)
+    builder.recursive(true).create(path).map_err(|fault| unusable(path, &fault))
 }
 
 fn open_database(path: &Path) -> Result<(Database, Keyspace), StoreError> {
-    let database = Database::builder(path).open().map_err(broken)?;
+    let opened = Database::builder(path).open();
+    let database = opened.map_err(|error| match io_fault(&error) {
+        Some(fault) => unusable(path, fault),
+        None => broken(error),
+    })?;
     let tree = database.keyspace("leasehold", KeyspaceCreateOptions::default).map_err(broken)?;
     Ok((database, tree))
 }
@@ -253,6 +258,18 @@ fn write(database: &Database, tree: &Keyspace, rows: Rows) -> Result<(), StoreEr
         }
     }
     batch.commit().map_err(broken)
+}
+
+fn unusable(path: &Path, fault: &std::io::Error) -> StoreError {
+    StoreError::Misconfigured(format!(
+        "its folder `{}` cannot be used: {fault}; let the user that runs the broker read and write it, or name another in `store.path`",
+        path.display()
+    ))
+}
+
+/// What the system said, if it was that.
+fn io_fault<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a std::io::Error> {
+    error.downcast_ref().or_else(|| io_fault(error.source()?))
 }
 
 fn no_disk(error: std::io::Error) -> StoreError {

@@ -198,15 +198,15 @@ impl Connection {
 fn failed(error: RedisError) -> StoreError {
     let detail = error.detail().unwrap_or_default();
     match error.kind() {
-        ErrorKind::AuthenticationFailed => {
-            misconfigured("the Redis server refuses the user name or the password")
-        }
+        ErrorKind::AuthenticationFailed => misconfigured(
+            "the Redis server refuses the user name or the password: look at the store's `username`, and at the secret in its `password_file` or `password_env`",
+        ),
         ErrorKind::Server(ServerErrorKind::NoPerm) => misconfigured(format!(
             "the Redis user may not do what Leasehold needs, as `config/redis.acl` lists it: {detail}"
         )),
         // A command of many words is not even read before that.
         _ if error.code() == Some("NOAUTH") || detail.contains("unauthenticated") => misconfigured(
-            "the Redis server answers nobody without a password; give a user name and where its password is",
+            "the Redis server answers nobody without a password: give the store a `username`, and a `password_file` or `password_env`",
         ),
         ErrorKind::Io => StoreError::Unavailable(error.to_string()),
         _ => {
