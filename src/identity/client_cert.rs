@@ -146,6 +146,7 @@ fn kind(fault: &X509SvidError) -> Option<CertificateError> {
         | X509SvidError::ChainTooLong
         | X509SvidError::Intermediate(_)
         | X509SvidError::Untrusted(..)
-        | X509SvidError::Leaf(_) => return None,
+        | X509SvidError::Leaf(_)
+        | X509SvidError::OtherServer(_) => return None,
     })
 }
