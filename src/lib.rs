@@ -11,8 +11,8 @@
 //!
 //! Modules in reading order: [`domain`] holds the rules and nothing else; [`jose`] and [`spiffe`] are the two formats
 //! that credentials come in. The rest is the broker: `identity`, `policy`, `store`, `keys` and `mint` are its contracts
-//! with their implementations; `broker` has one verb a file; `listen` is the door, `grpc` and `http` are the
-//! surfaces behind it; `config`, `telemetry`, `app` and `cli` make a program of it.
+//! with their implementations; `workload_api` is the agent beside it, if there is one; `broker` has one verb a file; `listen`
+//! is the door, `grpc` and `http` are the surfaces behind it; `config`, `telemetry`, `app` and `cli` make a program of it.
 
 pub mod domain;
 pub mod jose;

@@ -85,30 +85,24 @@ impl<T: Send + 'static> Following<T> {
                 told(News::State { state, asked });
             };
             let end = self.until_it_ends(state).await;
+            let (code, fault) = (crate::proto::code_name(end.code()), reason(&end));
+            if end.code() == Code::InvalidArgument {
+                tracing::error!(
+                    stream = self.name,
+                    fault,
+                    "the Workload API finds our question wrong, so it is not asked again"
+                );
+                return told(News::Away(fault));
+            }
             failures = failures.saturating_add(1);
             if failures == 1 {
-                let (code, fault) = (crate::proto::code_name(end.code()), reason(&end));
-                tracing::warn!(
-                    stream = self.name,
-                    code,
-                    fault,
-                    "the Workload API ended; it is asked again"
-                );
+                tracing::warn!(stream = self.name, code, fault, "the Workload API is asked again");
             }
-            match end.code() {
-                Code::PermissionDenied => told(News::Nothing),
-                Code::Unimplemented => told(News::Unsupported),
-                Code::InvalidArgument => {
-                    told(News::Away(reason(&end)));
-                    tracing::error!(
-                        stream = self.name,
-                        fault = reason(&end),
-                        "the Workload API finds our question wrong, so it is not asked again"
-                    );
-                    return;
-                }
-                _ => told(News::Away(reason(&end))),
-            }
+            told(match end.code() {
+                Code::PermissionDenied => News::Nothing,
+                Code::Unimplemented => News::Unsupported,
+                _ => News::Away(fault),
+            });
             sleep(backoff::wait(failures, self.jitter()).to_std()).await;
         }
     }

@@ -119,6 +119,9 @@ async fn nothing_of_a_domain_is_trusted_before_both_its_halves_are_there() {
     sleep(Duration::from_secs(5)).await;
     let missing = TrustDomainError::Missing(domain("prod.example"));
     assert_eq!(site.trusts("prod.example"), Err(missing));
+    // Whoever says nothing at all is asked again.
+    sleep(Duration::from_secs(40)).await;
+    assert!(site.agent.calls() >= 4, "asked {} times", site.agent.calls());
     site.agent.jwt(&[]);
     site.comes_to_trust("prod.example", [1, 0]).await;
 }

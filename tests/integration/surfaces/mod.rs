@@ -17,3 +17,4 @@ mod public;
 mod secrets;
 mod site;
 mod wire;
+mod workload_api;
