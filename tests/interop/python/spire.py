@@ -4,6 +4,7 @@ Every process of this user is every workload that is registered: an agent tells 
 they all are this one.
 """
 
+import itertools
 import json
 import os
 import re
@@ -12,6 +13,8 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from cryptography import x509
 
 import world as worlds
 
@@ -68,6 +71,9 @@ class Svid:
     def pem(self):
         return self.cert_file.read_bytes()
 
+    def certificate(self):
+        return x509.load_pem_x509_certificate(self.pem())
+
 
 class Spire:
     """A trust domain. Leaving it stops everything."""
@@ -79,7 +85,7 @@ class Spire:
         self.folder = Path(self.temporary.name)
         (self.port,) = worlds.free_ports(1)
         self.processes = []
-        self.fetched = 0
+        self.numbers = itertools.count()
 
     def __enter__(self):
         try:
@@ -115,8 +121,7 @@ class Spire:
         return self.until(lambda: self.fetch(spiffe_id))
 
     def fetch(self, spiffe_id):
-        self.fetched += 1
-        folder = self.folder / f"svids-{self.fetched}"
+        folder = self.folder / f"svids-{next(self.numbers)}"
         folder.mkdir()
         told = self.agent("api", "fetch", "x509", "-write", str(folder))
         ids = re.findall(r"^SPIFFE ID:\s*(\S+)$", told, re.MULTILINE)
