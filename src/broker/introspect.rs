@@ -7,11 +7,12 @@ use crate::broker::access::{Caller, Rpc};
 use crate::broker::error::BrokerError;
 use crate::domain::execution::Execution;
 use crate::domain::id::{LeaseId, TaskId};
-use crate::domain::lease::Lease;
+use crate::domain::lease::{Kind, Lease};
 use crate::domain::scope::Reach;
 use crate::domain::time::Stamp;
 use crate::jose::access_token::{self, AccessToken, Confirmation};
 use crate::spiffe::task_certificate::TaskCertificate;
+use crate::spiffe::task_jwt_svid::{self, TaskJwtSvid};
 use crate::store::{Entries, Query, Record, RecordKey};
 
 /// A credential that somebody shows.
@@ -36,6 +37,7 @@ pub struct Introspected {
 enum Verified {
     Token(Box<AccessToken>),
     Certificate(Box<TaskCertificate>),
+    JwtSvid(Box<TaskJwtSvid>),
 }
 
 impl Broker {
@@ -58,6 +60,7 @@ impl Broker {
         Ok(Some(match &verified {
             Verified::Token(token) => of_token(token),
             Verified::Certificate(certificate) => of_certificate(certificate, &lease),
+            Verified::JwtSvid(svid) => of_jwt_svid(svid, &lease),
         }))
     }
 
@@ -70,9 +73,15 @@ impl Broker {
         let (keys, now) = (self.keys(), self.now());
         match presented {
             Presented::Token(token) => {
-                access_token::verify(token, keys.verifying_keys(), &self.settings.issuer, now)
-                    .ok()
-                    .map(|token| Verified::Token(Box::new(token)))
+                // Each kind by its own function: type, issuer and keys differ, so at most one takes it.
+                let access =
+                    access_token::verify(token, keys.verifying_keys(), &self.settings.issuer, now);
+                let access = access.map(|token| Verified::Token(Box::new(token)));
+                let (svids, settings) = (keys.jwt_svid_verifying_keys(), keys.settings());
+                let issuer = task_jwt_svid::issuer(&settings.base_url);
+                let expected = (issuer.as_str(), &settings.trust_domain);
+                let svid = || TaskJwtSvid::verify(token, svids, expected, now).ok();
+                access.ok().or_else(|| svid().map(|svid| Verified::JwtSvid(Box::new(svid))))
             }
             Presented::Certificate(der) => TaskCertificate::verify(
                 der,
@@ -103,16 +112,26 @@ impl Broker {
         let alive = snapshot.lattice.judge(&execution.facts(&reach)).is_ok()
             && self.is_active(&snapshot)
             && lease.draft.path.own().task == execution.path.own().task
+            && lease.draft.kind == verified.kind()
             && verified.expires() > self.now();
         Ok(alive.then_some(*lease))
     }
 }
 
 impl Verified {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Token(_) => Kind::AccessToken,
+            Self::Certificate(_) => Kind::X509Svid,
+            Self::JwtSvid(_) => Kind::JwtSvid,
+        }
+    }
+
     fn execution(&self) -> &Execution {
         match self {
             Self::Token(token) => &token.execution,
             Self::Certificate(certificate) => &certificate.execution,
+            Self::JwtSvid(svid) => &svid.execution,
         }
     }
 
@@ -120,6 +139,7 @@ impl Verified {
         match self {
             Self::Token(token) => token.full_reach(),
             Self::Certificate(certificate) => certificate.full_reach(),
+            Self::JwtSvid(svid) => svid.full_reach(),
         }
     }
 
@@ -127,6 +147,7 @@ impl Verified {
         match self {
             Self::Token(token) => Stamp::from_seconds(token.expires_seconds),
             Self::Certificate(certificate) => certificate.expires,
+            Self::JwtSvid(svid) => Stamp::from_seconds(svid.expires_seconds),
         }
     }
 }
@@ -136,6 +157,7 @@ fn may_ask(caller: &Caller, verified: &Verified, lease: &Lease) -> bool {
     let audience = match verified {
         Verified::Token(token) => &token.audience,
         Verified::Certificate(_) => &lease.draft.audience,
+        Verified::JwtSvid(svid) => &svid.audience,
     };
     let named = roles.audiences.contains(audience);
     let unnamed = audience.is_empty() && matches!(verified, Verified::Certificate(_));
@@ -149,6 +171,18 @@ fn of_token(token: &AccessToken) -> Introspected {
         members.insert("token_type".into(), Confirmation::token_type(token.confirmation).into());
     }
     Introspected { claims, expires: Stamp::from_seconds(token.expires_seconds) }
+}
+
+fn of_jwt_svid(svid: &TaskJwtSvid, lease: &Lease) -> Introspected {
+    let mut claims = svid.claims();
+    if let Value::Object(members) = &mut claims {
+        let grant = serde_json::to_value(&lease.draft.grant).unwrap_or_default();
+        members.insert("active".into(), true.into());
+        members.insert("token_type".into(), "Bearer".into());
+        members.insert("client_id".into(), lease.draft.holder.as_str().into());
+        members.insert("authorization_details".into(), grant);
+    }
+    Introspected { claims, expires: Stamp::from_seconds(svid.expires_seconds) }
 }
 
 fn of_certificate(certificate: &TaskCertificate, lease: &Lease) -> Introspected {

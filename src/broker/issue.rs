@@ -22,9 +22,10 @@ use crate::domain::task::Task;
 use crate::domain::tier::{ProofRequirement, Tier};
 use crate::domain::time::Stamp;
 use crate::jose::dpop::Proof;
+use crate::keys::TokenKey;
 use crate::mint::csr::ProvedKey;
 use crate::mint::{self, ActiveLease, MintError, MintedToken};
-use crate::mint::{MAX_LIFE_SECONDS, MintedCertificate};
+use crate::mint::{MAX_LIFE_SECONDS, MintedCertificate, MintedJwtSvid};
 use crate::policy::{self, Action, Permit, Question};
 use crate::store::{Commit, IssueTimes, Lane, Replay, Subject, Write, Written};
 use crate::telemetry::metrics;
@@ -49,6 +50,8 @@ pub enum Minted {
     AccessToken(MintedToken),
     /// An X.509-SVID.
     X509Svid(MintedCertificate),
+    /// A JWT-SVID.
+    JwtSvid(MintedJwtSvid),
 }
 
 /// What a credential is bound to, once proved.
@@ -109,7 +112,7 @@ impl Broker {
     ) -> Result<Issued, BrokerError> {
         caller.admit(Rpc::IssueCredential)?;
         let (kind, binding) = self.bind(caller, &request.credential)?;
-        if request.audience.is_empty() && kind == Kind::AccessToken {
+        if request.audience.is_empty() && kind != Kind::X509Svid {
             return Err(Refusal::invalid("audience", "a token is for exactly one audience").into());
         }
         let (line, _) = self.line_for(caller, Rpc::IssueCredential, request.task).await?;
@@ -159,7 +162,7 @@ impl Broker {
             return Err(Refusal::EpochStale { expected, current }.into());
         }
         line.must_be_active(self.floor(task.id.partition()), self.store_now())?;
-        must_be_bound(tier, wish.binding)?;
+        must_be_bound(tier, wish.kind, wish.binding)?;
         let pinned = decide::pin(task, pin_of(caller))?;
         let asked = asked(&task.grant, wish)?;
         let permit = self.permit(caller, line, wish.action, wish.audience, &asked).await?;
@@ -202,11 +205,15 @@ impl Broker {
             Kind::X509Svid => {
                 mint::x509_svid(&keys, identity, &decided.permit, &active).map(Minted::X509Svid)
             }
+            Kind::JwtSvid => {
+                mint::jwt_svid(&keys, identity, &decided.permit, &active).map(Minted::JwtSvid)
+            }
         };
         let credential = credential.map_err(not_minted)?;
         let kind = match credential {
             Minted::AccessToken(_) => "access_token",
             Minted::X509Svid(_) => "x509_svid",
+            Minted::JwtSvid(_) => "jwt_svid",
         };
         let verb = if active.lease().draft.renewals == 0 { "issue" } else { "renew" };
         metrics::credential_minted(kind, verb);
@@ -223,6 +230,7 @@ impl Broker {
     ) -> Result<(Kind, Binding), Refusal> {
         Ok(match credential {
             CredentialRequest::X509Svid(csr) => (Kind::X509Svid, proved(csr)?),
+            CredentialRequest::JwtSvid => (Kind::JwtSvid, Binding::Bearer),
             CredentialRequest::AccessToken(TokenProof::Csr(csr)) => {
                 (Kind::AccessToken, proved(csr)?)
             }
@@ -318,10 +326,10 @@ impl Broker {
     /// Name and end of the key that signs credentials of a kind now.
     fn signer(&self, kind: Kind) -> Result<(String, Stamp), BrokerError> {
         let (keys, now) = (self.keys(), self.now());
+        let of_token = |key: &TokenKey| (key.key().kid().to_owned(), key.life().expires());
         let signer = match kind {
-            Kind::AccessToken => keys
-                .access_token_key(now)
-                .map(|key| (key.key().kid().to_owned(), key.life().expires())),
+            Kind::AccessToken => keys.access_token_key(now).map(of_token),
+            Kind::JwtSvid => keys.jwt_svid_key(now).map(of_token),
             Kind::X509Svid => {
                 keys.authority(now).map(|ca| (ca.key_id().to_owned(), ca.life().expires()))
             }
@@ -449,8 +457,14 @@ pub(super) fn another_key() -> Refusal {
 }
 
 /// That a credential which the tier wants bound is bound.
-fn must_be_bound(tier: &Tier, binding: &Binding) -> Result<(), Refusal> {
+fn must_be_bound(tier: &Tier, kind: Kind, binding: &Binding) -> Result<(), Refusal> {
     match (tier.proof, binding) {
+        (ProofRequirement::Required, Binding::Bearer) if kind == Kind::JwtSvid => {
+            Err(Refusal::ProofInvalid(format!(
+                "tier `{}` binds every credential to a key, and whoever holds a JWT-SVID can use it; ask for an access token or an X.509-SVID, or have the task begun in a tier with `proof = \"optional\"`",
+                tier.name
+            )))
+        }
         (ProofRequirement::Required, Binding::Bearer) => Err(Refusal::ProofInvalid(format!(
             "tier `{}` binds every token to a key; leave `bearer` out, and send a CSR or a DPoP proof, or call with your X.509-SVID",
             tier.name

@@ -31,6 +31,7 @@ mod suspend;
 mod sweep;
 mod tasks;
 
+pub use crate::mint::MintedCertificate;
 pub use advance::AdvanceRequest;
 pub use dpop::DpopSettings;
 pub use introspect::{Introspected, Presented};

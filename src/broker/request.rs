@@ -186,6 +186,8 @@ pub enum CredentialRequest {
     AccessToken(TokenProof),
     /// An X.509-SVID for the key of a CSR, in DER.
     X509Svid(Vec<u8>),
+    /// A JWT-SVID; only where the tier allows bearer tokens.
+    JwtSvid,
 }
 
 /// What an access token is bound to.

@@ -50,6 +50,9 @@ pub(super) struct Issue {
     /// A token for whoever holds it, without a key; only where the tier allows it
     #[arg(long, conflicts_with = "cert_out")]
     bearer: bool,
+    /// A JWT-SVID instead of an access token, for verifiers that know SPIFFE only; only where the tier allows bearer tokens
+    #[arg(long, conflicts_with_all = ["bearer", "dpop_key", "cert_out"])]
+    jwt_svid: bool,
     /// Bind the token to this key, P-256 in PEM, by a DPoP proof; it is made if there is no such file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bearer", "cert_out"])]
     dpop_key: Option<PathBuf>,
@@ -113,7 +116,11 @@ impl Issue {
             expected_epoch: self.expected_epoch,
             audience: self.audience,
             authorization_details: self.grant.json().unwrap_or_default(),
-            credential: Some(Credential::AccessToken(v1::AccessTokenRequest { proof })),
+            credential: Some(if self.jwt_svid {
+                Credential::JwtSvid(v1::JwtSvidRequest {})
+            } else {
+                Credential::AccessToken(v1::AccessTokenRequest { proof })
+            }),
             ..Default::default()
         };
         credential::issue(client, self.terms, (key, dpop), request).await

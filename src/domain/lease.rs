@@ -16,6 +16,8 @@ pub enum Kind {
     AccessToken,
     /// X.509-SVID from a CSR.
     X509Svid,
+    /// JWT-SVID.
+    JwtSvid,
 }
 
 impl Kind {
@@ -24,12 +26,15 @@ impl Kind {
         match self {
             Self::AccessToken => 1,
             Self::X509Svid => 2,
+            Self::JwtSvid => 3,
         }
     }
 
     /// The kind of that number.
     pub fn from_number(number: u32) -> Option<Self> {
-        [Self::AccessToken, Self::X509Svid].into_iter().find(|kind| kind.number() == number)
+        [Self::AccessToken, Self::X509Svid, Self::JwtSvid]
+            .into_iter()
+            .find(|kind| kind.number() == number)
     }
 }
 

@@ -45,7 +45,9 @@ pub fn router(parts: Parts, limits: HttpLimits, has_numbers: bool) -> Router {
         .route(wellknown::JWKS, get(wellknown::jwks))
         .route("/.well-known/openid-configuration", get(wellknown::openid_configuration))
         .route("/.well-known/oauth-authorization-server", get(wellknown::authorization_server))
-        .route("/spiffe/bundle.json", get(wellknown::spiffe_bundle));
+        .route("/spiffe/bundle.json", get(wellknown::spiffe_bundle))
+        .route(wellknown::SPIFFE_KEYS, get(wellknown::spiffe_keys))
+        .route("/spiffe/.well-known/openid-configuration", get(wellknown::spiffe_configuration));
     bounded(routes, parts, limits)
 }
 

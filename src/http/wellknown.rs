@@ -8,9 +8,12 @@ use serde_json::{Value, json};
 
 use super::Parts;
 use crate::jose::{FOREIGN_ALGORITHMS, base64url};
+use crate::spiffe::task_jwt_svid;
 
 /// Where the access tokens' keys are.
 pub(super) const JWKS: &str = "/oauth2/jwks";
+/// Where the JWT-SVIDs' keys are.
+pub(super) const SPIFFE_KEYS: &str = "/spiffe/keys";
 /// A key is published an hour before it signs, so a copy may be minutes old.
 const CACHE_CONTROL: &str = "public, max-age=300";
 
@@ -23,6 +26,30 @@ pub(super) async fn jwks(State(parts): State<Parts>, headers: HeaderMap) -> Resp
 /// The bundle of our trust domain (SPIFFE Trust Domain and Bundle section 4).
 pub(super) async fn spiffe_bundle(State(parts): State<Parts>, headers: HeaderMap) -> Response {
     let document = parts.broker.keys().bundle().to_document();
+    publish(&document.to_string(), "application/json", &headers)
+}
+
+/// The JWK set of the JWT-SVIDs' keys, for whoever knows OpenID Connect and not SPIFFE.
+pub(super) async fn spiffe_keys(State(parts): State<Parts>, headers: HeaderMap) -> Response {
+    let document = parts.broker.keys().jwt_svid_verifying_keys().to_document();
+    publish(&document.to_string(), "application/jwk-set+json", &headers)
+}
+
+/// OpenID Connect Discovery 1.0 section 3 for the issuer of JWT-SVIDs: what clouds ask for who take identity tokens.
+pub(super) async fn spiffe_configuration(
+    State(parts): State<Parts>,
+    headers: HeaderMap,
+) -> Response {
+    let base = &parts.broker.settings().issuer;
+    let document = json!({
+        "issuer": task_jwt_svid::issuer(base),
+        "jwks_uri": format!("{base}{SPIFFE_KEYS}"),
+        // Required, though nobody logs in here; clouds look for `id_token`.
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+        "claims_supported": ["iss", "sub", "aud", "iat", "nbf", "exp", "jti"],
+    });
     publish(&document.to_string(), "application/json", &headers)
 }
 

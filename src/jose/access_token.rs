@@ -4,11 +4,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::claims::{ClaimError, Claims, Leeway};
+use super::execution_claim::{self, ExecutionClaim, ExecutionClaimError};
 use super::jws::{JwsError, Typ, Unverified};
 use super::key_set::KeySet;
 use super::signing_key::{SigningKey, SigningKeyError};
 use super::{Algorithm, base64url};
-use crate::domain::execution::{Execution, ExecutionError, Spelled};
+use crate::domain::execution::{Execution, ExecutionError};
 use crate::domain::grant::Grant;
 use crate::domain::principal::Principal;
 use crate::domain::scope::Reach;
@@ -22,8 +23,6 @@ pub const MAX_BODY_BYTES: usize = 4 * 1024;
 
 /// `nbf` lies so long before `iat`.
 const BEFORE_ISSUE_SECONDS: u64 = 5;
-/// `v` of the claim `leasehold`.
-const VERSION: u64 = 1;
 
 /// What an access token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +103,17 @@ pub enum AccessTokenError {
     Signing(#[from] SigningKeyError),
 }
 
+impl From<ExecutionClaimError> for AccessTokenError {
+    fn from(error: ExecutionClaimError) -> Self {
+        match error {
+            ExecutionClaimError::Missing => ClaimError::Missing(execution_claim::NAME).into(),
+            ExecutionClaimError::Malformed => Self::Malformed(execution_claim::NAME),
+            ExecutionClaimError::Version => Self::Version,
+            ExecutionClaimError::Execution(error) => error.into(),
+        }
+    }
+}
+
 /// Verifies an access token of this issuer, with the keys that it signs access tokens with. No leeway after `exp`.
 ///
 /// Whether the credential is still alive is not decided here: ask revocation with [`AccessToken::full_reach`].
@@ -128,7 +138,7 @@ pub fn verify(
     if not_before.seconds() != issued_seconds.saturating_sub(BEFORE_ISSUE_SECONDS) {
         return Err(AccessTokenError::Malformed("nbf"));
     }
-    let execution = execution(&claims)?;
+    let execution = ExecutionClaim::read(&claims)?;
     if execution.origin.stamp.seconds() != issued_seconds {
         return Err(AccessTokenError::Malformed("iat"));
     }
@@ -194,7 +204,6 @@ impl AccessToken {
     }
 
     fn body(&self) -> Body<'_> {
-        let spelled = self.execution.spelled();
         Body {
             iss: &self.issuer,
             sub: self.subject.as_str(),
@@ -208,16 +217,7 @@ impl AccessToken {
             authorization_details: &self.grant,
             cnf: self.confirmation.map(Cnf::of),
             txn: self.execution.path.root().to_string(),
-            leasehold: LeaseholdClaim {
-                v: VERSION,
-                path: spelled.path,
-                lease: spelled.lease,
-                origin: [spelled.incarnation.to_string(), spelled.stamp.to_string()],
-                tier: spelled.tier,
-                delta_ms: spelled.delta_ms,
-                reach: spelled.reach.iter().map(base64url::encode).collect(),
-                step: spelled.step,
-            },
+            leasehold: ExecutionClaim::of(&self.execution),
         }
     }
 }
@@ -239,7 +239,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cnf: Option<Cnf>,
     txn: String,
-    leasehold: LeaseholdClaim,
+    leasehold: ExecutionClaim,
 }
 
 #[derive(Serialize)]
@@ -272,45 +272,6 @@ impl Cnf {
             Confirmation::Key(hash) => Self::Jkt(base64url::encode(hash)),
         }
     }
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LeaseholdClaim {
-    v: u64,
-    path: Vec<(String, u64)>,
-    lease: String,
-    origin: [String; 2],
-    tier: String,
-    delta_ms: u64,
-    reach: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    step: Option<String>,
-}
-
-fn execution(claims: &Claims) -> Result<Execution, AccessTokenError> {
-    let malformed = AccessTokenError::Malformed("leasehold");
-    let value = claims.get("leasehold").ok_or(ClaimError::Missing("leasehold"))?;
-    // Of an array or a null, serde would make a struct or a `None`.
-    let object = value.as_object().filter(|o| !o.values().any(Value::is_null)).ok_or(malformed)?;
-    match object.get("v").and_then(Value::as_u64) {
-        None => return Err(malformed),
-        Some(VERSION) => {}
-        Some(_) => return Err(AccessTokenError::Version),
-    }
-    let claim = LeaseholdClaim::deserialize(value).map_err(|_| malformed)?;
-    let [incarnation, stamp] = claim.origin.map(|text| decimal(&text));
-    let reach: Option<Vec<_>> = claim.reach.iter().map(|text| base64url::decode(text)).collect();
-    Ok(Execution::read(Spelled {
-        path: claim.path,
-        lease: claim.lease,
-        incarnation: incarnation.ok_or(ExecutionError("origin"))?,
-        stamp: stamp.ok_or(ExecutionError("origin"))?,
-        tier: claim.tier,
-        delta_ms: claim.delta_ms,
-        reach: reach.ok_or(ExecutionError("reach"))?,
-        step: claim.step,
-    })?)
 }
 
 fn principal(claims: &Claims, name: &'static str) -> Result<Principal, AccessTokenError> {
@@ -352,11 +313,6 @@ fn confirmation(cnf: Option<&Value>) -> Result<Option<Confirmation>, AccessToken
 
 fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
     base64url::decode(text)?.try_into().ok()
-}
-
-/// A number in its one decimal spelling.
-fn decimal(text: &str) -> Option<u64> {
-    text.parse().ok().filter(|number: &u64| number.to_string() == text)
 }
 
 #[cfg(test)]

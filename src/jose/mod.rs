@@ -25,6 +25,7 @@ mod signing_key;
 pub mod access_token;
 pub mod base64url;
 pub mod dpop;
+pub mod execution_claim;
 pub mod json;
 
 pub use claimed::Claimed;

@@ -18,6 +18,9 @@ pub(super) const BACKDATED: Span = Span::from_seconds(5 * 60);
 pub(super) struct Keyring {
     version: u32,
     pub(super) access_tokens: Vec<StoredKey>,
+    /// Those of JWT-SVIDs; a keyring from before there were any has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) jwt_svids: Vec<StoredKey>,
     /// The root that we made; absent if the authority comes from files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) root: Option<StoredAuthority>,
@@ -69,7 +72,13 @@ pub enum KeyringError {
 impl Keyring {
     /// A keyring without keys.
     pub(super) fn empty() -> Self {
-        Self { version: VERSION, access_tokens: vec![], root: None, intermediates: vec![] }
+        Self {
+            version: VERSION,
+            access_tokens: vec![],
+            jwt_svids: vec![],
+            root: None,
+            intermediates: vec![],
+        }
     }
 
     pub(super) fn read(plain: &Secret) -> Result<Self, KeyringError> {

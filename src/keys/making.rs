@@ -18,7 +18,7 @@ use crate::jose::SigningKey;
 use crate::spiffe::id::TrustDomain;
 
 const DAY: Span = Span::from_seconds(24 * 60 * 60);
-const ACCESS_TOKEN_KEY_LIFE: Span = DAY.times(90);
+const TOKEN_KEY_LIFE: Span = DAY.times(90);
 const ROOT_LIFE: Span = DAY.times(3_650);
 const INTERMEDIATE_LIFE: Span = DAY.times(365);
 /// How long a successor is published before it signs.
@@ -37,11 +37,14 @@ impl Keyring {
     ) -> Result<Option<Self>, KeysError> {
         let mut next = self.clone();
         let mut made = false;
-        if let Some(use_from) = successor(self.access_tokens.iter().map(|key| key.life), now) {
-            let (_, pkcs8) = SigningKey::generate()?;
-            let life = Life::new(now, use_from, use_from.plus(ACCESS_TOKEN_KEY_LIFE));
-            next.access_tokens.push(StoredKey { life, pkcs8 });
-            made = true;
+        // INVARIANT (key spaces): each kind of token has keys of its own, and none is ever in two lists.
+        for keys in [&mut next.access_tokens, &mut next.jwt_svids] {
+            if let Some(use_from) = successor(keys.iter().map(|key| key.life), now) {
+                let (_, pkcs8) = SigningKey::generate()?;
+                let life = Life::new(now, use_from, use_from.plus(TOKEN_KEY_LIFE));
+                keys.push(StoredKey { life, pkcs8 });
+                made = true;
+            }
         }
         if let Some(trust_domain) = own_authority {
             let root = match &self.root {
@@ -58,6 +61,7 @@ impl Keyring {
         }
         if made {
             next.access_tokens.retain(|key| now < key.life.expires());
+            next.jwt_svids.retain(|key| now < key.life.expires());
             next.intermediates.retain(|key| now < key.life.expires());
         }
         Ok(made.then_some(next))

@@ -29,13 +29,13 @@ pub use sealed::SealedError;
 use crate::broker::seams::EntropyError;
 use crate::domain::time::Stamp;
 use crate::jose::dpop::NonceKey;
-use crate::jose::{KeySet, KeySetError, SigningKey, SigningKeyError};
+use crate::jose::{KeySet, KeySetError, SigningKey, SigningKeyError, VerifyingKey};
 use crate::spiffe::authority::Authority;
 use crate::spiffe::bundle::Bundle;
 use crate::spiffe::id::TrustDomain;
 use crate::spiffe::task_extension::ExtensionOid;
 use crate::store::StoreError;
-use keyring::Keyring;
+use keyring::{Keyring, StoredKey};
 
 /// How often others should look for new keys, in seconds.
 const REFRESH_HINT_SECONDS: u64 = 300;
@@ -102,20 +102,22 @@ pub struct Keys {
     settings: Settings,
     version: Stamp,
     nonces: NonceKey,
-    access_tokens: Vec<AccessTokenKey>,
+    access_tokens: Vec<TokenKey>,
+    jwt_svids: Vec<TokenKey>,
     authorities: Vec<IssuerCa>,
     verifying: KeySet,
+    verifying_jwt_svids: KeySet,
     bundle: Bundle,
 }
 
-/// A key that signs access tokens.
+/// A key that signs tokens of one kind.
 #[derive(Debug)]
-pub struct AccessTokenKey {
+pub struct TokenKey {
     key: SigningKey,
     life: Life,
 }
 
-impl AccessTokenKey {
+impl TokenKey {
     /// The key itself.
     pub fn key(&self) -> &SigningKey {
         &self.key
@@ -134,11 +136,8 @@ impl Keys {
         settings: Settings,
         now: Stamp,
     ) -> Result<Self, KeysError> {
-        let mut access_tokens = Vec::new();
-        for stored in keyring.access_tokens.iter().filter(|key| now < key.life.expires()) {
-            let key = SigningKey::from_pkcs8(&stored.pkcs8)?;
-            access_tokens.push(AccessTokenKey { key, life: stored.life });
-        }
+        let access_tokens = living(&keyring.access_tokens, now)?;
+        let jwt_svids = living(&keyring.jwt_svids, now)?;
         let (root, authorities) = match &settings.authority {
             AuthoritySource::Made => made_authorities(keyring, &settings.trust_domain, now)?,
             AuthoritySource::Files(files) => {
@@ -146,14 +145,26 @@ impl Keys {
                 (root, vec![ca])
             }
         };
-        let verifying =
-            KeySet::of(access_tokens.iter().map(|key| key.key.verifying_key().clone()))?;
+        let verifying = key_set(&access_tokens)?;
+        let verifying_jwt_svids = key_set(&jwt_svids)?;
+        let jwks = verifying_jwt_svids.iter().map(VerifyingKey::to_jwk).collect();
         let bundle = Bundle::of_authorities(vec![root])
+            .with_jwt_keys(jwks)
             .with_sequence(version.micros(), REFRESH_HINT_SECONDS);
         if bundle.to_document().get("keys").and_then(|keys| keys.get(0)).is_none() {
             return Err(CaError::RootKey.into());
         }
-        Ok(Self { settings, version, nonces, access_tokens, authorities, verifying, bundle })
+        Ok(Self {
+            settings,
+            version,
+            nonces,
+            access_tokens,
+            jwt_svids,
+            authorities,
+            verifying,
+            verifying_jwt_svids,
+            bundle,
+        })
     }
 
     /// In whose name they sign.
@@ -172,14 +183,23 @@ impl Keys {
     }
 
     /// The key that signs access tokens now; `None` if all have expired, and the keyring must be loaded again.
-    pub fn access_token_key(&self, now: Stamp) -> Option<&AccessTokenKey> {
-        let active = self.access_tokens.iter().filter(|key| key.life.is_active(now));
-        active.max_by_key(|key| key.life.use_from())
+    pub fn access_token_key(&self, now: Stamp) -> Option<&TokenKey> {
+        active(&self.access_tokens, now)
     }
 
-    /// The key with this `kid`.
-    pub fn access_token_key_named(&self, kid: &str) -> Option<&AccessTokenKey> {
+    /// The access token key with this `kid`.
+    pub fn access_token_key_named(&self, kid: &str) -> Option<&TokenKey> {
         self.access_tokens.iter().find(|key| key.key.kid() == kid)
+    }
+
+    /// The key that signs JWT-SVIDs now; `None` if all have expired, and the keyring must be loaded again.
+    pub fn jwt_svid_key(&self, now: Stamp) -> Option<&TokenKey> {
+        active(&self.jwt_svids, now)
+    }
+
+    /// The JWT-SVID key with this `kid`.
+    pub fn jwt_svid_key_named(&self, kid: &str) -> Option<&TokenKey> {
+        self.jwt_svids.iter().find(|key| key.key.kid() == kid)
     }
 
     /// What signs certificates now; `None` if all have expired, and the keyring must be loaded again.
@@ -203,7 +223,12 @@ impl Keys {
         &self.verifying
     }
 
-    /// What certificates are verified with; its document is what `/spiffe/bundle.json` publishes.
+    /// What JWT-SVIDs are verified with; its document is what `/spiffe/keys` publishes.
+    pub fn jwt_svid_verifying_keys(&self) -> &KeySet {
+        &self.verifying_jwt_svids
+    }
+
+    /// What certificates and JWT-SVIDs are verified with; its document is what `/spiffe/bundle.json` publishes.
     pub fn bundle(&self) -> &Bundle {
         &self.bundle
     }
@@ -214,9 +239,29 @@ impl std::fmt::Debug for Keys {
         f.debug_struct("Keys")
             .field("version", &self.version)
             .field("access_tokens", &self.access_tokens)
+            .field("jwt_svids", &self.jwt_svids)
             .field("authorities", &self.authorities)
             .finish_non_exhaustive()
     }
+}
+
+/// Keys of one kind that have not expired.
+fn living(stored: &[StoredKey], now: Stamp) -> Result<Vec<TokenKey>, KeysError> {
+    let living = stored.iter().filter(|key| now < key.life.expires());
+    let keys = living.map(|stored| {
+        let key = SigningKey::from_pkcs8(&stored.pkcs8)?;
+        Ok(TokenKey { key, life: stored.life })
+    });
+    keys.collect()
+}
+
+fn active(keys: &[TokenKey], now: Stamp) -> Option<&TokenKey> {
+    let active = keys.iter().filter(|key| key.life.is_active(now));
+    active.max_by_key(|key| key.life.use_from())
+}
+
+fn key_set(keys: &[TokenKey]) -> Result<KeySet, KeySetError> {
+    KeySet::of(keys.iter().map(|key| key.key.verifying_key().clone()))
 }
 
 fn made_authorities(

@@ -218,8 +218,44 @@ async fn the_published_documents_hold_public_keys_only() {
     assert_eq!(bundle["spiffe_refresh_hint"], 300);
     assert!(bundle["spiffe_sequence"].as_u64().unwrap() > 0);
     assert!(bundle["keys"][0].get("d").is_none());
+    let svids = keys.jwt_svid_verifying_keys().to_document();
+    assert_eq!(
+        (&svids["keys"][0]["use"], &bundle["keys"][1]["use"]),
+        (&"sig".into(), &"jwt-svid".into())
+    );
+    assert_eq!(bundle["keys"][1]["kid"], svids["keys"][0]["kid"]);
+    assert!(bundle["keys"][1].get("d").is_none() && svids["keys"][0].get("d").is_none());
     let read = Bundle::parse(bundle.to_string().as_bytes()).unwrap();
     assert_eq!(read.authorities(), keys.bundle().authorities());
+}
+
+#[tokio::test]
+async fn class_11_no_key_is_of_two_kinds() {
+    let store = store();
+    for at in [now(), now().plus(days(60)), now().plus(days(120))] {
+        let keys = load(&store, at).await.unwrap();
+        let svids: Vec<_> = keys.jwt_svid_verifying_keys().iter().map(|key| key.kid()).collect();
+        assert!(!svids.is_empty() && svids.iter().all(|kid| !kids(&keys).contains(kid)));
+        let key = keys.jwt_svid_key(at).unwrap();
+        assert!(keys.jwt_svid_key_named(key.key().kid()).is_some());
+        assert!(keys.access_token_key_named(key.key().kid()).is_none());
+        assert!(key.life().expires() > at.plus(days(25)));
+    }
+}
+
+#[tokio::test]
+async fn a_keyring_from_before_jwt_svids_gets_their_keys_and_keeps_its_own() {
+    let store = store();
+    let first = load(&store, now()).await.unwrap();
+    let plain = kek().open(Purpose::Keyring, &held(&store).await.unwrap().0).unwrap();
+    let mut before: serde_json::Value = serde_json::from_slice(plain.expose()).unwrap();
+    before.as_object_mut().unwrap().remove("jwt_svids").unwrap();
+    let before = Secret::from(before.to_string());
+    let sealed = kek().seal(Purpose::Keyring, &before, &SeededEntropy::new(9)).unwrap();
+    overwrite(&store, sealed).await;
+    let keys = load(&store, now().plus(days(1))).await.unwrap();
+    assert_eq!(kids(&keys), kids(&first));
+    assert!(keys.jwt_svid_key(now().plus(days(1))).is_some());
 }
 
 #[tokio::test]

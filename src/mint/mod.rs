@@ -27,8 +27,10 @@
 //! All times of a credential come from the lease, none from a clock: a request that is replayed gets the same ones again.
 
 pub mod csr;
+mod jwt_svid;
 mod x509;
 
+pub use jwt_svid::{MintedJwtSvid, jwt_svid};
 pub use x509::{MAX_LIFE_SECONDS, MintedCertificate};
 
 use crate::domain::execution::Execution;

@@ -1,5 +1,7 @@
 //! Credentials as a verifier sees them, and facts that do not fit together.
 
+mod jwt_svid;
+
 use rcgen::KeyPair;
 use x509_parser::parse_x509_certificate;
 
@@ -119,6 +121,7 @@ fn lease(keys: &Keys, caller: &VerifiedCaller, kind: Kind) -> Lease {
     let signing_key = match kind {
         Kind::AccessToken => keys.access_token_key(now()).unwrap().key().kid().to_owned(),
         Kind::X509Svid => keys.authority(now()).unwrap().key_id().to_owned(),
+        Kind::JwtSvid => keys.jwt_svid_key(now()).unwrap().key().kid().to_owned(),
     };
     let draft = Draft {
         id: execution.lease,
@@ -444,7 +447,7 @@ async fn x509_beyond_15_minutes_is_refused() {
         let (mut scene, _) = Scene::with_csr(kind).await;
         let minted = |scene: &Scene| match kind {
             Kind::X509Svid => scene.certificate().map(drop),
-            Kind::AccessToken => scene.token().map(drop),
+            Kind::AccessToken | Kind::JwtSvid => scene.token().map(drop),
         };
         scene.lease.expires_seconds = now().seconds() + 900;
         assert_eq!(minted(&scene), Ok(()));

@@ -12,3 +12,4 @@ pub mod id;
 pub mod leaf;
 pub mod task_certificate;
 pub mod task_extension;
+pub mod task_jwt_svid;

@@ -63,6 +63,7 @@ pub(in crate::cli) fn credential(issued: &Issued) -> Result<Shown, Failure> {
         "credential": {
             "access_token": credential.access_token,
             "token_type": credential.token_type,
+            "jwt_svid": credential.jwt_svid,
             "certificate_chain": pem("CERTIFICATE", &credential.certificate_chain_der),
             "spiffe_id": credential.spiffe_id,
             "certificate_file": cert_file,
@@ -89,7 +90,11 @@ pub(in crate::cli) fn credential(issued: &Issued) -> Result<Shown, Failure> {
         ("key", key_file.unwrap_or_default()),
         ("dpop key", lease.jkt.clone()),
     ]);
-    Ok(Shown { json, text: credential.access_token.clone(), aside })
+    let text = match credential.access_token.as_str() {
+        "" => &credential.jwt_svid,
+        _ => &credential.access_token,
+    };
+    Ok(Shown { json, text: text.clone(), aside })
 }
 
 fn json_of(lease: &v1::Lease) -> Value {

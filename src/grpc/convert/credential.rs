@@ -6,7 +6,7 @@ use super::fields;
 use crate::broker::request::{
     CredentialRequest, IssueRequest, RenewalProof, ShownProof, TokenProof,
 };
-use crate::broker::{Issued, LeaseState, LeaseView, Minted};
+use crate::broker::{Issued, LeaseState, LeaseView, Minted, MintedCertificate};
 use crate::domain::clamp::Clamp;
 use crate::domain::lease::Kind;
 use crate::domain::refusal::Refusal;
@@ -28,7 +28,10 @@ pub(in crate::grpc) fn issue(
 ) -> Result<IssueRequest, Refusal> {
     let credential = match request.credential {
         None => {
-            return Err(Refusal::invalid("credential", "say which: `access_token` or `x509_svid`"));
+            return Err(Refusal::invalid(
+                "credential",
+                "say which: `access_token`, `x509_svid` or `jwt_svid`",
+            ));
         }
         Some(Credential::AccessToken(token)) => {
             CredentialRequest::AccessToken(proof(token, shown)?)
@@ -36,6 +39,10 @@ pub(in crate::grpc) fn issue(
         Some(Credential::X509Svid(svid)) => {
             must_be_alone(shown.as_ref())?;
             CredentialRequest::X509Svid(csr(svid.csr_der)?)
+        }
+        Some(Credential::JwtSvid(v1::JwtSvidRequest {})) => {
+            must_be_alone(shown.as_ref())?;
+            CredentialRequest::JwtSvid
         }
     };
     Ok(IssueRequest {
@@ -161,17 +168,23 @@ fn clamp(clamp: Clamp) -> v1::TtlClamp {
 }
 
 fn credential(minted: &Minted) -> v1::Credential {
-    let (token, kind, certificate) = match minted {
-        Minted::AccessToken(minted) => {
-            (Some(&minted.token), minted.token_type(), minted.certificate.as_ref())
-        }
-        Minted::X509Svid(certificate) => (None, "", Some(certificate)),
+    let with = |certificate: &MintedCertificate| v1::Credential {
+        certificate_chain_der: certificate.chain.clone(),
+        spiffe_id: certificate.spiffe_id.to_string(),
+        ..Default::default()
     };
-    v1::Credential {
-        access_token: token.map(|token| token.expose_text().to_owned()).unwrap_or_default(),
-        token_type: kind.to_owned(),
-        certificate_chain_der: certificate.map(|c| c.chain.clone()).unwrap_or_default(),
-        spiffe_id: certificate.map(|c| c.spiffe_id.to_string()).unwrap_or_default(),
+    match minted {
+        Minted::AccessToken(minted) => v1::Credential {
+            access_token: minted.token.expose_text().to_owned(),
+            token_type: minted.token_type().to_owned(),
+            ..minted.certificate.as_ref().map(with).unwrap_or_default()
+        },
+        Minted::X509Svid(certificate) => with(certificate),
+        Minted::JwtSvid(minted) => v1::Credential {
+            jwt_svid: minted.token.expose_text().to_owned(),
+            spiffe_id: minted.spiffe_id.to_string(),
+            ..Default::default()
+        },
     }
 }
 
@@ -205,6 +218,7 @@ fn kind(kind: Kind) -> v1::CredentialKind {
     match kind {
         Kind::AccessToken => v1::CredentialKind::AccessToken,
         Kind::X509Svid => v1::CredentialKind::X509Svid,
+        Kind::JwtSvid => v1::CredentialKind::JwtSvid,
     }
 }
 

@@ -5,6 +5,7 @@ use signature::Signer as _;
 
 use super::super::json::JsonError;
 use super::*;
+use crate::domain::execution::Spelled;
 use crate::domain::time::Span;
 
 const GOLDEN: &str = include_str!("../../../tests/golden/access-token.json");

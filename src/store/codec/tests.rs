@@ -126,8 +126,8 @@ prop_compose! {
 
 prop_compose! {
     fn drafts()(
-        (id, svid, holder, instance, audience) in
-            (lease_ids(), any::<bool>(), principals(), text(), text()),
+        (id, kind, holder, instance, audience) in
+            (lease_ids(), 0..3usize, principals(), text(), text()),
         (key_thumbprint, jkt, public_key, jti) in
             (
                 option::of(any::<[u8; 32]>()),
@@ -145,7 +145,7 @@ prop_compose! {
         Draft {
             id, holder, instance, key_thumbprint, jkt, public_key, audience, grant, tier, reach, jti,
             renewals, ceiling_seconds, signing_key, step, subject, actors,
-            kind: if svid { Kind::X509Svid } else { Kind::AccessToken },
+            kind: [Kind::AccessToken, Kind::X509Svid, Kind::JwtSvid][kind],
             freshness: Span::from_millis(freshness),
             path: Path::from_hops(path).unwrap(),
         }
@@ -336,7 +336,7 @@ fn class_01_an_unknown_number_is_refused() {
     }
     for wrong in [
         wire::Lease { kind: 0, ..good_lease() },
-        wire::Lease { kind: 3, ..good_lease() },
+        wire::Lease { kind: 4, ..good_lease() },
         wire::Lease { clamp: 0, ..good_lease() },
         wire::Lease { clamp: 8, ..good_lease() },
         wire::Lease { path: Vec::new(), ..good_lease() },

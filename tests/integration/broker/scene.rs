@@ -120,6 +120,7 @@ impl Held {
         let shown = match &issued.credential {
             Minted::AccessToken(minted) => Shown::Token(minted.token.expose_text().to_owned()),
             Minted::X509Svid(minted) => Shown::Certificate(minted.leaf().to_vec()),
+            Minted::JwtSvid(minted) => Shown::Token(minted.token.expose_text().to_owned()),
         };
         Self {
             lease: lease.draft.id,
@@ -199,7 +200,7 @@ impl Scene {
         let csr = match &request.credential {
             CredentialRequest::X509Svid(csr)
             | CredentialRequest::AccessToken(TokenProof::Csr(csr)) => Some(csr.clone()),
-            CredentialRequest::AccessToken(_) => None,
+            CredentialRequest::AccessToken(_) | CredentialRequest::JwtSvid => None,
         };
         let issued = broker.issue(agent, &self.world.id(), request).await?;
         Ok(Held::of(&issued, csr))

@@ -10,6 +10,7 @@ mod http;
 mod http2;
 mod identities;
 mod jwt_svids;
+mod minted_jwt_svids;
 mod outage;
 mod ownership;
 mod pages;

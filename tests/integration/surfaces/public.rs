@@ -23,7 +23,7 @@ async fn class_19_health_says_that_it_serves_and_nothing_else() {
     let http = Http::of(&site, None);
     assert_eq!(http.get("/healthz").await, (200, "ok\n".to_owned()));
     assert_eq!(http.get("/readyz").await, (200, "ready\n".to_owned()));
-    for path in ["/", "/metrics/", "/debug", "/oauth2", "/oauth2/token", "/spiffe/keys"] {
+    for path in ["/", "/metrics/", "/debug", "/oauth2", "/oauth2/token", "/spiffe"] {
         assert_eq!(http.get(path).await, (404, String::new()), "{path}");
     }
 }
@@ -77,7 +77,13 @@ async fn class_19_metrics_with_an_address_of_their_own_are_nowhere_else_and_noth
     assert_eq!(status, 200);
     assert!(text.contains("leasehold_calls_total{call=\"none\",code=\"404\"}"), "{text}");
     assert_eq!(get("/readyz").await, (200, "ready\n".to_owned()));
-    for path in ["/oauth2/jwks", "/oauth2/introspect", "/oauth2/revoke", "/spiffe/bundle.json"] {
+    for path in [
+        "/oauth2/jwks",
+        "/oauth2/introspect",
+        "/oauth2/revoke",
+        "/spiffe/bundle.json",
+        "/spiffe/keys",
+    ] {
         assert_eq!(get(path).await.0, 404, "{path}");
     }
 }

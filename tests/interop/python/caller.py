@@ -47,8 +47,9 @@ class Caller:
         """Begins a task in which the agent may read documents, for an hour."""
         fields.setdefault("purpose", "see that foreign software agrees")
         fields.setdefault("authorization_details", json.dumps([grant("read", "list")]))
+        fields.setdefault("tier", "standard")
         request = task_messages.BeginTaskRequest(
-            request_id=request_id or new_id(), agent=agent, tier="standard", **fields
+            request_id=request_id or new_id(), agent=agent, **fields
         )
         request.duration.FromSeconds(3600)
         return self.tasks.BeginTask(request, timeout=TIMEOUT_SECONDS).task
@@ -65,6 +66,9 @@ class Caller:
     def issue_certificate(self, task_id, csr_der, **fields):
         wanted = credential_messages.X509SvidRequest(csr_der=csr_der)
         return self.issue(task_id, x509_svid=wanted, **fields)
+
+    def issue_jwt_svid(self, task_id, **fields):
+        return self.issue(task_id, jwt_svid=credential_messages.JwtSvidRequest(), **fields)
 
     def issue(self, task_id, **fields):
         fields.setdefault("audience", worlds.AUDIENCE)

@@ -216,7 +216,8 @@ store = {{ kind = "embedded", path = "data" }}
 listen = {{ grpc = "127.0.0.1:{world.grpc_port}", http = "127.0.0.1:{world.http_port}" }}
 tls = {{ cert_file = "broker.pem", key_file = "broker.key" }}
 keys = {{ encryption_key_file = "keyring.key" }}
-tiers = {{ standard = {{ ttl = "5m", ceiling = "1h" }} }}
+tiers.standard = {{ ttl = "5m", ceiling = "1h" }}
+tiers.relaxed = {{ ttl = "5m", ceiling = "1h", proof = "optional" }}
 
 [[trust.spiffe]]
 trust_domain = "{TRUST_DOMAIN}"
@@ -237,7 +238,7 @@ match = "{ORCHESTRATOR}"
 role = "agent"
 class = "summarizer"
 owner = "docs"
-tiers = ["standard"]
+tiers = ["standard", "relaxed"]
 match = "spiffe://{TRUST_DOMAIN}/agents/summarizer/*"
 
 [[roles]]

@@ -1,0 +1,98 @@
+//! The claim `leasehold`, which tokens of ours have in common: where in which execution they belong (FORMATS.md, Tokens).
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::base64url;
+use super::claims::Claims;
+use crate::domain::execution::{Execution, ExecutionError, Spelled};
+
+/// Its name.
+pub const NAME: &str = "leasehold";
+
+/// `v` of the claim.
+const VERSION: u64 = 1;
+
+/// The claim is not one that Leasehold writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExecutionClaimError {
+    /// There is none.
+    Missing,
+    /// It is not of the form that FORMATS.md gives.
+    Malformed,
+    /// `v` is not one that this version knows.
+    Version,
+    /// A member of it.
+    Execution(ExecutionError),
+}
+
+/// The claim as it is spelled.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecutionClaim {
+    v: u64,
+    path: Vec<(String, u64)>,
+    lease: String,
+    origin: [String; 2],
+    tier: String,
+    delta_ms: u64,
+    reach: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<String>,
+}
+
+impl ExecutionClaim {
+    /// The claim of an execution.
+    pub fn of(execution: &Execution) -> Self {
+        let spelled = execution.spelled();
+        Self {
+            v: VERSION,
+            path: spelled.path,
+            lease: spelled.lease,
+            origin: [spelled.incarnation.to_string(), spelled.stamp.to_string()],
+            tier: spelled.tier,
+            delta_ms: spelled.delta_ms,
+            reach: spelled.reach.iter().map(base64url::encode).collect(),
+            step: spelled.step,
+        }
+    }
+
+    /// The execution among the claims of a token.
+    ///
+    /// # Errors
+    /// [`ExecutionClaimError`] says what is wrong with the claim.
+    pub fn read(claims: &Claims) -> Result<Execution, ExecutionClaimError> {
+        let malformed = ExecutionClaimError::Malformed;
+        let value = claims.get(NAME).ok_or(ExecutionClaimError::Missing)?;
+        // Of an array or a null, serde would make a struct or a `None`.
+        let object =
+            value.as_object().filter(|o| !o.values().any(Value::is_null)).ok_or(malformed)?;
+        match object.get("v").and_then(Value::as_u64) {
+            None => return Err(malformed),
+            Some(VERSION) => {}
+            Some(_) => return Err(ExecutionClaimError::Version),
+        }
+        let claim = Self::deserialize(value).map_err(|_| malformed)?;
+        claim.into_execution().map_err(ExecutionClaimError::Execution)
+    }
+
+    fn into_execution(self) -> Result<Execution, ExecutionError> {
+        let [incarnation, stamp] = self.origin.map(|text| decimal(&text));
+        let reach: Option<Vec<_>> = self.reach.iter().map(|text| base64url::decode(text)).collect();
+        Execution::read(Spelled {
+            path: self.path,
+            lease: self.lease,
+            incarnation: incarnation.ok_or(ExecutionError("origin"))?,
+            stamp: stamp.ok_or(ExecutionError("origin"))?,
+            tier: self.tier,
+            delta_ms: self.delta_ms,
+            reach: reach.ok_or(ExecutionError("reach"))?,
+            step: self.step,
+        })
+    }
+}
+
+/// A number in its one decimal spelling.
+fn decimal(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number: &u64| number.to_string() == text)
+}
