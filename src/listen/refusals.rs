@@ -1,13 +1,12 @@
 //! The log of client certificates that were refused: the peer hears an alert and no more, so whoever looks for the cause finds
 //! it here. Anybody may connect as often as he likes, so not every line is written.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-
-use crate::identity::x509_svid::X509SvidError;
 
 /// So many lines a minute; the next one says how many were left out.
 const LINES_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
@@ -27,7 +26,7 @@ impl Default for Refusals {
 
 impl Refusals {
     /// A peer's certificate broke a rule.
-    pub(super) fn log(&self, address: SocketAddr, fault: &X509SvidError) {
+    pub(super) fn log(&self, address: SocketAddr, fault: &dyn Display) {
         if self.lines.check().is_err() {
             self.left_out.fetch_add(1, Ordering::Relaxed);
             return;
@@ -48,6 +47,7 @@ mod tests {
 
     use super::*;
     use crate::domain::time::Span;
+    use crate::identity::x509_svid::X509SvidError;
     use crate::listen::connections::tests::Site;
     use crate::telemetry::{self, LogFormat};
     use crate::testing::ca::{Defect, Issued, TestAuthority};
