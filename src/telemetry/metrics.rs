@@ -38,11 +38,11 @@ pub const SERVER_CERTIFICATE_EXPIRY: &str = "leasehold_server_certificate_expiry
 pub const CLOCK_SKEW: &str = "leasehold_clock_skew_seconds";
 
 const COUNTERS: [(&str, &str); 6] = [
-    (CALLS, "RPCs and HTTP requests answered"),
-    (REFUSALS, "Requests refused, by stable reason"),
-    (CREDENTIALS, "Credentials minted"),
+    (CALLS, "RPCs and HTTP requests answered, by call and code"),
+    (REFUSALS, "Requests refused, by the stable reason of the answer"),
+    (CREDENTIALS, "Credentials minted, by kind and by verb: issue or renew"),
     (TASKS_ENDED, "Tasks ended, by final state"),
-    (COMMITS, "Commits that the store answered"),
+    (COMMITS, "Commits that the store answered, by command and outcome"),
     (TRUST_LOADS, "Trust bundles, issuers' keys and server certificates that were read again"),
 ];
 
@@ -53,8 +53,8 @@ const GAUGES: [(&str, &str); 3] = [
 ];
 
 const HISTOGRAMS: [(&str, &str); 2] = [
-    (CALL_SECONDS, "Time from a request's headers to its answer"),
-    (COMMIT_SECONDS, "Time that the store took for a commit"),
+    (CALL_SECONDS, "Time from a request's headers to its answer, by call"),
+    (COMMIT_SECONDS, "Time that the store took for a commit, by command"),
 ];
 
 /// Upper bounds of the histograms' buckets, in seconds: a commit in memory to a call that times out.
@@ -111,6 +111,14 @@ fn first_install() -> Result<Handle, MetricsError> {
         describe_histogram!(name, Unit::Seconds, meaning);
     }
     Ok(handle)
+}
+
+/// Every metric: its name, its kind, and what `# HELP` says of it.
+pub fn described() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let of = |kind| move |(name, meaning)| (name, kind, meaning);
+    let counters = COUNTERS.into_iter().map(of("counter"));
+    let gauges = GAUGES.into_iter().map(of("gauge"));
+    counters.chain(gauges).chain(HISTOGRAMS.into_iter().map(of("histogram")))
 }
 
 /// An RPC (`IssueCredential`) or HTTP route (`/oauth2/introspect`) was answered with `code` after `elapsed`.

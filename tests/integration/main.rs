@@ -18,6 +18,7 @@ mod fuzz;
 mod mistakes;
 mod programs;
 mod readme;
+mod reference;
 mod store;
 mod supply_chain;
 mod surfaces;
