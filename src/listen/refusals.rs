@@ -91,7 +91,7 @@ mod tests {
         let defective = |defect| site.root.defective(defect, "prod.example", now);
         let ended = site.root.intermediate("ended", from, now.minus(Span::from_seconds(1)));
         let stranger = TestAuthority::root("root").svid("spiffe://prod.example/a", from, to);
-        let cases: [(Issued, Alert, &str); 9] = [
+        let cases: [(Issued, Alert, &str); 8] = [
             (defective(Defect::Expired), Alert::CertificateExpired, "has expired"),
             (defective(Defect::NotYetValid), Alert::CertificateExpired, "is not valid yet"),
             (
@@ -107,11 +107,6 @@ mod tests {
             ),
             (defective(Defect::ClientAuthOnly), Alert::UnsupportedCertificate, "`extKeyUsage`"),
             (defective(Defect::CertificateAuthority), Alert::UnsupportedCertificate, "authority's"),
-            (
-                defective(Defect::UnknownCriticalExtension),
-                Alert::BadCertificate,
-                "critical extension",
-            ),
             (defective(Defect::TwoUriSans), Alert::CertificateUnknown, "more than one URI SAN"),
         ];
         for (certificate, alert, rule) in cases {
