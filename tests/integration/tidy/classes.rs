@@ -52,12 +52,12 @@ fn number(text: &str) -> Option<u32> {
     text[..digits].parse().ok()
 }
 
-fn backticked(cell: &str) -> Vec<&str> {
+pub fn backticked(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
 /// Names of functions, those in macros too; not what strings and comments say.
-fn functions(source: &Source) -> Vec<String> {
+pub fn functions(source: &Source) -> Vec<String> {
     let words = super::words(&source.text.parse().unwrap_or_default());
     let names = words.windows(2).filter(|pair| pair[0] == "fn").map(|pair| pair[1].clone());
     names.collect()

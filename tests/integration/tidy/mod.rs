@@ -3,6 +3,7 @@
 
 mod arrows;
 mod classes;
+mod documents;
 mod source;
 
 use std::collections::BTreeSet;
@@ -49,6 +50,34 @@ fn nothing_is_left_to_do() {
 #[test]
 fn every_class_of_vulnerability_has_the_tests_and_guards_that_the_table_names() {
     none(&classes::differences(&fs::read_to_string("tests/README.md").unwrap(), &tree()));
+}
+
+#[test]
+fn documents_link_to_what_is_there() {
+    let documents = documents::read();
+    assert!(documents.len() > 10, "only {} documents", documents.len());
+    none(&documents::broken_links(&documents, Path::exists));
+}
+
+#[test]
+fn the_map_of_controls_names_tests_that_there_are() {
+    let mut documents = documents::read();
+    documents.retain(|(path, _)| path.ends_with("docs/controls.md"));
+    assert_eq!(documents.len(), 1);
+    none(&documents.iter().flat_map(|d| documents::unknown_tests(d, &tree())).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_document_that_is_wrong_is_seen() {
+    let document = |text: &str| ("docs/a.md".into(), text.to_owned());
+    let is_there = |path: &Path| path == Path::new("docs/b.md");
+    let broken = |text| documents::broken_links(&[document(text)], is_there).len();
+    assert_eq!(broken("[b](b.md) [b](b.md#part) [here](#part) [there](https://b.example/c)"), 0);
+    assert_eq!(broken("[c](c.md) and [b](../b.md#part)"), 2);
+    let tree = [Source::parse("src/a.rs", "fn nothing_is_ever_lost() {}")];
+    let unknown = |text| documents::unknown_tests(&document(text), &tree).len();
+    assert_eq!(unknown("| `nothing_is_ever_lost`, `make interop`, `on_silence` |"), 0);
+    assert_eq!(unknown("| `nothing_is_ever_found`, `nothing_is_ever_lost` |"), 1);
 }
 
 #[test]
