@@ -17,12 +17,22 @@ const MOST_HELD_BYTES: usize = 16 * 1024;
 pub(super) struct Corked<S> {
     stream: BufWriter<S>,
     is_flushed: bool,
+    /// The peer takes nothing now; whoever flushes waits until it does.
+    is_blocked: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Corked<S> {
     pub(super) fn new(stream: S) -> Self {
         let stream = BufWriter::with_capacity(MOST_HELD_BYTES, stream);
-        Self { stream, is_flushed: true }
+        Self { stream, is_flushed: true, is_blocked: false }
+    }
+
+    /// Writes what is held.
+    fn release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let written = Pin::new(&mut self.stream).poll_flush(cx);
+        self.is_flushed = written.is_ready();
+        self.is_blocked = written.is_pending();
+        written
     }
 }
 
@@ -33,10 +43,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Corked<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if !self.is_flushed
-            && let Poll::Ready(outcome) = Pin::new(&mut self.stream).poll_flush(cx)
+            && let Poll::Ready(outcome) = self.release(cx)
         {
             outcome?;
-            self.is_flushed = true;
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
@@ -64,8 +73,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Corked<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.stream.buffer().is_empty() {
-            return Pin::new(&mut self.stream).poll_flush(cx);
+        // INVARIANT (no turn for nothing): a peer that does not read is waited for, or turn would follow turn at full speed.
+        if self.stream.buffer().is_empty() || self.is_blocked {
+            return self.release(cx);
         }
         // INVARIANT (nothing is held for ever): what is held is written in the turn that is asked for here.
         self.is_flushed = false;
@@ -140,6 +150,24 @@ mod tests {
         assert!(Pin::new(&mut corked).poll_flush(&mut cx).is_ready());
         turn(&mut corked, &mut cx);
         assert_eq!(turns.0.load(Ordering::Relaxed), 0, "it would never rest");
+    }
+
+    #[test]
+    fn class_15_a_peer_that_does_not_read_is_waited_for_and_costs_no_turns() {
+        let (near, mut far) = duplex(4);
+        let (mut corked, turns) = (Corked::new(near), Arc::new(Turns::default()));
+        let waker = Waker::from(turns.clone());
+        let mut cx = Context::from_waker(&waker);
+        say(&mut corked, b"one two", &mut cx);
+        turn(&mut corked, &mut cx);
+        let before = turns.0.load(Ordering::Relaxed);
+        assert!(Pin::new(&mut corked).poll_flush(&mut cx).is_pending());
+        turn(&mut corked, &mut cx);
+        assert_eq!(turns.0.load(Ordering::Relaxed), before, "a turn that could do nothing");
+        assert_eq!(heard(&mut far), b"one ");
+        assert!(turns.0.load(Ordering::Relaxed) > before, "nobody says that there is room");
+        assert!(Pin::new(&mut corked).poll_flush(&mut cx).is_ready());
+        assert_eq!(heard(&mut far), b"two");
     }
 
     #[test]
