@@ -109,7 +109,7 @@ impl Broker {
             let ancestors: Vec<Task> = line.tasks().cloned().collect();
             let below =
                 Line::new(ancestors, change.task.clone()).ok_or(Refusal::NotFound("task"))?;
-            let mut commit = self.change_commit(line, &change, Some((caller, id)))?;
+            let mut commit = self.change_commit((line, times.0), &change, Some((caller, id)))?;
             commit.guards.push(Guard { key: RecordKey::Task(change.task.id), version: None });
             commit.before = line.due_at();
             commit.unblocked = task_reach(caller, &below);

@@ -219,7 +219,7 @@ impl Broker {
                     continue;
                 }
             };
-            let mut commit = self.command_commit(by, &line, change.as_ref())?;
+            let mut commit = self.command_commit(by, (&line, times.0), change.as_ref())?;
             commit.unblocked = standing_in(by.0, line.own(), &command);
             match self.attempt(commit).await? {
                 Attempt::Settled(Committed::Done(receipt)) => {
@@ -242,12 +242,12 @@ impl Broker {
     fn command_commit(
         &self,
         by: (&Caller, &Idempotency),
-        line: &Line,
+        (line, floor): (&Line, Stamp),
         change: Option<&Change>,
     ) -> Result<Commit, BrokerError> {
         let mut commit = match change {
-            Some(change) => self.change_commit(line, change, Some(by))?,
-            None => self.commit_resting_on(line, Lane::Ordinary),
+            Some(change) => self.change_commit((line, floor), change, Some(by))?,
+            None => commit_resting_on(line, floor, Lane::Ordinary),
         };
         let task = change.map_or(line.own(), |change| &change.task);
         // An ending is never too late: the sweeper would only end the task in another way.
@@ -256,22 +256,15 @@ impl Broker {
         Ok(commit)
     }
 
-    /// A commit that is refused once a task of the line, or the floor, has moved on.
-    fn commit_resting_on(&self, line: &Line, lane: Lane) -> Commit {
-        let partition = line.own().id.partition();
-        let guards = line.tasks().map(guard).collect();
-        Commit { guards, floor: Some(self.floor(partition)), ..Commit::new(partition, lane) }
-    }
-
-    /// The commit of a change, with what it rests on.
+    /// The commit of a change, with what it was decided on.
     pub(super) fn change_commit(
         &self,
-        line: &Line,
+        (line, floor): (&Line, Stamp),
         change: &Change,
         by: Option<(&Caller, &Idempotency)>,
     ) -> Result<Commit, BrokerError> {
         let lane = if change.entries.is_empty() { Lane::Ordinary } else { Lane::Ending };
-        let mut commit = self.commit_resting_on(line, lane);
+        let mut commit = commit_resting_on(line, floor, lane);
         commit.writes.push(self.write(change.task.clone()));
         commit.writes.extend(change.parent.clone().map(|parent| self.write(parent)));
         commit.entries.clone_from(&change.entries);
@@ -336,6 +329,14 @@ impl Broker {
         }
         Err(BrokerError::Contended)
     }
+}
+
+/// A commit that is refused once a task of the line has moved on from what was decided on, or the floor has.
+// INVARIANT (one floor): it is the one that the decision was made under. Read again here, it could have risen meanwhile, and
+// what rests on lost writes would pass.
+fn commit_resting_on(line: &Line, floor: Stamp, lane: Lane) -> Commit {
+    let guards = line.tasks().map(guard).collect();
+    Commit { guards, floor: Some(floor), ..Commit::new(line.own().id.partition(), lane) }
 }
 
 /// Scopes none of which may be quarantined: of whoever drives the task on, and of the agent that takes it over. What only

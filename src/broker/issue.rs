@@ -122,6 +122,7 @@ impl Broker {
         let (request, binding) = (&request, &binding);
         let built = self.commit_on(line, |whole| async move {
             let line = &*whole;
+            let floor = self.floor(request.task.partition());
             let wish = Wish {
                 action: Action::Issue,
                 expected_epoch: request.expected_epoch,
@@ -132,8 +133,9 @@ impl Broker {
                 ttl_seconds: request.ttl_seconds,
                 lease: None,
             };
-            let Granted { permit, draft, limits, pinned } = self.grant(caller, line, &wish).await?;
-            let mut commit = self.credential_commit(line, &draft, limits, (caller, id))?;
+            let Granted { permit, draft, limits, pinned } =
+                self.grant(caller, line, floor, &wish).await?;
+            let mut commit = self.credential_commit((line, floor), &draft, limits, (caller, id))?;
             commit.writes.extend(pinned.map(|task| self.write(task)));
             let event = self.event(EventKind::CredentialIssued, Some((caller, id)), "")?;
             commit.event = Some(credential_event(event, &draft));
@@ -152,6 +154,7 @@ impl Broker {
         &self,
         caller: &Caller,
         line: &Line,
+        floor: Stamp,
         wish: &Wish<'_>,
     ) -> Result<Granted, BrokerError> {
         let task = line.own();
@@ -161,7 +164,7 @@ impl Broker {
         if let Some(expected) = wish.expected_epoch.filter(|expected| *expected != current) {
             return Err(Refusal::EpochStale { expected, current }.into());
         }
-        line.must_be_active(self.floor(task.id.partition()), self.store_now())?;
+        line.must_be_active(floor, self.store_now())?;
         must_be_bound(tier, wish.kind, wish.binding)?;
         let pinned = decide::pin(task, pin_of(caller))?;
         let asked = asked(&task.grant, wish)?;
@@ -376,10 +379,11 @@ impl Broker {
         Ok(Limits { limits, minimum_seconds: tier.min_ttl_seconds })
     }
 
-    /// The commit of a credential, but for what is special to issue and renew.
+    /// The commit of a credential, but for what is special to issue and renew. It rests on the line and the floor that were
+    /// decided on.
     pub(super) fn credential_commit(
         &self,
-        line: &Line,
+        (line, floor): (&Line, Stamp),
         draft: &Arc<Draft>,
         limits: Limits,
         by: (&Caller, &Idempotency),
@@ -388,7 +392,7 @@ impl Broker {
         let (caller, id) = by;
         let mut commit = Commit::new(task.id.partition(), Lane::Ordinary);
         commit.guards = line.tasks().map(guard).collect();
-        commit.floor = Some(self.floor(commit.partition));
+        commit.floor = Some(floor);
         commit.before = line.due_at();
         commit.unblocked = full_reach(&draft.reach, &draft.tier, &draft.signing_key);
         if draft.public_key.is_some() {

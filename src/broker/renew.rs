@@ -69,12 +69,13 @@ impl Broker {
                     lease: Some((lease, held.draft.renewals.saturating_add(1))),
                 };
                 let Granted { permit, draft, limits, pinned } =
-                    self.grant(caller, line, &wish).await?;
+                    self.grant(caller, line, floor, &wish).await?;
                 // The instance that holds the lease is pinned already.
                 if pinned.is_some() {
                     return Err(Refusal::InstanceMismatch.into());
                 }
-                let mut commit = self.credential_commit(line, &draft, limits, (caller, id))?;
+                let mut commit =
+                    self.credential_commit((line, floor), &draft, limits, (caller, id))?;
                 let version = Some(held.origin.stamp);
                 commit.guards.push(Guard { key: RecordKey::Lease(lease), version });
                 // What reached the lease before may reach it no longer: a signing key that was replaced, for one.

@@ -104,7 +104,7 @@ impl Broker {
         let Decision::Change(change) = decide(&line, Command::Sweep, floor, now)? else {
             return Ok(None);
         };
-        let mut commit = self.change_commit(&line, &change, None)?;
+        let mut commit = self.change_commit((&line, floor), &change, None)?;
         commit.at_least = now;
         match self.attempt(commit).await? {
             Attempt::Settled(_) => Ok(Some(Did::Acted)),

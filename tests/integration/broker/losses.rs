@@ -3,20 +3,23 @@
 
 use std::sync::Arc;
 
-use leasehold::broker::Broker;
-use leasehold::broker::access::Rpc;
+use async_trait::async_trait;
+use leasehold::broker::access::{Caller, Rpc};
 use leasehold::broker::error::BrokerError;
 use leasehold::broker::request::TaskSpec;
+use leasehold::broker::{Broker, Parts};
 use leasehold::domain::id::TaskId;
 use leasehold::domain::task::State;
 use leasehold::domain::time::Span;
+use leasehold::policy::{Policy, PolicyError, Question, Verdict};
 use leasehold::store::{Commit, Lane};
 use leasehold::testing::clock::TestClock;
 use leasehold::testing::model::ModelStore;
 use leasehold::testing::redis::RedisServer;
 use leasehold::testing::store_contract::samples::P;
 use leasehold::testing::store_contract::{Fixture, constants};
-use leasehold::testing::world::World;
+use leasehold::testing::world::{World, settings};
+use parking_lot::Mutex;
 
 use super::endings::unchanged;
 use super::scene::{Level, Scene, agent_of, reason, spec, token};
@@ -78,13 +81,54 @@ async fn resume(scene: &Scene, task: TaskId) {
     scene.a.resume(&scene.ci, &scene.world.id(), task, 1).await.unwrap();
 }
 
-#[tokio::test]
-async fn class_07_nothing_goes_on_from_before_a_loss_until_its_orchestrator_says_so() {
+async fn on_a_store_that_can_lose() -> (Arc<ModelStore>, Scene) {
     let clock = Arc::new(TestClock::default());
     let model = Arc::new(ModelStore::new(clock.clone(), constants()));
     let fixture = Fixture { store: model.clone(), upkeep: model.clone(), keep: Box::new(()) };
-    let scene = Scene::of(World::over(fixture, clock).await);
+    (model, Scene::of(World::over(fixture, clock).await))
+}
+
+#[tokio::test]
+async fn class_07_nothing_goes_on_from_before_a_loss_until_its_orchestrator_says_so() {
+    let (model, scene) = on_a_store_that_can_lose().await;
     after_a_loss(&scene, async || model.restart_after_loss()).await;
+}
+
+/// A policy that takes its time: once, while it is asked, the store loses something, and the broker hears of it.
+#[derive(Default)]
+struct Slow(Mutex<Option<(Arc<ModelStore>, Arc<Broker>, Caller, TaskId)>>);
+
+#[async_trait]
+impl Policy for Slow {
+    async fn ask(&self, _: &Question<'_>) -> Result<Verdict, PolicyError> {
+        let meanwhile = self.0.lock().take();
+        if let Some((model, broker, ci, task)) = meanwhile {
+            model.restart_after_loss();
+            broker.get_task(&ci, task).await.unwrap();
+        }
+        Ok(Verdict::Allow)
+    }
+
+    fn version(&self) -> String {
+        "test/1".to_owned()
+    }
+}
+
+#[tokio::test]
+async fn class_07_what_was_decided_before_a_loss_is_not_committed_after_it() {
+    for rpc in [Rpc::IssueCredential, Rpc::RenewCredential, Rpc::DelegateTask] {
+        let (model, scene) = on_a_store_that_can_lose().await;
+        let task = scene.begin(spec(&agent_of(0))).await.task.id;
+        let level = scene.held_level(task, scene.world.caller(&agent_of(0))).await;
+        let policy = Arc::new(Slow::default());
+        let parts = Parts { policy: policy.clone(), ..scene.world.parts() };
+        let broker = Arc::new(Broker::new(parts, settings()));
+        scene.issue_at(&broker, &level.agent, token(task)).await.unwrap();
+        *policy.0.lock() = Some((model, broker.clone(), scene.ci.clone(), task));
+        let answer = call(&scene, &broker, rpc, &level).await;
+        assert_eq!(reason(answer), "TASK_SUSPENDED", "{rpc:?}");
+        assert!(policy.0.lock().is_none(), "nothing was lost");
+    }
 }
 
 #[tokio::test]
