@@ -46,14 +46,22 @@ use verdict::Over;
 pub(super) use arguments::{Join, Run};
 pub(super) use bound::{Bound, NAME as BOUND};
 
-/// Whose identity the command line names. The command has no use for the orchestrator's.
-const IDENTITIES: [&str; 6] = [
+/// What the command does not inherit: whose identity the command line names, since it has no use for the orchestrator's; and what
+/// a `task run` around this one handed to us, which is of another task.
+const NOT_INHERITED: [&str; 13] = [
     "LEASEHOLD_CERT",
     "LEASEHOLD_KEY",
     "LEASEHOLD_TOKEN_FILE",
     "LEASEHOLD_AGENT_CERT",
     "LEASEHOLD_AGENT_KEY",
     "LEASEHOLD_AGENT_TOKEN_FILE",
+    handed::TASK,
+    handed::EPOCH,
+    handed::AUDIENCE,
+    handed::TOKEN_FILE,
+    handed::SOCKET,
+    handed::CERT,
+    handed::KEY,
 ];
 
 /// A task with its credentials, before and while the command runs.
@@ -155,7 +163,7 @@ async fn run(
         }
     };
     // INVARIANT (main thread): the command dies with the thread that starts it, so this is awaited and never spawned.
-    let running = Running::start(&common.command, &handed.environment, &IDENTITIES);
+    let running = Running::start(&common.command, &handed.environment, &NOT_INHERITED);
     let running = match running {
         Ok(running) => running,
         Err(fault) => {
@@ -211,7 +219,9 @@ impl Session {
                     "over",
                     &format!("the task is over for the command: {why}; it is stopped"),
                 );
-                running.stop(grace).await.map_err(Failure::Command)?;
+                if let Err(fault) = running.stop(grace).await {
+                    tell.say("left", &format!("the command cannot be stopped: {fault}"));
+                }
                 (ending, exits::TASK_OVER)
             }
         };

@@ -52,6 +52,16 @@ fn file_and_socket_have_a_new_token_before_the_old_one_expires_and_never_half_of
 }
 
 #[test]
+fn what_a_run_around_it_was_handed_is_not_handed_on() {
+    let play = Play::start();
+    let script = "echo ${LEASEHOLD_TASK_SOCKET-none} ${LEASEHOLD_TASK_TOKEN_FILE-none} > seen";
+    let mut run = play.run(&["--token-env", "TOKEN"], script);
+    run.env("LEASEHOLD_TASK_SOCKET", "outer").env("LEASEHOLD_TASK_TOKEN_FILE", "outer");
+    assert!(run.output().unwrap().status.success());
+    assert_eq!(play.read("seen"), "none none");
+}
+
+#[test]
 fn the_socket_chooses_among_audiences_and_says_what_there_is() {
     let play = Play::start();
     let (one, two) = (format!("{AUDIENCE}=read"), "https://other.example=write".to_owned());
