@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -169,6 +170,9 @@ class ByAgent(unittest.TestCase):
         cls.spire.register(AGENT, SVID_SECONDS)
         cls.spire.svid(AGENT)
         until(lambda: cls.serves(), "the broker does not serve")
+        # The server's key for JWT-SVIDs may reach the agent after its certificates have.
+        keys = re.compile(r"trust bundle taken over .*jwt_keys=[1-9]")
+        until(lambda: keys.search(cls.site.said()), "the agent tells no keys for JWT-SVIDs")
         with cls.site.caller(ORCHESTRATOR) as orchestrator:
             cls.task = orchestrator.begin(agent=AGENT).task_id
 
