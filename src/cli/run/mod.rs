@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join_all, select_all};
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
 use tokio::net::UnixListener;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
@@ -269,7 +269,7 @@ impl Session {
         let keep = self.keepers.iter_mut().map(|keeper| Box::pin(keeper.keep(view.subscribe())));
         let served = async {
             match socket {
-                Some(socket) => match socket::serve(socket, slots).await {},
+                Some(socket) => match socket::serve(socket, slots, geteuid()).await {},
                 None => std::future::pending::<()>().await,
             }
         };

@@ -25,6 +25,7 @@ use axum::{Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::process::Uid;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::{UnixListener, UnixStream};
@@ -63,8 +64,8 @@ pub(super) fn bind(path: &Path) -> Result<UnixListener, Failure> {
     bound().map_err(|source: io::Error| Failure::Write { path: path.to_owned(), source })
 }
 
-/// Answers until it is dropped.
-pub(super) async fn serve(listener: UnixListener, slots: Slots) -> Infallible {
+/// Answers this user until it is dropped.
+pub(super) async fn serve(listener: UnixListener, slots: Slots, user: Uid) -> Infallible {
     let router = Router::new().route("/", get(answer)).with_state(Arc::new(slots));
     let mut open = JoinSet::new();
     loop {
@@ -73,7 +74,7 @@ pub(super) async fn serve(listener: UnixListener, slots: Slots) -> Infallible {
         }
         while open.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((peer, _)) if is_ours(&peer) => {
+            Ok((peer, _)) if is_of(&peer, user) => {
                 open.spawn(converse(peer, router.clone()));
             }
             Ok(_) => {}
@@ -83,10 +84,9 @@ pub(super) async fn serve(listener: UnixListener, slots: Slots) -> Infallible {
     }
 }
 
-/// Whether the peer is the user who runs this, by the kernel's word.
-fn is_ours(peer: &UnixStream) -> bool {
-    let us = rustix::process::geteuid().as_raw();
-    peer.peer_cred().is_ok_and(|peer| peer.uid() == us)
+/// Whether the peer is this user, by the kernel's word.
+fn is_of(peer: &UnixStream, user: Uid) -> bool {
+    peer.peer_cred().is_ok_and(|peer| peer.uid() == user.as_raw())
 }
 
 async fn converse(peer: UnixStream, router: Router) {
@@ -152,4 +152,68 @@ fn refusal(status: StatusCode, error: &str, text: &str) -> Response {
 fn not_stored(mut response: Response) -> Response {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::geteuid;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::domain::secret::Secret;
+
+    fn slots(until: Instant) -> Slots {
+        let minted = Minted {
+            token: Secret::from("a.b.c".to_owned()),
+            token_type: "Bearer".to_owned(),
+            audience: "https://api.example".to_owned(),
+            task_id: String::new(),
+            epoch: 1,
+            lease_id: String::new(),
+            expires: String::new(),
+            until,
+            pair: None,
+        };
+        let (_, slot) = watch::channel(Slot::Live(Arc::new(minted)));
+        vec![("https://api.example".to_owned(), slot)]
+    }
+
+    /// What we are told by a socket that is for this user.
+    async fn told(user: Uid) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = bind(&path).unwrap();
+        let slots = slots(Instant::now() + Duration::from_secs(300));
+        let mut told = Vec::new();
+        let ask = async {
+            let mut peer = UnixStream::connect(&path).await.unwrap();
+            let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+            // Whoever is not let in may find the door closed at either step.
+            let _ = peer.write_all(request).await;
+            let _ = peer.read_to_end(&mut told).await;
+        };
+        tokio::select! {
+            () = ask => {}
+            never = serve(listener, slots, user) => match never {},
+        }
+        String::from_utf8(told).unwrap()
+    }
+
+    #[tokio::test]
+    async fn another_user_who_reaches_the_socket_is_told_nothing() {
+        assert!(told(geteuid()).await.contains("a.b.c"));
+        assert_eq!(told(Uid::from_raw(geteuid().as_raw() ^ 1)).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_token_is_answered_until_its_expiry_and_not_then() {
+        for (until, status) in [
+            (Instant::now() + Duration::from_secs(300), StatusCode::OK),
+            (Instant::now(), StatusCode::SERVICE_UNAVAILABLE),
+        ] {
+            let asked = Form(Asked { audience: None });
+            let response = answer(State(Arc::new(slots(until))), asked).await;
+            assert_eq!(response.status(), status);
+        }
+    }
 }

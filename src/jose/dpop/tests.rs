@@ -309,4 +309,22 @@ fn class_12_proofs_that_differ_in_anything_have_another_id() {
     assert_ne!(id(client.with_claim("jti", json!("two"))), first);
     assert_ne!(id(client.with_claim("htu", json!("https://other.example/s/M"))), first);
     assert_ne!(id(Client::new().with_claim("jti", json!("one"))), first);
+    let mut claims = client.claims();
+    claims["htm"] = json!("PUT");
+    let put = Expect { method: "PUT", ..client.expect() };
+    assert_ne!(id(verify(&client.sign(&client.header(), &claims), put, now())), first, "method");
+}
+
+/// The end of one part is not the beginning of the next.
+#[test]
+fn class_12_parts_of_an_id_cannot_be_shifted_into_each_other() {
+    let uris = ["https://lh.example/a", "https://lh.example/ab"].map(uri);
+    let client = Client { uris: uris.to_vec(), ..Client::new() };
+    let [short, long] = [("https://lh.example/a", "bc"), ("https://lh.example/ab", "c")];
+    let id = |(htu, jti): (&str, &str)| {
+        let mut claims = client.claims();
+        (claims["htu"], claims["jti"]) = (json!(htu), json!(jti));
+        client.verify(&client.sign(&client.header(), &claims)).unwrap().id()
+    };
+    assert_ne!(id(short), id(long));
 }

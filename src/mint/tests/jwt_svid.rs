@@ -41,6 +41,15 @@ async fn class_11_a_jwt_svid_is_bound_to_nothing_and_signed_by_no_other_key() {
 }
 
 #[tokio::test]
+async fn a_jwt_svid_for_nobody_is_not_made() {
+    let mut scene = Scene::new(Kind::JwtSvid).await;
+    scene.lease.draft.key_thumbprint = None;
+    scene.lease.draft.audience.clear();
+    scene.permit = permit(&scene.lease.draft);
+    assert_eq!(mint(&scene).unwrap_err(), MintError::Disagree("audience"));
+}
+
+#[tokio::test]
 async fn class_04_a_jwt_svid_does_not_outlive_the_key_that_signs_it() {
     let mut scene = Scene::new(Kind::JwtSvid).await;
     scene.lease.draft.key_thumbprint = None;

@@ -153,6 +153,10 @@ fn class_10_a_claim_that_is_missing_or_of_another_form_is_refused() {
     {
         assert!(issuer.with_claim(name, value).is_err(), "{name}");
     }
+    let mut earlier = golden();
+    (earlier["iat"], earlier["nbf"]) = (json!(ISSUED - 1), json!(ISSUED - 6));
+    let refused = issuer.judge(&issuer.header(), &earlier);
+    assert_eq!(refused, Err(TaskJwtSvidError::Malformed("iat")), "not when its lease was issued");
     let mut later = golden()["leasehold"].clone();
     later["v"] = json!(2);
     assert_eq!(issuer.with_claim("leasehold", later), Err(TaskJwtSvidError::Version));

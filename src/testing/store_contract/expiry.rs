@@ -86,6 +86,7 @@ pub async fn class_23_a_shown_proof_is_remembered_until_its_time_is_over_and_not
     f.upkeep.prune(P, before(at(60))).await.unwrap();
     assert_eq!(f.denied(shown(at(59), 2, at(60))).await, Some(Denial::ProofShown));
     f.done(shown(at(60), 2, at(120))).await;
+    f.done(shown(at(70), 2, at(90))).await;
     assert_eq!(f.denied(shown(at(100), 1, at(120))).await, Some(Denial::ProofShown));
     f.upkeep.prune(P, at(120)).await.unwrap();
     assert_eq!(f.denied(shown(at(100), 1, at(120))).await, Some(Denial::Overdue));

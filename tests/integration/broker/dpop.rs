@@ -25,6 +25,7 @@ const ROUNDS: usize = 8;
 over_every_store!(
     class_23_of_two_requests_that_show_one_proof_together_exactly_one_is_answered,
     class_23_a_proof_that_was_shown_is_good_for_no_other_request,
+    class_23_a_proof_goes_with_no_other_body_under_the_id_of_a_request_that_was_refused,
     the_same_request_may_show_its_proof_again_or_a_new_one_of_the_same_key,
     class_26_a_proof_is_refused_when_its_time_is_over,
 );
@@ -136,6 +137,23 @@ async fn the_same_request_may_show_its_proof_again_or_a_new_one_of_the_same_key(
     let thief = Client::new().proof(&scene, ISSUE);
     let stolen = scene.b.issue(&agent, &id, bound(task, &thief)).await;
     assert_eq!(reason(stolen), "PROOF_INVALID", "the first answer is bound to another key");
+}
+
+/// A request that was refused has no answer that would hold its id: the proof itself knows what it was shown for.
+async fn class_23_a_proof_goes_with_no_other_body_under_the_id_of_a_request_that_was_refused(
+    scene: Scene,
+) {
+    let client = Client::new();
+    let (task, agent, _) = held(&scene, &client).await;
+    let proof = client.proof(&scene, ISSUE);
+    let nowhere =
+        IssueRequest { audience: "https://nowhere.example".to_owned(), ..bound(task, &proof) };
+    let refused = scene.a.issue(&agent, &request(0xd902, "nowhere"), nowhere.clone()).await;
+    assert_eq!(reason(refused), "TARGET_NOT_ALLOWED");
+    let other = scene.b.issue(&agent, &request(0xd902, "other"), bound(task, &proof)).await;
+    assert_eq!(reason(other), "PROOF_REPLAYED");
+    let same = scene.b.issue(&agent, &request(0xd902, "nowhere"), nowhere).await;
+    assert_eq!(reason(same), "TARGET_NOT_ALLOWED");
 }
 
 async fn class_26_a_proof_is_refused_when_its_time_is_over(scene: Scene) {

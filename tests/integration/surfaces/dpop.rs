@@ -6,6 +6,8 @@ use leasehold::jose::dpop::{HttpsUri, Statement, prove};
 use leasehold::proto::v1;
 use leasehold::proto::v1::access_token_request::Proof;
 use leasehold::proto::v1::issue_credential_request::Credential;
+use leasehold::testing::ca::csr;
+use rcgen::KeyPair;
 use serde_json::Value;
 use tonic::{Request, Status};
 
@@ -14,6 +16,11 @@ use super::site::{AGENT, Site, VERIFIER, reason, request_id, token_request};
 
 const ISSUE: &str = "/leasehold.v1.CredentialService/IssueCredential";
 const RENEW: &str = "/leasehold.v1.CredentialService/RenewCredential";
+
+/// A task in a tier that allows what is bound to no key.
+async fn relaxed(site: &Site) -> v1::Task {
+    site.begin_with(|request| request.tier = "bearer".into()).await
+}
 
 /// A proof, made now, that the call goes to a place.
 fn proof(site: &Site, key: &SigningKey, place: &str, path: &str, nonce: Option<&str>) -> String {
@@ -108,6 +115,47 @@ async fn class_23_proof_is_exactly_one_for_this_very_call_and_asked_for() {
     issue(&site, one.clone(), std::slice::from_ref(&shown)).await.unwrap();
     issue(&site, one, std::slice::from_ref(&shown)).await.unwrap();
     assert_eq!(refused(bound(&task), &[shown]).await, "PROOF_REPLAYED");
+}
+
+/// Nor where the tier would give a credential that is bound to nothing: who means to be bound is bound, or refused.
+#[tokio::test]
+async fn class_23_proof_goes_with_no_other_credential_and_without_one_nothing_is_given() {
+    let site = Site::start().await;
+    let (task, key) = (relaxed(&site).await, SigningKey::generate().unwrap().0);
+    let shown = |path| proof(&site, &key, &place(&site), path, None);
+    let missing = issue(&site, bound(&task), &[]).await.unwrap_err();
+    assert_eq!(reason(&missing), "PROOF_INVALID");
+    let key_held = issue(&site, bound(&task), &[shown(ISSUE)]).await.unwrap().lease.unwrap();
+    let unproved = v1::RenewCredentialRequest {
+        request_id: request_id(),
+        lease_id: key_held.lease_id,
+        ..Default::default()
+    };
+    let unproved = site.credentials(AGENT).renew_credential(unproved).await.unwrap_err();
+    assert_eq!(reason(&unproved), "PROOF_INVALID", "it would be renewed as bound to nothing");
+    let csr_der = csr(&KeyPair::generate().unwrap()).der().to_vec();
+    let mut leases = Vec::new();
+    for credential in [
+        Credential::JwtSvid(v1::JwtSvidRequest {}),
+        Credential::X509Svid(v1::X509SvidRequest { csr_der: csr_der.clone() }),
+    ] {
+        let request = || v1::IssueCredentialRequest {
+            credential: Some(credential.clone()),
+            ..token_request(&task)
+        };
+        let refused = issue(&site, request(), &[shown(ISSUE)]).await.unwrap_err();
+        assert_eq!(reason(&refused), "REQUEST_INVALID", "{credential:?}");
+        leases.push(issue(&site, request(), &[]).await.unwrap().lease.unwrap().lease_id);
+    }
+    for (lease_id, csr_der) in leases.into_iter().zip([Vec::new(), csr_der]) {
+        let request_id = request_id();
+        let renewal = v1::RenewCredentialRequest { request_id, lease_id, csr_der, ttl: None };
+        let mut call = Request::new(renewal.clone());
+        call.metadata_mut().insert("dpop", shown(RENEW).parse().unwrap());
+        let refused = site.credentials(AGENT).renew_credential(call).await.unwrap_err();
+        assert_eq!(reason(&refused), "REQUEST_INVALID");
+        site.credentials(AGENT).renew_credential(renewal).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -105,6 +105,18 @@ fn a_change_of_the_task_brings_a_new_token_at_once() {
 }
 
 #[test]
+fn a_change_that_leaves_nothing_for_an_audience_takes_its_token_away() {
+    let play = Play::start();
+    let run = Started::new(play.run(&["--heartbeat", "4s"], WAIT));
+    let (task, socket, file) = (play.read("task"), play.read("socket"), play.read("token-file"));
+    let advance = ["task", "advance", &task, "--expected-epoch", "1", "--step", "next"];
+    play.ask("orchestrator", &[&advance[..], &["--grant", "https://other.example=read"]].concat());
+    wait_for("503", || (play.get(&socket, "/").0 == 503).then_some(()));
+    assert!(fs::metadata(&file).is_err(), "a dead token is taken away");
+    let_go(&play, run);
+}
+
+#[test]
 fn while_the_task_is_suspended_there_is_no_token_and_then_there_is_one_again() {
     let play = Play::start();
     let run = Started::new(play.run(&["--heartbeat", "4s"], WAIT));

@@ -159,6 +159,21 @@ fn a_command_that_does_not_stop_when_it_is_told_to_is_killed() {
 }
 
 #[test]
+fn a_command_that_was_halted_hears_that_it_is_to_stop() {
+    let play = Play::start();
+    let script = format!(
+        "trap 'echo yes > told; exit 0' TERM; echo $$ > pid; {NAME_TASK} sleep 1000 & wait"
+    );
+    let run = Started::new(play.run(&["--heartbeat", "1s"], &script));
+    let task = play.read("task");
+    signal("STOP", play.read("pid").parse().unwrap());
+    play.ask("orchestrator", &["task", "cancel", &task]);
+    let (code, said) = run.end();
+    assert_eq!(code, Some(124), "{said}");
+    assert!(play.file("told").exists(), "it was killed without a word");
+}
+
+#[test]
 fn whoever_kills_the_run_kills_the_command_and_silence_kills_the_credentials() {
     let play = Play::start();
     let script =
