@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::domain::secret::Secret;
+use crate::domain::time::Span;
 use crate::store::redis::Settings;
 use crate::testing::ca::TestAuthority;
 
@@ -17,6 +18,8 @@ const ACL: &str = include_str!("../../config/redis.acl");
 /// Password of both users.
 pub const PASSWORD: &str = "correct-horse-battery-staple";
 const ATTEMPTS: u32 = 20;
+/// Many servers of many tests sync to one disk at once.
+const PATIENCE: Span = Span::from_seconds(20);
 
 /// A running server; killed when dropped.
 #[derive(Debug)]
@@ -112,6 +115,7 @@ impl RedisServer {
             ca_file: self.tls.then(|| self.folder.join("ca.pem")),
             username: Some("leasehold".to_owned()),
             password: Some(Secret::from(PASSWORD.to_owned())),
+            response_timeout: PATIENCE,
             ..Settings::new(format!("{scheme}://127.0.0.1:{}", self.port))
         }
     }

@@ -104,7 +104,7 @@ async fn class_23_of_two_requests_that_show_one_proof_together_exactly_one_is_an
         }
         let (done, refused): (Vec<_>, Vec<_>) =
             racing.join_all().await.into_iter().partition(Result::is_ok);
-        assert_eq!((done.len(), refused.len()), (1, 1), "round {round}");
+        assert_eq!((done.len(), refused.len()), (1, 1), "round {round}: {refused:?}");
         let refused = refused.into_iter().next().unwrap();
         assert_eq!(reason(refused), "PROOF_REPLAYED");
     }
