@@ -96,13 +96,20 @@ async fn class_07_nothing_goes_on_from_before_a_loss_until_its_orchestrator_says
 
 /// A policy that takes its time: once, while it is asked, the store loses something, and the broker hears of it.
 #[derive(Default)]
-struct Slow(Mutex<Option<(Arc<ModelStore>, Arc<Broker>, Caller, TaskId)>>);
+struct Slow(Mutex<Option<Meanwhile>>);
+
+struct Meanwhile {
+    model: Arc<ModelStore>,
+    broker: Arc<Broker>,
+    ci: Caller,
+    task: TaskId,
+}
 
 #[async_trait]
 impl Policy for Slow {
     async fn ask(&self, _: &Question<'_>) -> Result<Verdict, PolicyError> {
         let meanwhile = self.0.lock().take();
-        if let Some((model, broker, ci, task)) = meanwhile {
+        if let Some(Meanwhile { model, broker, ci, task }) = meanwhile {
             model.restart_after_loss();
             broker.get_task(&ci, task).await.unwrap();
         }
@@ -124,7 +131,8 @@ async fn class_07_what_was_decided_before_a_loss_is_not_committed_after_it() {
         let parts = Parts { policy: policy.clone(), ..scene.world.parts() };
         let broker = Arc::new(Broker::new(parts, settings()));
         scene.issue_at(&broker, &level.agent, token(task)).await.unwrap();
-        *policy.0.lock() = Some((model, broker.clone(), scene.ci.clone(), task));
+        let (meanwhile, ci) = (broker.clone(), scene.ci.clone());
+        *policy.0.lock() = Some(Meanwhile { model, broker: meanwhile, ci, task });
         let answer = call(&scene, &broker, rpc, &level).await;
         assert_eq!(reason(answer), "TASK_SUSPENDED", "{rpc:?}");
         assert!(policy.0.lock().is_none(), "nothing was lost");
