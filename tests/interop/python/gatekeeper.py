@@ -2,6 +2,9 @@
 
 import http.client
 import json
+import os
+import subprocess
+import tempfile
 import time
 
 import world as worlds
@@ -67,6 +70,15 @@ class Gatekeeper:
     def test_a_stolen_token_does_not_pass_with_another_certificate(self):
         token = self.issued().credential.access_token
         self.assert_refused(self.ask(token, "other-agent"), 401, "invalid_token")
+
+    def test_a_token_that_is_bound_to_a_dpop_key_does_not_pass_as_a_bearer_token(self):
+        world, task = self.world, self.orchestrator.begin().task_id
+        with tempfile.TemporaryDirectory() as folder:
+            command = [os.environ["LEASEHOLD_BIN"], "token", "issue", "--task", task, "--audience", worlds.AUDIENCE]
+            command += ["--dpop-key", f"{folder}/dpop.key", "--broker", f"https://localhost:{world.grpc_port}"]
+            command += ["--ca", world.root_file, "--cert", world.cert_file("agent"), "--key", world.key_file("agent")]
+            token = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        self.assert_refused(self.ask(token), 401, "invalid_token")
 
     def test_what_the_grant_does_not_say_is_refused(self):
         listing = self.issued(authorization_details=json.dumps([grant("list")]))
