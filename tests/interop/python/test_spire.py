@@ -304,7 +304,10 @@ def authority(certificate):
 
 
 class Load:
-    """Calls without a pause while something changes, some on each connection, each connection with the current SVID."""
+    """Calls while something changes, some on each connection, each connection with the current SVID.
+
+    At most a hundred a second: half of what one principal may ask, however fast the machine is.
+    """
 
     def __init__(self, site, task):
         self.site, self.task = site, task
@@ -331,6 +334,7 @@ class Load:
                 with self.site.caller(svid=self.site.spire.svid(AGENT)) as agent:
                     for _ in range(10):
                         agent.issue_token(self.task)
+                        self.over.wait(0.01)
                 self.connections += 1
         except Exception as fault:
             self.faults.append(repr(fault))
