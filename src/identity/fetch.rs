@@ -65,6 +65,7 @@ pub(super) struct Fetched {
 pub(super) struct Fetcher {
     client: Client,
     reach: Reach,
+    timeout: Span,
 }
 
 impl Fetcher {
@@ -97,10 +98,9 @@ impl Fetcher {
             .retry(reqwest::retry::never())
             .dns_resolver(GuardedResolver(reach))
             .connect_timeout(CONNECT_TIMEOUT.to_std())
-            .timeout(TIMEOUT.to_std())
             .build()
             .map_err(|error| unusable(&error))?;
-        Ok(Self { client, reach })
+        Ok(Self { client, reach, timeout: TIMEOUT })
     }
 
     /// Fetches one document.
@@ -131,6 +131,7 @@ impl Fetcher {
         let transport = |error: reqwest::Error| {
             FetchError::Transport(url.to_owned(), innermost(&error.without_url()))
         };
+        let request = request.timeout(self.timeout.to_std());
         let mut response = request.send().await.map_err(transport)?;
         if response.status() != wanted {
             return Err(FetchError::Status(url.to_owned(), response.status().as_u16()));

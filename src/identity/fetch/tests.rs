@@ -1,7 +1,10 @@
 //! URLs and servers that are refused before a document is read.
 
+use std::time::Duration;
+
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
 
 use super::*;
 use crate::testing::ca::TestAuthority;
@@ -105,6 +108,38 @@ async fn serve_tls(root: &TestAuthority) -> String {
         }
     });
     url
+}
+
+/// However often a server sends a byte, so that it never falls silent.
+#[tokio::test]
+async fn class_22_a_document_that_arrives_slowly_is_not_waited_for() {
+    let (url, mut sent) = serve_drops().await;
+    let fetcher = Fetcher::new(Reach::Loopback, None).unwrap();
+    assert_eq!(fetcher.timeout, Span::from_seconds(5));
+    let fetcher = Fetcher { timeout: Span::from_millis(250), ..fetcher };
+    let fetch = tokio::time::timeout(Duration::from_secs(60), fetcher.get(&url));
+    let refused = fetch.await.expect("it is waited for").unwrap_err();
+    assert!(refused.to_string().contains("timed out"), "{refused}");
+    sent.wait_for(|bytes| *bytes > 1).await.expect("the document had begun to arrive");
+}
+
+/// Promises 64 KiB and sends a byte every 10 ms, to one client; and how many bytes it has sent.
+async fn serve_drops() -> (String, watch::Receiver<usize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (counter, sent) = watch::channel(0);
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let _ = socket.read(&mut [0; 1024]).await;
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 65536\r\n\r\n";
+        socket.write_all(head).await.unwrap();
+        let mut pace = tokio::time::interval(Duration::from_millis(10));
+        while socket.write_all(b" ").await.is_ok() {
+            counter.send_modify(|bytes| *bytes += 1);
+            pace.tick().await;
+        }
+    });
+    (url, sent)
 }
 
 #[test]

@@ -4,7 +4,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::jose::{KeySet, base64url};
+use crate::jose::{KeySet, SigningKey, base64url};
 use crate::testing::issuer::TestIssuer;
 
 const AUDIENCE: &str = "leasehold";
@@ -81,9 +81,18 @@ async fn a_token_of_a_configured_issuer_proves_its_subject() {
 #[tokio::test]
 async fn class_11_credentials_of_a_broker_are_no_identity() {
     let fixture = Fixture::start().await;
-    for typ in
-        ["at+jwt", "application/at+jwt", "dpop+jwt", "wit+jwt", "secevent+jwt", "txntoken+jwt"]
-    {
+    for typ in [
+        "at+jwt",
+        "application/at+jwt",
+        "dpop+jwt",
+        "wit+jwt",
+        "wpt+jwt",
+        "secevent+jwt",
+        "txntoken+jwt",
+        "statuslist+jwt",
+        "token-introspection+jwt",
+        "client-authentication+jwt",
+    ] {
         let token = fixture.issuer.key.sign(typ, &fixture.claims()).unwrap();
         let refused = fixture.verifier.verify(token.expose_text(), now()).await.unwrap_err();
         assert_eq!(refused, OidcError::Token(JwsError::Typ), "{typ}");
@@ -157,6 +166,59 @@ async fn class_12_an_issuer_is_compared_byte_for_byte() {
         assert_eq!(refused, OidcError::UnknownIssuer);
     }
     assert_eq!(fixture.issuer.fetches(), 0, "a stranger's `iss` caused a fetch");
+}
+
+/// What a browser shows as one name, or a resolver finds as one, is here as many issuers as it has spellings.
+#[tokio::test]
+async fn class_12_an_issuer_in_punycode_in_unicode_or_in_letters_that_look_alike_is_another() {
+    let key = SigningKey::generate().unwrap().0;
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    let set = KeySet::of([key.verifying_key().clone()]).unwrap();
+    let base = config("ci", &TestIssuer::start().await);
+    std::fs::write(keys.path(), set.to_document().to_string()).unwrap();
+    let spellings = [
+        "https://b\u{fc}cher.example",
+        "https://bu\u{308}cher.example",
+        "https://B\u{dc}CHER.example",
+        "https://xn--bcher-kva.example",
+        "https://XN--BCHER-KVA.example",
+        "https://b%C3%BCcher.example",
+        "https://b\u{fc}\u{441}her.example",
+        "https://b\u{fc}\u{ff43}her.example",
+        "https://b\u{fc}cher\u{3002}example",
+        "https://b\u{fc}\u{200d}cher.example",
+        "https://b\u{fc}cher.example.",
+        "https://bucher.example",
+    ];
+    for configured in spellings {
+        let jwks = JwksSource::File(keys.path().to_owned());
+        let issuer = configured.to_owned();
+        let trusted = OidcIssuer { issuer, jwks, ..base.clone() };
+        let verifier = OidcVerifier::new(vec![trusted], &[OWN], 0).unwrap();
+        for iss in spellings {
+            let claims = json!({
+                "iss": iss, "sub": "repo:a/b", "aud": AUDIENCE,
+                "iat": now().seconds(), "exp": now().seconds() + 300,
+            });
+            let token = key.sign("JWT", &claims).unwrap();
+            let judged = verifier.verify(token.expose_text(), now()).await.map(|_| ());
+            let expected = if iss == configured { Ok(()) } else { Err(OidcError::UnknownIssuer) };
+            assert_eq!(judged, expected, "{iss} where {configured} is trusted");
+        }
+    }
+}
+
+/// `act` says for whom a token was exchanged, nested as often as it was: nobody in it is the caller, or matches a pattern.
+#[tokio::test]
+async fn class_21_actors_in_an_identity_token_are_nobody_here() {
+    let fixture = Fixture::start().await;
+    let actor = json!({"sub": "repo:a/admin", "ref": "main", "act": {"sub": "repo:a/root"}});
+    for act in [json!([actor]), actor] {
+        let caller = fixture.verify(&fixture.claims_with("act", act)).await.unwrap();
+        assert_eq!(caller.principal().as_str(), "oidc:ci:repo:a/b");
+        let Proof::Oidc { claims, .. } = caller.proof() else { panic!("not by a certificate") };
+        assert!(!claims.contains_key("act") && !claims.contains_key("ref"), "{claims:?}");
+    }
 }
 
 #[tokio::test]

@@ -266,8 +266,17 @@ fn another_version_of_the_claim_is_refused() {
 #[test]
 fn class_12_another_spelling_of_the_issuer_is_another_issuer() {
     let issuer = Issuer::new();
-    for iss in ["https://leasehold.example/", "https://Leasehold.example", "https://other.example"]
-    {
+    for iss in [
+        "https://leasehold.example/",
+        "https://leasehold.example:443",
+        "https://Leasehold.example",
+        "https://le%61sehold.example",
+        "https://leasehold\u{3002}example",
+        "https://le\u{430}sehold.example",
+        "https://xn--lesehold-w4f.example",
+        "https://\u{ff4c}easehold.example",
+        "https://other.example",
+    ] {
         let mut payload = golden();
         payload["iss"] = json!(iss);
         assert_eq!(issuer.verify(&payload), Err(AccessTokenError::Issuer));

@@ -10,6 +10,7 @@ use leasehold::broker::request::{
 };
 use leasehold::broker::seams::Clock;
 use leasehold::domain::id::TaskId;
+use leasehold::domain::refusal::Refusal;
 use leasehold::domain::time::{Span, Stamp};
 use leasehold::jose::dpop::{HttpsUri, Statement, prove};
 use leasehold::jose::{SigningKey, base64url};
@@ -240,10 +241,35 @@ async fn class_23_where_a_nonce_is_required_a_proof_without_one_gets_one_that_ev
     let now = scene.world.clock.now();
     let shown = |nonce: Option<&str>| bound(task, &client.proof_at(now, ISSUE, nonce));
     let refused = super::scene::refused(scene.issue_at(&a, &agent, shown(None)).await);
-    let leasehold::domain::refusal::Refusal::ProofNonceRequired { nonce } = refused else {
-        panic!("{refused:?}")
-    };
+    let Refusal::ProofNonceRequired { nonce } = refused else { panic!("{refused:?}") };
     let made_up = scene.issue_at(&a, &agent, shown(Some("bm9uY2U"))).await;
     assert_eq!(reason(made_up), "PROOF_NONCE_REQUIRED");
     scene.issue_at(&b, &agent, shown(Some(&nonce))).await.unwrap();
+}
+
+/// A nonce says that a proof is new, and is good for every proof of its time: it makes no old proof a new one.
+#[tokio::test]
+async fn class_23_a_nonce_that_is_used_again_makes_no_proof_new_and_ends_with_its_time() {
+    let scene = Scene::on_model().await;
+    let client = Client::new();
+    let (task, agent, _) = held(&scene, &client).await;
+    let [a, b] = [(); 2].map(|()| {
+        scene.world.broker_that(|settings| {
+            settings.dpop.is_nonce_required = true;
+        })
+    });
+    let proof = |nonce: Option<&str>| client.proof_at(scene.world.clock.now(), ISSUE, nonce);
+    let refused = scene.issue_at(&a, &agent, bound(task, &proof(None))).await;
+    let Refusal::ProofNonceRequired { nonce } = super::scene::refused(refused) else { panic!() };
+    let first = proof(Some(&nonce));
+    scene.issue_at(&a, &agent, bound(task, &first)).await.unwrap();
+    for broker in [&a, &b] {
+        let again = scene.issue_at(broker, &agent, bound(task, &first)).await;
+        assert_eq!(reason(again), "PROOF_REPLAYED");
+        scene.issue_at(broker, &agent, bound(task, &proof(Some(&nonce)))).await.unwrap();
+    }
+    scene.forward(300).await;
+    let late = scene.issue_at(&b, &agent, bound(task, &proof(Some(&nonce)))).await;
+    let Refusal::ProofNonceRequired { nonce: next } = super::scene::refused(late) else { panic!() };
+    assert_ne!(next, nonce);
 }
