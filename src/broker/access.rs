@@ -32,6 +32,7 @@ pub enum Rpc {
     GetLease,
     ListLeases,
     IntrospectCredential,
+    WatchRevocations,
     GetTrustBundle,
     RevokeLease,
     RevokeTask,
@@ -66,6 +67,7 @@ impl Rpc {
             | Self::GetLease
             | Self::ListLeases
             | Self::IntrospectCredential
+            | Self::WatchRevocations
             | Self::GetTrustBundle
             | Self::LiftQuarantine
             | Self::ListTiers
@@ -113,6 +115,7 @@ pub fn relations(rpc: Rpc) -> &'static [Relation] {
         Rpc::RenewCredential | Rpc::ReleaseCredential => &[Holder],
         Rpc::GetLease | Rpc::ListLeases => &[Holder, TaskOrchestrator, Operator],
         Rpc::IntrospectCredential => &[Verifier, Operator],
+        Rpc::WatchRevocations => &[Verifier],
         Rpc::GetTrustBundle => &[Everyone],
         Rpc::RevokeLease
         | Rpc::RevokeTask

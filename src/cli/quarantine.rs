@@ -59,7 +59,12 @@ impl Quarantine {
 async fn quarantine(what: What, client: &Client) -> Result<Shown, Failure> {
     let id = what.request.into_id();
     let request_id = id.clone();
-    let request = v1::QuarantineRequest { request_id, scope: what.scope, reason: what.reason };
+    let request = v1::QuarantineRequest {
+        request_id,
+        scope: what.scope,
+        reason: what.reason,
+        ..Default::default()
+    };
     let answer = client.change(&id, client.operators().quarantine(request)).await?;
     let text = format!(
         "{} is quarantined: nothing is issued until `leasehold quarantine lift {0}`",

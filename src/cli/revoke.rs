@@ -37,7 +37,12 @@ impl Revoke {
             Self::Lease(RevokeLease { lease, reason, request }) => {
                 let id = request.into_id();
                 let request_id = id.clone();
-                let request = v1::RevokeLeaseRequest { request_id, lease_id: lease, reason };
+                let request = v1::RevokeLeaseRequest {
+                    request_id,
+                    lease_id: lease,
+                    reason,
+                    ..Default::default()
+                };
                 let answer = client.change(&id, service.revoke_lease(request)).await?;
                 let lease = show::lease(&answer.lease.ok_or(Failure::Answer("lease"))?);
                 Ok(show::with_revocation(lease, answer.revocation.as_ref()))
@@ -45,7 +50,12 @@ impl Revoke {
             Self::Task(Stop { task, reason, request }) => {
                 let id = request.into_id();
                 let request_id = id.clone();
-                let request = v1::RevokeTaskRequest { request_id, task_id: task, reason };
+                let request = v1::RevokeTaskRequest {
+                    request_id,
+                    task_id: task,
+                    reason,
+                    ..Default::default()
+                };
                 let answer = client.change(&id, service.revoke_task(request)).await?;
                 let task = show::task(&answer.task.ok_or(Failure::Answer("task"))?);
                 Ok(show::with_revocation(task, answer.revocation.as_ref()))

@@ -217,7 +217,12 @@ macro_rules! stop {
     ($client:ident, $stop:ident, $request:ident, $call:ident) => {{
         let id = $stop.request.into_id();
         let request_id = id.clone();
-        let request = v1::$request { request_id, task_id: $stop.task, reason: $stop.reason };
+        let request = v1::$request {
+            request_id,
+            task_id: $stop.task,
+            reason: $stop.reason,
+            ..Default::default()
+        };
         let answer = $client.change(&id, $client.tasks().$call(request)).await?;
         stopped(answer.task, answer.revocation)
     }};
@@ -325,6 +330,7 @@ impl Advance {
             checkpoint: self.checkpoint.map(String::into_bytes),
             agent: self.agent,
             keep_children: self.keep_children,
+            ..Default::default()
         };
         let answer = client.change(&request_id, client.tasks().advance_task(request)).await?;
         stopped(answer.task, answer.revocation)

@@ -93,6 +93,7 @@ impl<'a> Acts<'a> {
             request_id: request_id(),
             task_id: task_id.to_owned(),
             reason: "the summary is written".to_owned(),
+            ..Default::default()
         };
         let answer = done(self.stage.orchestrator.tasks().complete_task(request).await)?;
         let state = task(answer.task)?.state();
@@ -209,6 +210,7 @@ impl<'a> Acts<'a> {
             request_id: request_id(),
             scope: self.scope(),
             reason: "it reads what it should not".to_owned(),
+            ..Default::default()
         };
         let answer = done(self.stage.operator.operator().quarantine(request).await)?;
         recorded(answer.revocation.is_some())?;

@@ -4,6 +4,7 @@ pub mod clamp;
 pub mod decide;
 pub mod event;
 pub mod execution;
+pub mod feed;
 pub mod grant;
 pub mod id;
 pub mod lattice;

@@ -117,6 +117,32 @@ impl Span {
     }
 }
 
+/// A reading of one process's monotonic clock. Those of two processes have nothing in common, and are never compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(Span);
+
+impl Moment {
+    /// So long after the clock's own fixed instant.
+    pub const fn new(elapsed: Span) -> Self {
+        Self(elapsed)
+    }
+
+    /// So much later.
+    pub const fn plus(self, span: Span) -> Self {
+        Self(Span(self.0.0.saturating_add(span.0)))
+    }
+
+    /// So much earlier; at least the clock's own fixed instant.
+    pub const fn minus(self, span: Span) -> Self {
+        Self(Span(self.0.0.saturating_sub(span.0)))
+    }
+
+    /// The time from `earlier` to this moment; zero if it is not earlier.
+    pub const fn since(self, earlier: Self) -> Span {
+        Span(self.0.0.saturating_sub(earlier.0.0))
+    }
+}
+
 impl From<std::time::Duration> for Span {
     fn from(duration: std::time::Duration) -> Self {
         Self(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))

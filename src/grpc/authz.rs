@@ -11,7 +11,7 @@ const VERIFICATION: &str = "leasehold.v1.VerificationService";
 const OPERATOR: &str = "leasehold.v1.OperatorService";
 
 /// Every RPC of the contract.
-pub const ALL: [Rpc; 24] = [
+pub const ALL: [Rpc; 25] = [
     Rpc::BeginTask,
     Rpc::DelegateTask,
     Rpc::AdvanceTask,
@@ -29,6 +29,7 @@ pub const ALL: [Rpc; 24] = [
     Rpc::GetLease,
     Rpc::ListLeases,
     Rpc::IntrospectCredential,
+    Rpc::WatchRevocations,
     Rpc::GetTrustBundle,
     Rpc::RevokeLease,
     Rpc::RevokeTask,
@@ -58,6 +59,7 @@ pub fn method(rpc: Rpc) -> (&'static str, &'static str) {
         Rpc::GetLease => (CREDENTIALS, "GetLease"),
         Rpc::ListLeases => (CREDENTIALS, "ListLeases"),
         Rpc::IntrospectCredential => (VERIFICATION, "IntrospectCredential"),
+        Rpc::WatchRevocations => (VERIFICATION, "WatchRevocations"),
         Rpc::GetTrustBundle => (VERIFICATION, "GetTrustBundle"),
         Rpc::RevokeLease => (OPERATOR, "RevokeLease"),
         Rpc::RevokeTask => (OPERATOR, "RevokeTask"),

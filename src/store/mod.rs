@@ -13,6 +13,7 @@
 pub mod codec;
 pub mod codec_event;
 pub mod embedded;
+pub mod feed;
 mod incarnation;
 pub mod records;
 pub mod redis;
@@ -25,6 +26,7 @@ use crate::domain::lattice::Lattice;
 use crate::domain::scope::{Reach, Scope};
 use crate::domain::time::{Span, Stamp};
 
+pub use feed::{Continuity, Feed, Page};
 pub use records::{
     Answer, AnswerKey, Commit, CredentialTimes, Denial, Guard, IssueTimes, Lane, Outcome, Receipt,
     Record, RecordKey, Replay, Subject, Write, Written,

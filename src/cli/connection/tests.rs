@@ -34,6 +34,16 @@ impl VerificationService for Knows {
         }
     }
 
+    type WatchRevocationsStream =
+        futures_util::stream::Empty<Result<v1::WatchRevocationsResponse, Status>>;
+
+    async fn watch_revocations(
+        &self,
+        _: Request<tonic::Streaming<v1::WatchRevocationsRequest>>,
+    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        Err(Status::unimplemented("this broker has no feed"))
+    }
+
     async fn get_trust_bundle(
         &self,
         _: Request<v1::GetTrustBundleRequest>,

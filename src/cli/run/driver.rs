@@ -243,12 +243,18 @@ impl Driver {
         match ending {
             Ending::Completed => {
                 let reason = "exit status 0".to_owned();
-                let request = v1::CompleteTaskRequest { request_id: id, task_id, reason };
+                let request = v1::CompleteTaskRequest {
+                    request_id: id,
+                    task_id,
+                    reason,
+                    ..Default::default()
+                };
                 client.change(request_id, tasks.complete_task(request)).await?;
             }
             Ending::Failed(reason) => {
                 let reason = reason.clone();
-                let request = v1::FailTaskRequest { request_id: id, task_id, reason };
+                let request =
+                    v1::FailTaskRequest { request_id: id, task_id, reason, ..Default::default() };
                 client.change(request_id, tasks.fail_task(request)).await?;
             }
         }

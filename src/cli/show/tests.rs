@@ -142,7 +142,7 @@ fn a_list_has_aligned_columns_and_says_that_there_is_more() {
 
 #[test]
 fn a_revocation_is_added_to_whatever_it_ended() {
-    let revocation = v1::Revocation { recorded_at: at(1_790_000_000) };
+    let revocation = v1::Revocation { recorded_at: at(1_790_000_000), ..Default::default() };
     let shown = with_revocation(task(&a_task()), Some(&revocation));
     assert!(
         shown

@@ -21,5 +21,5 @@ pub(super) fn idempotency(
 
 /// What is known of a revocation.
 pub(super) fn revocation(recorded_at: Stamp) -> v1::Revocation {
-    v1::Revocation { recorded_at: Some(fields::timestamp(recorded_at)) }
+    v1::Revocation { recorded_at: Some(fields::timestamp(recorded_at)), ..Default::default() }
 }

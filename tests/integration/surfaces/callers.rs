@@ -51,6 +51,7 @@ async fn class_09_agent_that_is_quarantined_on_an_open_connection_gets_nothing_f
         request_id: request_id(),
         scope: format!("principal:{AGENT}"),
         reason: String::new(),
+        ..Default::default()
     };
     let mut operator = OperatorServiceClient::new(site.channel(Some(OPERATOR)));
     operator.quarantine(quarantine).await.unwrap();

@@ -102,6 +102,7 @@ async fn task_that_ended_makes_its_token_inactive_without_a_reason() {
         request_id: request_id(),
         task_id: task.task_id.clone(),
         reason: String::new(),
+        ..Default::default()
     };
     let mut orchestrator = site.tasks(super::site::ORCHESTRATOR);
     let ended = orchestrator.complete_task(request).await.unwrap().into_inner();

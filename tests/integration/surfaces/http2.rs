@@ -26,7 +26,8 @@ async fn frames(site: &Site, caller: Option<&str>) -> Frames<TlsStream<TcpStream
 async fn quarantine(site: &Site, caller: Option<&str>, path: &str) {
     let scope = format!("principal:{AGENT}");
     let reason = "odd".to_owned();
-    let request = v1::QuarantineRequest { request_id: request_id(), scope, reason };
+    let request =
+        v1::QuarantineRequest { request_id: request_id(), scope, reason, ..Default::default() };
     let message = request.encode_to_vec();
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     let framed = [&[0], &length[..], message.as_slice()].concat();

@@ -126,6 +126,7 @@ async fn jwt_svid_dies_with_its_task_or_when_it_is_shown_for_revocation() {
         request_id: request_id(),
         task_id: task.task_id,
         reason: String::new(),
+        ..Default::default()
     };
     site.tasks(ORCHESTRATOR).complete_task(request).await.unwrap();
     assert!(!is_active(&site, VERIFIER, &second).await);
@@ -141,6 +142,7 @@ async fn kill_switch_of_its_key_kills_every_jwt_svid_and_no_access_token() {
         request_id: request_id(),
         scope: format!("key:{kid}"),
         reason: "it leaked".into(),
+        ..Default::default()
     };
     let mut operator = OperatorServiceClient::new(site.channel(Some(OPERATOR)));
     operator.quarantine(request).await.unwrap();

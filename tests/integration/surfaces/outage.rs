@@ -43,6 +43,7 @@ async fn class_07_revocation_that_the_store_did_not_take_is_an_error_and_one_tha
         request_id: request_id(),
         task_id: task.task_id.clone(),
         reason: String::new(),
+        ..Default::default()
     };
     let refused = orchestrator.complete_task(complete.clone()).await.unwrap_err();
     assert_eq!(

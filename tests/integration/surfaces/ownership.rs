@@ -34,6 +34,7 @@ async fn class_03_task_of_another_orchestrator_is_not_there_for_any_rpc() {
             request_id: request_id(),
             task_id: task_id.clone(),
             reason: reason.clone(),
+            ..Default::default()
         };
         answers.push(seen(client.suspend_task(request).await));
         let request = v1::ResumeTaskRequest {
@@ -46,16 +47,22 @@ async fn class_03_task_of_another_orchestrator_is_not_there_for_any_rpc() {
             request_id: request_id(),
             task_id: task_id.clone(),
             reason: reason.clone(),
+            ..Default::default()
         };
         answers.push(seen(client.complete_task(request).await));
         let request = v1::FailTaskRequest {
             request_id: request_id(),
             task_id: task_id.clone(),
             reason: reason.clone(),
+            ..Default::default()
         };
         answers.push(seen(client.fail_task(request).await));
-        let request =
-            v1::CancelTaskRequest { request_id: request_id(), task_id: task_id.clone(), reason };
+        let request = v1::CancelTaskRequest {
+            request_id: request_id(),
+            task_id: task_id.clone(),
+            reason,
+            ..Default::default()
+        };
         answers.push(seen(client.cancel_task(request).await));
         let request = v1::HeartbeatRequest { request_id: request_id(), task_id: task_id.clone() };
         answers.push(seen(client.heartbeat(request).await));

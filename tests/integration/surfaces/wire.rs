@@ -287,8 +287,12 @@ async fn class_15_caller_that_has_spent_its_rate_can_still_end_its_task() {
     );
     assert!(refused.get_details_retry_info().is_some());
     let request_id = request_id();
-    let request =
-        v1::CompleteTaskRequest { request_id, task_id: task.task_id, reason: String::new() };
+    let request = v1::CompleteTaskRequest {
+        request_id,
+        task_id: task.task_id,
+        reason: String::new(),
+        ..Default::default()
+    };
     client.complete_task(request).await.unwrap();
 }
 

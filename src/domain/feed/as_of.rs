@@ -1,0 +1,161 @@
+//! How old a broker's own view is, and whether it may say so.
+
+use std::collections::BTreeMap;
+
+use crate::domain::id::{Partition, PartitionCount};
+use crate::domain::time::{Moment, Span, Stamp};
+
+/// From when on a broker's memory holds everything that was RECORDED by then, in every partition.
+#[derive(Clone, Debug)]
+pub struct AsOf {
+    partitions: PartitionCount,
+    registered: Option<Registered>,
+    beat: Option<Moment>,
+    read: BTreeMap<Partition, Moment>,
+}
+
+/// That the registry holds this broker's record, for sure.
+#[derive(Clone, Copy, Debug)]
+struct Registered {
+    /// Incarnation of partition 0 in which it was written.
+    incarnation: Stamp,
+    /// When that was known.
+    confirmed: Moment,
+}
+
+impl AsOf {
+    /// Of a broker that has neither registered nor read.
+    pub fn new(partitions: PartitionCount) -> Self {
+        Self { partitions, registered: None, beat: None, read: BTreeMap::new() }
+    }
+
+    /// A beat was confirmed: the registry holds this broker's record in partition 0's `incarnation`.
+    // INVARIANT (fencing, rule 14): a record that an earlier incarnation held may be lost, and with it whoever would have been
+    // waited for: what was read under it counts no more.
+    pub fn beat(&mut self, incarnation: Stamp, sent: Moment, confirmed: Moment) {
+        if self.registered.is_none_or(|known| known.incarnation != incarnation) {
+            self.read.clear();
+            self.beat = None;
+            self.registered = Some(Registered { incarnation, confirmed });
+        }
+        self.beat = Some(self.beat.map_or(sent, |known| known.max(sent)));
+    }
+
+    /// Partition 0 was seen in this incarnation: a registration in another one is none.
+    pub fn saw(&mut self, incarnation: Stamp) {
+        if self.registered.is_some_and(|known| known.incarnation != incarnation) {
+            self.registered = None;
+            self.beat = None;
+            self.read.clear();
+        }
+    }
+
+    /// A read of a partition counts that was sent at `sent`.
+    // INVARIANT (fencing, rule 1): what is committed between sending and answering may be missing from the answer.
+    // INVARIANT (fencing, rule 2): nobody waited for this broker before its record was there.
+    pub fn read(&mut self, partition: Partition, sent: Moment) {
+        if self.registered.is_some_and(|known| sent >= known.confirmed) {
+            let known = self.read.entry(partition).or_insert(sent);
+            *known = (*known).max(sent);
+        }
+    }
+
+    /// Whether the registry holds this broker's record.
+    pub fn is_registered(&self) -> bool {
+        self.registered.is_some()
+    }
+
+    /// The moment itself, if every partition was read.
+    // INVARIANT (fencing, rule 7): the earliest of all partitions.
+    // INVARIANT (fencing, rule 9): and of the last confirmed beat: who is taken for dead is waited for no longer.
+    pub fn get(&self) -> Option<Moment> {
+        let reads = self.partitions.all().map(|partition| self.read.get(&partition).copied());
+        reads.chain([self.beat]).try_fold(None, |earliest: Option<Moment>, moment| {
+            moment.map(|moment| Some(earliest.map_or(moment, |known| known.min(moment))))
+        })?
+    }
+
+    /// What an answer to a keep-alive says; `None`: no answer.
+    pub fn age(&self, now: Moment, delta_max: Span) -> Option<Span> {
+        self.get().map(|as_of| now.since(as_of)).filter(|age| *age < delta_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DELTA_MAX: Span = Span::from_seconds(30);
+
+    fn at(seconds: u64) -> Moment {
+        Moment::new(Span::from_seconds(seconds))
+    }
+
+    fn stamp(micros: u64) -> Stamp {
+        Stamp::saturating_from_micros(micros)
+    }
+
+    /// Of two partitions, registered from second 10 on.
+    fn registered() -> AsOf {
+        let mut as_of = AsOf::new(PartitionCount::new(2).unwrap());
+        as_of.beat(stamp(1), at(9), at(10));
+        as_of
+    }
+
+    #[test]
+    fn rule_02_a_read_that_was_sent_before_the_registration_was_confirmed_does_not_count() {
+        let mut as_of = AsOf::new(PartitionCount::new(1).unwrap());
+        as_of.read(Partition(0), at(8));
+        as_of.beat(stamp(1), at(9), at(10));
+        as_of.read(Partition(0), at(9));
+        assert_eq!(as_of.get(), None);
+        as_of.read(Partition(0), at(10));
+        assert_eq!(as_of.get(), Some(at(9)));
+    }
+
+    #[test]
+    fn rule_07_the_earliest_of_all_partitions_counts() {
+        let mut as_of = registered();
+        as_of.read(Partition(0), at(20));
+        assert_eq!(as_of.get(), None, "one was never read");
+        as_of.read(Partition(1), at(12));
+        as_of.beat(stamp(1), at(21), at(21));
+        assert_eq!(as_of.get(), Some(at(12)));
+    }
+
+    #[test]
+    fn rule_09_the_last_confirmed_beat_counts_too() {
+        let mut as_of = registered();
+        for partition in [Partition(0), Partition(1)] {
+            as_of.read(partition, at(20));
+        }
+        assert_eq!(as_of.get(), Some(at(9)));
+    }
+
+    #[test]
+    fn rule_14_a_registration_is_one_of_its_incarnation() {
+        for by_beat in [true, false] {
+            let mut as_of = registered();
+            for partition in [Partition(0), Partition(1)] {
+                as_of.read(partition, at(20));
+            }
+            if by_beat {
+                as_of.beat(stamp(2), at(21), at(22));
+            } else {
+                as_of.saw(stamp(2));
+                assert!(!as_of.is_registered());
+            }
+            assert_eq!(as_of.get(), None, "earlier reads no longer count");
+        }
+    }
+
+    #[test]
+    fn a_view_of_delta_max_or_older_is_not_answered_with() {
+        let mut as_of = registered();
+        for partition in [Partition(0), Partition(1)] {
+            as_of.read(partition, at(20));
+        }
+        assert_eq!(as_of.age(at(38), DELTA_MAX), Some(Span::from_seconds(29)));
+        assert_eq!(as_of.age(at(39), DELTA_MAX), None);
+    }
+}

@@ -1,0 +1,140 @@
+//! When an ending is FENCED, and when DRAINED.
+
+use super::*;
+use crate::domain::time::Stamp;
+
+const DELTA_MAX: Span = Span::from_seconds(30);
+const TERMS: Terms = Terms { drift: Drift::DEFAULT, delta_max: DELTA_MAX };
+
+fn at(seconds: u64) -> Moment {
+    Moment::new(Span::from_seconds(seconds))
+}
+
+fn far(seconds: u64) -> Origin {
+    Origin { incarnation: Stamp::from_seconds(1), stamp: Stamp::from_seconds(seconds) }
+}
+
+fn positions(seconds: u64) -> BTreeMap<Partition, Origin> {
+    [(Partition(3), far(seconds))].into()
+}
+
+/// RECORDED at second 1,000 of this broker's clock, with Δ of 5 s.
+fn ending() -> Ending {
+    Ending { written: positions(50), recorded: at(1_000), delta: Span::from_seconds(5) }
+}
+
+fn broker(applied: u64, acked: u64) -> BrokerRecord {
+    BrokerRecord {
+        instance: InstanceId::new(1),
+        name: "b1".into(),
+        address: String::new(),
+        incarnation: Stamp::from_seconds(1),
+        beat: 1,
+        applied: positions(applied),
+        acked: positions(acked),
+        verifiers: Vec::new(),
+    }
+}
+
+fn verifier(instance: u128) -> VerifierRecord {
+    VerifierRecord {
+        instance: InstanceId::new(instance),
+        name: format!("v{instance}"),
+        viewed_at: Stamp::ZERO,
+        behind: BTreeMap::new(),
+        undrained: None,
+        connected: true,
+    }
+}
+
+fn registry(records: Vec<BrokerRecord>) -> Registry {
+    Registry { sent: at(1_001), incarnation_known: at(100), records }
+}
+
+fn judge(registry: &Registry) -> Progress {
+    ending().judge(Some(registry), at(1_002), TERMS)
+}
+
+#[test]
+fn it_is_fenced_once_every_record_has_it() {
+    assert_eq!(judge(&registry(vec![broker(50, 50)])), Progress::Fenced);
+    let pending = Pending { broker: "b1".into(), verifier: None };
+    let behind = registry(vec![broker(60, 60), broker(49, 49)]);
+    assert_eq!(judge(&behind), Progress::Pending(Some(vec![pending])));
+}
+
+#[test]
+fn every_partition_that_was_written_counts() {
+    let mut ending = ending();
+    ending.written.insert(Partition(4), far(50));
+    let registry = registry(vec![broker(60, 60)]);
+    assert!(matches!(ending.judge(Some(&registry), at(1_002), TERMS), Progress::Pending(Some(_))));
+}
+
+#[test]
+fn a_verifier_that_is_behind_is_named() {
+    let mut record = broker(50, 40);
+    record.verifiers = vec![verifier(7), VerifierRecord { behind: positions(40), ..verifier(8) }];
+    let pending =
+        Pending { broker: "b1".into(), verifier: Some((InstanceId::new(8), "v8".into())) };
+    assert_eq!(judge(&registry(vec![record])), Progress::Pending(Some(vec![pending])));
+}
+
+#[test]
+fn rule_03_a_registry_that_was_read_before_recorded_says_nothing() {
+    let early = Registry { sent: at(999), ..registry(vec![broker(50, 50)]) };
+    assert_eq!(judge(&early), Progress::Pending(None));
+    assert_eq!(ending().judge(None, at(1_002), TERMS), Progress::Pending(None));
+}
+
+#[test]
+fn rule_13_a_registry_younger_than_lapse_counts_no_acknowledgements() {
+    let lapse = Drift::DEFAULT.lapse(DELTA_MAX);
+    let known = |since| Registry { incarnation_known: since, ..registry(vec![broker(50, 50)]) };
+    assert_eq!(judge(&known(at(1_001).minus(lapse))), Progress::Fenced);
+    let young = known(at(1_001).minus(lapse).plus(Span::from_micros(1)));
+    assert_eq!(judge(&young), Progress::Pending(None));
+}
+
+#[test]
+fn an_empty_registry_says_nothing() {
+    assert_eq!(judge(&registry(vec![])), Progress::Pending(None));
+}
+
+#[test]
+fn rule_08_after_lapse_it_is_fenced_whoever_is_silent() {
+    let lapse = Drift::DEFAULT.lapse(ending().delta);
+    let over = at(1_000).plus(lapse);
+    assert_eq!(ending().at_latest(TERMS), over);
+    let ending = ending();
+    let silent = registry(vec![broker(1, 1)]);
+    let almost = over.minus(Span::from_micros(1));
+    assert!(matches!(ending.judge(Some(&silent), almost, TERMS), Progress::Pending(Some(_))));
+    assert_eq!(ending.judge(Some(&silent), over, TERMS), Progress::Fenced);
+    assert_eq!(ending.judge(None, over, TERMS), Progress::Fenced);
+}
+
+fn drain(listed: &[u128], verifiers: Vec<VerifierRecord>) -> Drain {
+    let listed = listed.iter().map(|n| (InstanceId::new(*n), format!("v{n}"))).collect();
+    let record = BrokerRecord { verifiers, ..broker(50, 50) };
+    ending().drain(&listed, &registry(vec![record]))
+}
+
+#[test]
+fn it_is_drained_when_everybody_who_was_listed_said_so() {
+    let over = |n| VerifierRecord { undrained: Some(BTreeMap::new()), ..verifier(n) };
+    let runs = |n| VerifierRecord { undrained: Some(positions(49)), ..verifier(n) };
+    assert_eq!(drain(&[7], vec![over(7)]), Drain::Drained);
+    assert_eq!(drain(&[7], vec![over(7), runs(8)]), Drain::Drained, "it came later");
+    assert_eq!(drain(&[7, 8], vec![over(7), runs(8)]), Drain::Running(vec!["v8".into()]));
+    let unapplied = VerifierRecord { behind: positions(49), ..over(7) };
+    assert_eq!(drain(&[7], vec![unapplied]), Drain::Running(vec!["v7".into()]));
+}
+
+#[test]
+fn a_verifier_that_is_gone_or_never_says_makes_it_unknown_and_never_true() {
+    assert_eq!(drain(&[7], vec![]), Drain::Unknown(vec!["v7".into()]));
+    assert_eq!(drain(&[7], vec![verifier(7)]), Drain::Unknown(vec!["v7".into()]));
+    let gone = VerifierRecord { connected: false, undrained: Some(positions(49)), ..verifier(7) };
+    assert_eq!(drain(&[7], vec![gone]), Drain::Unknown(vec!["v7".into()]));
+}

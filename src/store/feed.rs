@@ -1,0 +1,79 @@
+//! What the feed asks of a store: counted reads of partitions, and the registry of brokers (DESIGN.md section 5).
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::{Meta, Recorded, StoreError};
+use crate::domain::feed::{BrokerRecord, InstanceId, ReadPosition};
+use crate::domain::id::Partition;
+use crate::domain::time::Stamp;
+
+/// The store's part of the feed. Nothing here waits for a commit, nor holds one up.
+#[async_trait]
+pub trait Feed: Send + Sync {
+    /// One partition at one instant: how it stands, and at most `limit` events after a position; from a closed one too.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn page(
+        &self,
+        partition: Partition,
+        after: Option<ReadPosition>,
+        limit: usize,
+    ) -> Result<Page, StoreError>;
+
+    /// Writes a broker's record over its earlier one. When it answers, the node of partition 0 is confirmed: a majority of its
+    /// copies has the record, and the partition is open in the incarnation that comes back.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`]; or another one: then the record may be there or not, and nothing is confirmed.
+    async fn beat(&self, record: &BrokerRecord) -> Result<Stamp, StoreError>;
+
+    /// Every broker's record, and the incarnation of partition 0 that they lie in, at one instant.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn brokers(&self) -> Result<(Stamp, Vec<BrokerRecord>), StoreError>;
+
+    /// Removes the record of a broker whose beat still is the one given; `false` if it is not there so any more.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn forget(&self, broker: InstanceId, beat: u64) -> Result<bool, StoreError>;
+
+    /// Changes whenever something was committed in a partition, or in the registry: a reason to look, and never more. It may
+    /// be late, or missing, when other processes write.
+    fn changes(&self, of: Changed) -> watch::Receiver<u64>;
+}
+
+/// What changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Changed {
+    /// Something in a partition that the feed tells.
+    Partition(Partition),
+    /// The registry of brokers.
+    Registry,
+}
+
+/// A part of a partition's events.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// How the partition stood at that instant.
+    pub meta: Meta,
+    /// The events asked for.
+    pub events: Continuity,
+    /// Whether there are more of them.
+    pub more: bool,
+    /// The newest event of the partition; `None`: there is none.
+    pub head: Option<ReadPosition>,
+}
+
+/// Whether the events go on from where the reader stands.
+#[derive(Clone, Debug)]
+pub enum Continuity {
+    /// Those after its position, oldest first.
+    Continued(Vec<Recorded>),
+    /// The event at its position is gone, has another tag, or the reader stands nowhere: it must load the whole set, after the head and
+    /// before the events that follow it.
+    Broken,
+}
