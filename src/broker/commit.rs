@@ -182,7 +182,9 @@ impl Broker {
             }
             Write::DropTask { task, .. } => self.tasks.forget(task),
             Write::Lease(_)
+            | Write::Certificate(_)
             | Write::Keyring(_)
+            | Write::RevocationList(_)
             | Write::ProvedKey { .. }
             | Write::ShownProof { .. } => {}
         }

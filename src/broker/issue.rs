@@ -6,9 +6,11 @@ use crate::broker::access::{Caller, Rpc};
 use crate::broker::begin::pin_of;
 use crate::broker::commit::{Committed, guard};
 use crate::broker::error::BrokerError;
+use crate::broker::life::may_be_listed;
 use crate::broker::request::{CredentialRequest, Idempotency, IssueRequest, TokenProof, hash};
 use crate::broker::{Broker, LeaseState, LeaseView};
-use crate::domain::clamp::{Clamp, Limit, Limits};
+use crate::domain::certificate::CertificateDraft;
+use crate::domain::clamp::Limits;
 use crate::domain::decide;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::Grant;
@@ -22,10 +24,9 @@ use crate::domain::task::Task;
 use crate::domain::tier::{ProofRequirement, Tier};
 use crate::domain::time::Stamp;
 use crate::jose::dpop::Proof;
-use crate::keys::TokenKey;
 use crate::mint::csr::ProvedKey;
 use crate::mint::{self, ActiveLease, MintError, MintedToken};
-use crate::mint::{MAX_LIFE_SECONDS, MintedCertificate, MintedJwtSvid};
+use crate::mint::{MintedCertificate, MintedJwtSvid};
 use crate::policy::{self, Action, Permit, Question};
 use crate::store::{Commit, IssueTimes, Lane, Replay, Subject, Write, Written};
 use crate::telemetry::metrics;
@@ -310,6 +311,10 @@ impl Broker {
                 Binding::Proved(key) => Some(key.spki_der().to_vec()),
                 Binding::Caller(_) | Binding::Dpop(_) | Binding::Bearer => None,
             },
+            authority: match (kind, binding) {
+                (Kind::AccessToken, Binding::Proved(_)) => Some(self.signer(Kind::X509Svid)?.0),
+                (Kind::AccessToken | Kind::X509Svid | Kind::JwtSvid, _) => None,
+            },
             audience: permit.audience().to_owned(),
             grant: permit.grant().clone(),
             tier: tier.name.clone(),
@@ -326,59 +331,6 @@ impl Broker {
         })
     }
 
-    /// Name and end of the key that signs credentials of a kind now.
-    fn signer(&self, kind: Kind) -> Result<(String, Stamp), BrokerError> {
-        let (keys, now) = (self.keys(), self.now());
-        let of_token = |key: &TokenKey| (key.key().kid().to_owned(), key.life().expires());
-        let signer = match kind {
-            Kind::AccessToken => keys.access_token_key(now).map(of_token),
-            Kind::JwtSvid => keys.jwt_svid_key(now).map(of_token),
-            Kind::X509Svid => {
-                keys.authority(now).map(|ca| (ca.key_id().to_owned(), ca.life().expires()))
-            }
-        };
-        signer.ok_or_else(|| BrokerError::Mint("every signing key has expired".into()))
-    }
-
-    /// Every limit on the credential's life, in the order in which ties are broken.
-    fn limits(
-        &self,
-        caller: &Caller,
-        line: &Line,
-        tier: &Tier,
-        ttl_seconds: Option<u64>,
-        draft: &Draft,
-    ) -> Result<Limits, BrokerError> {
-        if ttl_seconds == Some(0) {
-            return Err(Refusal::invalid("ttl", "at least 1 s; leave it out for the tier's").into());
-        }
-        let has_certificate = draft.public_key.is_some();
-        let wanted = ttl_seconds.unwrap_or(tier.ttl_seconds).min(tier.ttl_seconds);
-        if has_certificate && wanted > MAX_LIFE_SECONDS {
-            return Err(Refusal::invalid(
-                "ttl",
-                format!(
-                    "tier `{}` gives {} s, and certificates live at most {MAX_LIFE_SECONDS} s; ask for a shorter `ttl`",
-                    tier.name, tier.ttl_seconds
-                ),
-            )
-            .into());
-        }
-        let mut key_expires = self.signer(draft.kind)?.1;
-        if has_certificate {
-            key_expires = key_expires.min(self.signer(Kind::X509Svid)?.1);
-        }
-        let mut limits = Vec::with_capacity(7);
-        limits.extend(ttl_seconds.map(|ttl| (Clamp::Requested, Limit::After(ttl))));
-        limits.push((Clamp::Tier, Limit::After(tier.ttl_seconds)));
-        limits.extend(draft.grant.max_ttl_seconds().map(|ttl| (Clamp::Grant, Limit::After(ttl))));
-        limits.push((Clamp::TaskDeadline, Limit::At(line.deadline().seconds())));
-        limits.push((Clamp::CallerCredential, Limit::At(caller.identity().expires().seconds())));
-        limits.push((Clamp::LeaseCeiling, Limit::AfterFirstIssue(tier.ceiling_seconds)));
-        limits.push((Clamp::SigningKey, Limit::At(key_expires.seconds())));
-        Ok(Limits { limits, minimum_seconds: tier.min_ttl_seconds })
-    }
-
     /// The commit of a credential, but for what is special to issue and renew. It rests on the line and the floor that were
     /// decided on.
     pub(super) fn credential_commit(
@@ -390,14 +342,15 @@ impl Broker {
     ) -> Result<Commit, BrokerError> {
         let task = line.own();
         let (caller, id) = by;
+        let listed = may_be_listed(&limits).then(|| certificate(draft)).flatten();
         let mut commit = Commit::new(task.id.partition(), Lane::Ordinary);
         commit.guards = line.tasks().map(guard).collect();
         commit.floor = Some(floor);
         commit.before = line.due_at();
         commit.unblocked = full_reach(&draft.reach, &draft.tier, &draft.signing_key);
-        if draft.public_key.is_some() {
+        if let Some(authority) = &draft.authority {
             // A token that is minted with a certificate has two signing keys.
-            commit.unblocked.push(Scope::Key(self.signer(Kind::X509Svid)?.0).reach());
+            commit.unblocked.push(Scope::Key(authority.clone()).reach());
         }
         commit.times = Some(IssueTimes {
             limits,
@@ -414,10 +367,23 @@ impl Broker {
             });
         }
         commit.writes.push(Write::Lease(Arc::clone(draft)));
+        commit.writes.extend(listed.map(|draft| Write::Certificate(Box::new(draft))));
         let subject = Subject::Lease(Written);
         commit.replay = Some(Replay { checked: true, ..self.replay(caller, id, subject) });
         Ok(commit)
     }
+}
+
+/// What lists need to know of the certificate of a draft, if it has one.
+fn certificate(draft: &Draft) -> Option<CertificateDraft> {
+    let authority = draft.certificate_authority()?;
+    Some(CertificateDraft {
+        jti: draft.jti,
+        lease: draft.id,
+        path: draft.path.clone(),
+        reach: full_reach(&draft.reach, &draft.tier, authority),
+        authority: authority.to_owned(),
+    })
 }
 
 /// What to say of a credential that could not be made.

@@ -20,6 +20,7 @@ mod heartbeat;
 mod introspect;
 mod issue;
 mod leases;
+mod life;
 mod limits;
 mod now;
 mod page;

@@ -325,6 +325,8 @@ impl Broker {
 fn into_task(record: Record) -> Option<Task> {
     match record {
         Record::Task(task) => Some(*task),
-        Record::Lease(_) | Record::Keyring(..) | Record::Answer(_) => None,
+        Record::Lease(_) | Record::Keyring(..) | Record::RevocationList(..) | Record::Answer(_) => {
+            None
+        }
     }
 }

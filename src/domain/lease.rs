@@ -56,6 +56,9 @@ pub struct Draft {
     pub jkt: Option<[u8; 32]>,
     /// DER of the SubjectPublicKeyInfo that a CSR proved.
     pub public_key: Option<Vec<u8>>,
+    /// Subject key identifier, in hex, of the authority that signs the certificate that is minted with a token; `None` if none is,
+    /// and for an X.509-SVID, whose authority is its `signing_key`.
+    pub authority: Option<String>,
     /// The one resource; empty only for a certificate.
     pub audience: String,
     /// As granted.
@@ -99,6 +102,16 @@ pub struct Lease {
     pub expires_seconds: u64,
     /// The limit that set it.
     pub clamp: Clamp,
+}
+
+impl Draft {
+    /// Subject key identifier, in hex, of the authority that signs the certificate of the credential, if there is one.
+    pub fn certificate_authority(&self) -> Option<&str> {
+        match self.kind {
+            Kind::X509Svid => Some(&self.signing_key),
+            Kind::AccessToken | Kind::JwtSvid => self.authority.as_deref(),
+        }
+    }
 }
 
 impl Lease {

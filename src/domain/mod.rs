@@ -1,5 +1,6 @@
 //! Pure rules: no I/O, no clock, no async. `now` is an argument.
 
+pub mod certificate;
 pub mod clamp;
 pub mod decide;
 pub mod event;

@@ -179,7 +179,8 @@ pub fn access_token(
     }
     let (certificate, confirmation) = match (&draft.public_key, draft.key_thumbprint, draft.jkt) {
         (Some(_), None, None) => {
-            let ca = keys.authority(lease.origin.stamp).ok_or(MintError::KeyGone)?;
+            let ca = draft.authority.as_deref().and_then(|id| keys.authority_named(id));
+            let ca = ca.ok_or(MintError::KeyGone)?;
             let minted = x509::certificate(keys.settings(), ca, lease, permit.class())?;
             let hash = certificate_thumbprint(minted.leaf());
             (Some(minted), Some(Confirmation::Certificate(hash)))

@@ -360,6 +360,7 @@ fn lease_to_wire(draft: &Draft) -> wire::Lease {
         actors: draft.actors.iter().map(ToString::to_string).collect(),
         public_key: draft.public_key.clone().map(Into::into).unwrap_or_default(),
         jkt: draft.jkt.map(|t| t.to_vec().into()).unwrap_or_default(),
+        authority: draft.authority.clone().unwrap_or_default(),
         ..Default::default()
     }
 }
@@ -386,6 +387,7 @@ fn lease_from_wire(record: wire::Lease) -> Result<Lease, StoreError> {
         key_thumbprint: thumbprint(&record.key_thumbprint)?,
         jkt: thumbprint(&record.jkt)?,
         public_key: (!record.public_key.is_empty()).then(|| record.public_key.to_vec()),
+        authority: (!record.authority.is_empty()).then_some(record.authority),
         audience: record.audience,
         grant: Grant::parse(&record.grant).map_err(corrupt)?,
         tier: name(&record.tier)?,
@@ -410,11 +412,11 @@ fn lease_from_wire(record: wire::Lease) -> Result<Lease, StoreError> {
     })
 }
 
-fn hop_to_wire(hop: &Hop) -> wire::Hop {
+pub(in crate::store) fn hop_to_wire(hop: &Hop) -> wire::Hop {
     wire::Hop { task: hop.task.to_string(), counter: hop.counter.get() }
 }
 
-fn hop(record: &wire::Hop) -> Result<Hop, StoreError> {
+pub(in crate::store) fn hop(record: &wire::Hop) -> Result<Hop, StoreError> {
     Ok(Hop { task: task_id(&record.task)?, counter: Counter::new(record.counter) })
 }
 

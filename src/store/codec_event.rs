@@ -6,6 +6,7 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::lattice::Entry;
 use crate::domain::path::Origin;
 use crate::domain::task::State;
+use crate::domain::time::Stamp;
 use crate::proto::store as wire;
 use crate::store::codec::{
     VERSION, bytes, corrupt, fence, lease_id, must_be_version, origin, scope, stamp, task_id,
@@ -33,9 +34,17 @@ pub(in crate::store) const KINDS: [(EventKind, wire::EventKind); 13] = [
 /// # Errors
 /// [`StoreError::Corrupt`]
 pub fn entry(value: &[u8]) -> Result<Entry, StoreError> {
+    Ok(raised_entry(value)?.0)
+}
+
+/// An entry from its stored value, and the commit that made or last raised it.
+///
+/// # Errors
+/// [`StoreError::Corrupt`]
+pub fn raised_entry(value: &[u8]) -> Result<(Entry, Stamp), StoreError> {
     let record = wire::Entry::decode(value).map_err(corrupt)?;
     let origin = origin(record.incarnation, record.stamp)?;
-    entry_from_wire(&record, origin)
+    Ok((entry_from_wire(&record, origin)?, origin.stamp))
 }
 
 /// An event from its stored value.

@@ -11,6 +11,7 @@
 //! The answer to an earlier request is given at `replay?`; where it is `checked`, after the claims of keys and proofs: its times stand.
 
 pub mod codec;
+pub mod codec_certificate;
 pub mod codec_event;
 pub mod embedded;
 pub mod feed;
@@ -20,9 +21,10 @@ pub mod redis;
 
 use async_trait::async_trait;
 
+use crate::domain::certificate::IssuedCertificate;
 use crate::domain::event::Event;
 use crate::domain::id::{LeaseId, Partition, PartitionCount, TaskId};
-use crate::domain::lattice::Lattice;
+use crate::domain::lattice::{Entry, Lattice};
 use crate::domain::scope::{Reach, Scope};
 use crate::domain::time::{Span, Stamp};
 
@@ -81,6 +83,17 @@ pub trait Upkeep: Send + Sync {
         after: Stamp,
         limit: usize,
     ) -> Result<Vec<Recorded>, StoreError>;
+
+    /// Certificates that were written after a stamp, in the order of their commits, at most `limit`; expired ones may be missing.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn certificates(
+        &self,
+        partition: Partition,
+        after: Stamp,
+        limit: usize,
+    ) -> Result<Vec<IssuedCertificate>, StoreError>;
 
     /// What was fixed when the store was made.
     fn constants(&self) -> Constants;
@@ -174,6 +187,15 @@ pub enum Entries {
         /// The lease.
         lease: Option<LeaseId>,
     },
+    /// Those that can hit any of several credentials; [`Snapshot::raised`] says when they were made.
+    Raised {
+        /// Tasks whose fences matter.
+        tasks: Vec<TaskId>,
+        /// Scopes whose watermarks matter.
+        reach: Vec<Reach>,
+        /// The leases.
+        leases: Vec<LeaseId>,
+    },
     /// Every block.
     Blocks,
     /// The whole set.
@@ -191,6 +213,8 @@ pub struct Snapshot {
     pub lattice: Lattice,
     /// Every scope that was ever blocked, with its count, in order; only if the blocks or the whole set were asked for.
     pub blocks: Vec<(Scope, u64)>,
+    /// The entries asked for by [`Entries::Raised`], each with the stamp of the commit that made or last raised it.
+    pub raised: Vec<(Entry, Stamp)>,
 }
 
 /// The record of a partition.

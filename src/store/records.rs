@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::domain::certificate::CertificateDraft;
 use crate::domain::clamp::{Clamp, Expiry, Limits, clamp};
 use crate::domain::event::Event;
 use crate::domain::id::{LeaseId, Partition, TaskId};
@@ -25,6 +26,8 @@ pub enum RecordKey {
     Lease(LeaseId),
     /// The sealed keyring; in partition 0.
     Keyring,
+    /// The newest revocation list; in partition 0.
+    RevocationList,
     /// A stored answer.
     Answer(AnswerKey),
 }
@@ -38,6 +41,8 @@ pub enum Record {
     Lease(Box<Lease>),
     /// The sealed keyring and its version.
     Keyring(Vec<u8>, Stamp),
+    /// The number of the newest revocation list, and the record's version.
+    RevocationList(u64, Stamp),
     /// A stored answer.
     Answer(Box<Answer>),
 }
@@ -48,7 +53,7 @@ impl Record {
         match self {
             Self::Task(task) => task.version,
             Self::Lease(lease) => lease.origin.stamp,
-            Self::Keyring(_, version) => *version,
+            Self::Keyring(_, version) | Self::RevocationList(_, version) => *version,
             Self::Answer(answer) => answer.origin.stamp,
         }
     }
@@ -126,8 +131,13 @@ pub enum Write {
     },
     /// A lease, one in a commit; kept until its expiry and then some.
     Lease(Arc<Draft>),
+    /// The certificate of the lease that the same commit writes: only if it [lives so long](crate::domain::certificate::is_listed)
+    /// that revocation lists tell of it, and until it expires.
+    Certificate(Box<CertificateDraft>),
     /// The sealed keyring.
     Keyring(Vec<u8>),
+    /// The number of the newest revocation list.
+    RevocationList(u64),
     /// A public key, claimed for one task of a tree. Another task's claim refuses the commit.
     ProvedKey {
         /// SHA-256 of root task id and SubjectPublicKeyInfo, each behind its length.
@@ -316,7 +326,9 @@ impl Commit {
         self.writes.iter().find_map(|write| match write {
             Write::Lease(draft) => Some(&**draft),
             Write::Task { .. }
+            | Write::Certificate(_)
             | Write::Keyring(_)
+            | Write::RevocationList(_)
             | Write::ProvedKey { .. }
             | Write::ShownProof { .. }
             | Write::DropTask { .. } => None,

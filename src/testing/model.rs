@@ -7,10 +7,12 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::broker::seams::Clock;
+use crate::domain::certificate::{IssuedCertificate, is_listed};
 use crate::domain::id::{LeaseId, Partition, TaskId};
 use crate::domain::lattice::{Entry, Fence, Lattice};
 use crate::domain::lease::{Draft, Lease};
 use crate::domain::path::Origin;
+use crate::domain::scope::Reach;
 use crate::domain::task::Task;
 use crate::domain::time::{INFINITY, Stamp};
 use crate::store::codec::stamped;
@@ -36,12 +38,15 @@ struct Part {
     floor: Stamp,
     tasks: BTreeMap<String, (Task, Stamp)>,
     leases: BTreeMap<LeaseId, (Lease, Stamp)>,
+    certificates: BTreeMap<Stamp, IssuedCertificate>,
     keyring: Option<(Vec<u8>, Stamp)>,
+    revocation_list: Option<(u64, Stamp)>,
     answers: BTreeMap<AnswerKey, (Answer, Stamp)>,
     first_issues: BTreeMap<[u8; 32], (Stamp, Stamp)>,
     claims: BTreeMap<[u8; 32], (TaskId, Stamp)>,
     proofs: BTreeMap<[u8; 32], ([u8; 32], Stamp)>,
-    entries: BTreeMap<String, (Entry, Stamp)>,
+    /// With the time from which on it is gone, and the commit that made or last raised it.
+    entries: BTreeMap<String, (Entry, Stamp, Stamp)>,
     events: BTreeMap<Stamp, Recorded>,
 }
 
@@ -112,6 +117,18 @@ impl Upkeep for ModelStore {
     ) -> Result<Vec<Recorded>, StoreError> {
         self.part(partition, |part| {
             part.events.range(after.next()..).take(limit).map(|(_, event)| event.clone()).collect()
+        })
+    }
+
+    async fn certificates(
+        &self,
+        partition: Partition,
+        after: Stamp,
+        limit: usize,
+    ) -> Result<Vec<IssuedCertificate>, StoreError> {
+        self.part(partition, |part| {
+            let later = part.certificates.range(after.next()..);
+            later.take(limit).map(|(_, certificate)| certificate.clone()).collect()
         })
     }
 
@@ -244,6 +261,16 @@ impl Part {
                 let until = Stamp::from_seconds(lease.expires_seconds).plus(LEASE_KEPT);
                 self.leases.insert(lease.draft.id, (lease, until));
             }
+            Write::Certificate(draft) => {
+                let expires_seconds = credential.unwrap().expiry.expires_seconds;
+                if is_listed(origin.stamp.seconds(), expires_seconds) {
+                    let issued = IssuedCertificate { draft: *draft, origin, expires_seconds };
+                    self.certificates.insert(origin.stamp, issued);
+                }
+            }
+            Write::RevocationList(number) => {
+                self.revocation_list = Some((number, origin.stamp));
+            }
             Write::Keyring(sealed) => self.keyring = Some((sealed, origin.stamp)),
             Write::ProvedKey { key, task, keep_until } => {
                 let known = self.claims.get(&key).map_or(Stamp::ZERO, |(_, until)| *until);
@@ -262,10 +289,11 @@ impl Part {
 
     /// An entry of the same name moves upward only, and is kept the longer.
     fn merge(&mut self, new: &Entry) {
-        let Some((known, keep_until)) = self.entries.get_mut(&name(new)) else {
-            self.entries.insert(name(new), (new.clone(), self.max_expiry));
+        let Some((known, keep_until, raised)) = self.entries.get_mut(&name(new)) else {
+            self.entries.insert(name(new), (new.clone(), self.max_expiry, self.stamp));
             return;
         };
+        *raised = self.stamp;
         *keep_until = self.max_expiry.max(*keep_until);
         match (known, new) {
             (Entry::Fence(_, known), Entry::Fence(_, new)) => {
@@ -292,6 +320,10 @@ impl Part {
             RecordKey::Keyring => {
                 self.keyring.clone().map(|(sealed, version)| Record::Keyring(sealed, version))
             }
+            RecordKey::RevocationList => {
+                let (number, version) = self.revocation_list?;
+                Some(Record::RevocationList(number, version))
+            }
             RecordKey::Answer(key) => {
                 let (answer, until) = self.answers.get(&key)?;
                 (*until > now).then(|| Record::Answer(Box::new(answer.clone())))
@@ -303,7 +335,7 @@ impl Part {
     fn lattice(&self, wanted: impl Fn(&Entry) -> bool) -> Lattice {
         let mut lattice = Lattice::default();
         lattice.raise_floor(self.floor);
-        let entries = self.entries.values().map(|(entry, _)| entry);
+        let entries = self.entries.values().map(|(entry, ..)| entry);
         entries
             .filter(|entry| matches!(entry, Entry::End(..)) || wanted(entry))
             .for_each(|entry| lattice.merge(entry));
@@ -324,8 +356,19 @@ impl Part {
                 Entry::Lease(over) => *lease == Some(*over),
                 Entry::End(..) => true,
             }),
+            Entries::Raised { tasks, reach, leases } => {
+                self.lattice(|entry| can_hit(entry, tasks, reach, leases))
+            }
         };
-        let blocks = self.entries.values().filter_map(|(entry, _)| match entry {
+        let raised = match &query.entries {
+            Entries::Raised { tasks, reach, leases } => {
+                let all = self.entries.values();
+                let hitting = all.filter(|(entry, ..)| can_hit(entry, tasks, reach, leases));
+                hitting.map(|(entry, _, raised)| (entry.clone(), *raised)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let blocks = self.entries.values().filter_map(|(entry, ..)| match entry {
             Entry::Block(scope, count) => Some((scope.clone(), *count)),
             _ => None,
         });
@@ -344,8 +387,9 @@ impl Part {
             lattice,
             blocks: match query.entries {
                 Entries::All | Entries::Blocks => blocks,
-                Entries::None | Entries::Hitting { .. } => Vec::new(),
+                Entries::None | Entries::Hitting { .. } | Entries::Raised { .. } => Vec::new(),
             },
+            raised,
         }
     }
 
@@ -378,7 +422,8 @@ impl Part {
         self.first_issues.retain(|_, (_, until)| *until > now);
         self.claims.retain(|_, (_, until)| *until > now);
         self.proofs.retain(|_, (_, until)| *until > now);
-        self.entries.retain(|_, (entry, keep_until)| match entry {
+        self.certificates.retain(|_, issued| Stamp::from_seconds(issued.expires_seconds) > now);
+        self.entries.retain(|_, (entry, keep_until, _)| match entry {
             Entry::Block(..) | Entry::End(_, INFINITY) => true,
             _ => *keep_until > now,
         });
@@ -389,6 +434,15 @@ impl Part {
         {
             self.events.pop_first();
         }
+    }
+}
+
+fn can_hit(entry: &Entry, tasks: &[TaskId], reach: &[Reach], leases: &[LeaseId]) -> bool {
+    match entry {
+        Entry::Fence(task, _) => tasks.contains(task),
+        Entry::Watermark(scope, _) => reach.contains(&scope.reach()),
+        Entry::Lease(lease) => leases.contains(lease),
+        Entry::Block(..) | Entry::End(..) => false,
     }
 }
 

@@ -139,12 +139,12 @@ prop_compose! {
             (grants(), names(), 0u64..1 << 40, vec(hops(), 1..5)),
         (reach, renewals, ceiling_seconds) in
             (vec(any::<[u8; 16]>().prop_map(Reach), 0..5), any::<u32>(), any::<u64>()),
-        (signing_key, step, subject, actors) in
-            (text(), text(), principals(), vec(principals(), 0..4)),
+        (signing_key, step, subject, actors, authority) in
+            (text(), text(), principals(), vec(principals(), 0..4), option::of("[0-9a-f]{1,64}")),
     ) -> Draft {
         Draft {
             id, holder, instance, key_thumbprint, jkt, public_key, audience, grant, tier, reach, jti,
-            renewals, ceiling_seconds, signing_key, step, subject, actors,
+            renewals, ceiling_seconds, signing_key, step, subject, actors, authority,
             kind: [Kind::AccessToken, Kind::X509Svid, Kind::JwtSvid][kind],
             freshness: Span::from_millis(freshness),
             path: Path::from_hops(path).unwrap(),

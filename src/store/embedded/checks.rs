@@ -3,6 +3,7 @@
 use crate::domain::id::Partition;
 use crate::domain::lattice::{Entry, Lattice};
 use crate::domain::time::Stamp;
+use crate::store::codec_certificate::revocation_list;
 use crate::store::embedded::keys::{self, Key};
 use crate::store::embedded::rows::{Source, timed};
 use crate::store::{Answer, Commit, Denial, Outcome, Record, RecordKey, Replay, StoreError, Write};
@@ -69,7 +70,12 @@ fn claims(rows: &impl Source, commit: &Commit, now: Stamp) -> Result<(), Stop> {
                     return Err(Denial::ProofShown.into());
                 }
             }
-            Write::Task { .. } | Write::Lease(_) | Write::Keyring(_) | Write::DropTask { .. } => {}
+            Write::Task { .. }
+            | Write::Lease(_)
+            | Write::Certificate(_)
+            | Write::Keyring(_)
+            | Write::RevocationList(_)
+            | Write::DropTask { .. } => {}
         }
     }
     Ok(())
@@ -168,6 +174,10 @@ pub(super) fn record(
         RecordKey::Keyring => {
             let (sealed, version) = codec::keyring(&record)?;
             Record::Keyring(sealed, version)
+        }
+        RecordKey::RevocationList => {
+            let (number, version) = revocation_list(&record)?;
+            Record::RevocationList(number, version)
         }
         RecordKey::Answer(_) => Record::Answer(Box::new(codec::answer(&record)?)),
     }))

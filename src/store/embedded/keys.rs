@@ -7,7 +7,8 @@
 //!  p l lease              lease                      p p hash               claimed key
 //!  p i task lease         index: leases of a task    p s kind name          entry of the lattice
 //!  p e stamp              event                      p x until key          index: when a row is over
-//!  p j hash               shown proof
+//!  p j hash               shown proof                p v stamp              certificate that lists tell of
+//!                                                    p b                    number of the newest revocation list
 //! ```
 //!
 //! Times are eight bytes, big-endian. The first byte of a key is a partition; one key has no second byte: the constants.
@@ -48,6 +49,7 @@ pub(super) fn record(partition: Partition, record: &RecordKey) -> Key {
         RecordKey::Task(task) => key(partition, b't', &[task.to_string().as_bytes()]),
         RecordKey::Lease(lease) => key(partition, b'l', &[lease.to_string().as_bytes()]),
         RecordKey::Keyring => key(partition, b'k', &[]),
+        RecordKey::RevocationList => key(partition, b'b', &[]),
         RecordKey::Answer(hash) => key(partition, b'r', &[hash]),
     }
 }
@@ -143,6 +145,15 @@ pub(super) fn events(partition: Partition) -> Key {
 
 pub(super) fn event(partition: Partition, stamp: Stamp) -> Key {
     key(partition, b'e', &[&time(stamp)])
+}
+
+/// All certificates that revocation lists tell of; a stamp follows.
+pub(super) fn certificates(partition: Partition) -> Key {
+    key(partition, b'v', &[])
+}
+
+pub(super) fn certificate(partition: Partition, stamp: Stamp) -> Key {
+    key(partition, b'v', &[&time(stamp)])
 }
 
 /// All that will be over; a time and a key follow.

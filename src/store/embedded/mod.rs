@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::broker::seams::{Clock, Entropy};
+use crate::domain::certificate::IssuedCertificate;
 use crate::domain::id::Partition;
 use crate::domain::time::Stamp;
 use crate::store::{
@@ -189,7 +190,7 @@ impl Store for EmbeddedStore {
     async fn read(&self, query: Query) -> Result<Snapshot, StoreError> {
         let clock = self.clock.now();
         match query.entries {
-            Entries::All | Entries::Blocks => {
+            Entries::All | Entries::Blocks | Entries::Raised { .. } => {
                 self.scan(move |view| reads::read(view, &query, clock)).await
             }
             Entries::None | Entries::Hitting { .. } => reads::read(&self.view(), &query, clock),
@@ -220,6 +221,15 @@ impl Upkeep for EmbeddedStore {
         limit: usize,
     ) -> Result<Vec<Recorded>, StoreError> {
         self.scan(move |view| reads::events(view, partition, after, limit)).await
+    }
+
+    async fn certificates(
+        &self,
+        partition: Partition,
+        after: Stamp,
+        limit: usize,
+    ) -> Result<Vec<IssuedCertificate>, StoreError> {
+        self.scan(move |view| reads::certificates(view, partition, after, limit)).await
     }
 
     fn constants(&self) -> Constants {

@@ -1,14 +1,16 @@
 //! What readers see: one instant of the disk, which holds nothing that is not durable.
 
+use crate::domain::certificate::IssuedCertificate;
 use crate::domain::id::Partition;
 use crate::domain::lattice::{Entry, Lattice};
 use crate::domain::scope::Scope;
 use crate::domain::time::Stamp;
 use crate::store::codec::corrupt;
+use crate::store::codec_certificate::certificate;
 use crate::store::codec_event;
 use crate::store::embedded::checks::{merge, record};
 use crate::store::embedded::keys;
-use crate::store::embedded::rows::{View, timed};
+use crate::store::embedded::rows::{Source, View, timed};
 use crate::store::embedded::state::State;
 use crate::store::{Entries, Index, Listing, Meta, Query, Recorded, Snapshot, StoreError};
 
@@ -17,7 +19,7 @@ pub(super) fn read(view: &View, query: &Query, clock: Stamp) -> Result<Snapshot,
     let meta = meta(view, partition, clock)?;
     let mut lattice = Lattice::default();
     lattice.raise_floor(meta.floor);
-    let mut blocks = Vec::new();
+    let (mut blocks, mut raised) = (Vec::new(), Vec::new());
     match &query.entries {
         Entries::None => merge_all(view, &keys::ends(partition), &mut lattice, &mut blocks)?,
         Entries::All => merge_all(view, &keys::entries(partition), &mut lattice, &mut blocks)?,
@@ -35,9 +37,21 @@ pub(super) fn read(view: &View, query: &Query, clock: Stamp) -> Result<Snapshot,
                 merge(view, &key, &mut lattice)?;
             }
         }
+        Entries::Raised { tasks, reach, leases } => {
+            merge_all(view, &keys::ends(partition), &mut lattice, &mut blocks)?;
+            let fences = tasks.iter().map(|task| keys::fence(partition, *task));
+            let marks = reach.iter().map(|reach| keys::watermark(partition, reach));
+            let over = leases.iter().map(|lease| keys::ended_lease(partition, *lease));
+            for key in fences.chain(marks).chain(over) {
+                if let Some(row) = view.get(&key)? {
+                    raised.push(codec_event::raised_entry(timed(&row)?.1)?);
+                }
+            }
+            raised.iter().for_each(|(entry, _)| lattice.merge(entry));
+        }
     }
     let records = query.records.iter().map(|key| record(view, partition, key, meta.now));
-    Ok(Snapshot { meta, records: records.collect::<Result<_, _>>()?, lattice, blocks })
+    Ok(Snapshot { meta, records: records.collect::<Result<_, _>>()?, lattice, blocks, raised })
 }
 
 fn meta(view: &View, partition: Partition, clock: Stamp) -> Result<Meta, StoreError> {
@@ -110,6 +124,18 @@ pub(super) fn list(
         }
     }
     Ok(names)
+}
+
+pub(super) fn certificates(
+    view: &View,
+    partition: Partition,
+    after: Stamp,
+    limit: usize,
+) -> Result<Vec<IssuedCertificate>, StoreError> {
+    State::read(view, partition)?;
+    let after = after.micros().to_be_bytes();
+    let rows = view.below(&keys::certificates(partition), &after, limit);
+    rows.map(|row| certificate(timed(&row?.1)?.1)).collect()
 }
 
 pub(super) fn events(

@@ -1,5 +1,6 @@
 //! A commit, applied: the checks, then its rows under one stamp.
 
+use crate::domain::certificate::{CertificateDraft, is_listed};
 use crate::domain::id::Partition;
 use crate::domain::lattice::{Entry, Fence};
 use crate::domain::lease::Draft;
@@ -7,6 +8,7 @@ use crate::domain::path::Origin;
 use crate::domain::task::Task;
 use crate::domain::time::{INFINITY, Stamp};
 use crate::store::codec::{self, Header};
+use crate::store::codec_certificate::{certificate_body, revocation_list_body};
 use crate::store::embedded::checks::{Stop, check, entry};
 use crate::store::embedded::keys::{self, Key};
 use crate::store::embedded::rows::{Source, Transaction, timed, with_time};
@@ -116,6 +118,11 @@ impl<'a, 'b> Writing<'a, 'b> {
         match write {
             Write::Task { task, due } => self.task(task, *due),
             Write::Lease(draft) => self.lease(draft),
+            Write::Certificate(draft) => self.certificate(draft),
+            Write::RevocationList(number) => {
+                let key = keys::record(self.partition, &RecordKey::RevocationList);
+                self.put(key, INFINITY, &self.header(), &revocation_list_body(*number))
+            }
             Write::Keyring(sealed) => {
                 let key = keys::record(self.partition, &RecordKey::Keyring);
                 self.put(key, INFINITY, &self.header(), &codec::keyring_body(sealed))
@@ -176,6 +183,19 @@ impl<'a, 'b> Writing<'a, 'b> {
         self.put(key, until, &header, &body)?;
         self.lease = Some(body);
         Ok(())
+    }
+
+    fn certificate(&mut self, draft: &CertificateDraft) -> Result<(), StoreError> {
+        let Some(credential) = self.credential else {
+            return Err(codec::corrupt("a certificate without times"));
+        };
+        let expires = credential.expiry.expires_seconds;
+        if !is_listed(self.state.stamp.seconds(), expires) {
+            return Ok(());
+        }
+        let header = Header { credential: Some(credential), ..self.header() };
+        let key = keys::certificate(self.partition, self.state.stamp);
+        self.put(key, Stamp::from_seconds(expires), &header, &certificate_body(draft))
     }
 
     /// Merges an entry upward.

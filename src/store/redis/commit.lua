@@ -234,8 +234,18 @@ function write.lease()
   if is_answered == 1 then answer.tail = body end
 end
 
-function write.keyring()
+-- Stays until it is written again.
+function write.lasting()
   redis.call('SET', KEYS[number()], plain .. argument())
+end
+
+-- One that lives no longer than `unlisted` is never on a revocation list.
+function write.certificate()
+  local by_stamp, by_end, unlisted = numbers('<I8I8I8')
+  local body = argument()
+  if times.expires - math.floor(stamp / 1000000) <= unlisted then return end
+  redis.call('ZADD', KEYS[by_stamp], name, timed .. body)
+  redis.call('ZADD', KEYS[by_end], text(times.expires), name)
 end
 
 function write.drop()

@@ -4,12 +4,14 @@ use super::connection::misconfigured;
 use super::keys::{self, Keys};
 use super::read::record;
 use super::script::{Call, Reply, unexpected};
+use crate::domain::certificate::LONGEST_UNLISTED_SECONDS;
 use crate::domain::clamp::{Clamp, Expiry, Limit};
 use crate::domain::lattice::Entry;
 use crate::domain::path::Origin;
 use crate::domain::scope::Reach;
 use crate::domain::time::Stamp;
 use crate::store::codec::{self, corrupt, origin, stamp};
+use crate::store::codec_certificate::{certificate_body, revocation_list_body};
 use crate::store::{
     Commit, CredentialTimes, Denial, Guard, IssueTimes, LEASE_KEPT, Outcome, Receipt, RecordKey,
     StoreError, Subject, Write, Written,
@@ -80,7 +82,7 @@ fn marks(commit: &Commit) -> Option<&(Vec<Reach>, Origin)> {
 /// Whether a record stays until it is removed, rather than having a time of its own.
 fn lasts(key: &RecordKey) -> bool {
     match key {
-        RecordKey::Task(_) | RecordKey::Keyring => true,
+        RecordKey::Task(_) | RecordKey::Keyring | RecordKey::RevocationList => true,
         RecordKey::Lease(_) | RecordKey::Answer(_) => false,
     }
 }
@@ -114,7 +116,12 @@ fn claims(keys: Keys, commit: &Commit) -> impl Iterator<Item = Claim> {
             body: codec::shown_proof_body(request),
             refusal: "proof shown",
         }),
-        Write::Task { .. } | Write::Lease(_) | Write::Keyring(_) | Write::DropTask { .. } => None,
+        Write::Task { .. }
+        | Write::Lease(_)
+        | Write::Certificate(_)
+        | Write::Keyring(_)
+        | Write::RevocationList(_)
+        | Write::DropTask { .. } => None,
     })
 }
 
@@ -165,9 +172,18 @@ fn writes(
                 call.flag(matches!(about, Some(Subject::Lease(Written))));
                 call.arg(draft.id.to_string()).arg(body);
             }
+            Write::Certificate(draft) => {
+                commit.times.as_ref().ok_or_else(|| corrupt("a certificate without times"))?;
+                call.arg("certificate").key(keys.certificates()).key(keys.certificate_ends());
+                call.number(LONGEST_UNLISTED_SECONDS).arg(certificate_body(draft));
+            }
             Write::Keyring(sealed) => {
-                call.arg("keyring").key(keys.record(&RecordKey::Keyring));
+                call.arg("lasting").key(keys.record(&RecordKey::Keyring));
                 call.arg(codec::keyring_body(sealed));
+            }
+            Write::RevocationList(number) => {
+                call.arg("lasting").key(keys.record(&RecordKey::RevocationList));
+                call.arg(revocation_list_body(*number));
             }
             Write::ProvedKey { .. } | Write::ShownProof { .. } => {}
             Write::DropTask { task, answer_key } => {

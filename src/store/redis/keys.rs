@@ -49,6 +49,16 @@ impl Keys {
         self.key("tasks")
     }
 
+    /// Certificates that revocation lists tell of, by their stamps.
+    pub(super) fn certificates(self) -> String {
+        self.key("certs")
+    }
+
+    /// The stamps of those certificates, by when they expire, in seconds.
+    pub(super) fn certificate_ends(self) -> String {
+        self.key("certs-due")
+    }
+
     /// Lease ids of a task, by when they are over, in milliseconds.
     pub(super) fn leases(self, task: TaskId) -> String {
         self.key(format_args!("tl:{task}"))
@@ -75,6 +85,7 @@ impl Keys {
             RecordKey::Task(task) => self.key(format_args!("t:{task}")),
             RecordKey::Lease(lease) => self.key(format_args!("l:{lease}")),
             RecordKey::Keyring => self.key("keyring"),
+            RecordKey::RevocationList => self.key("crl"),
             RecordKey::Answer(hash) => self.hashed('r', hash),
         }
     }

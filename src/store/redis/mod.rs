@@ -36,6 +36,7 @@ use self::keys::Keys;
 use self::recovery::Which;
 use self::script::{Call, Reply, Scripts};
 use crate::broker::seams::Entropy;
+use crate::domain::certificate::IssuedCertificate;
 use crate::domain::id::{Partition, PartitionCount};
 use crate::domain::time::{Span, Stamp};
 use crate::store::{
@@ -172,6 +173,15 @@ impl Upkeep for RedisStore {
         limit: usize,
     ) -> Result<Vec<Recorded>, StoreError> {
         self.events_after(partition, after, limit).await
+    }
+
+    async fn certificates(
+        &self,
+        partition: Partition,
+        after: Stamp,
+        limit: usize,
+    ) -> Result<Vec<IssuedCertificate>, StoreError> {
+        self.certificates_after(partition, after, limit).await
     }
 
     fn constants(&self) -> Constants {

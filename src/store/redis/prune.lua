@@ -1,6 +1,6 @@
--- Drops a chunk of the entries that can hit nothing any more, and of the old events.
+-- Drops a chunk of the entries that can hit nothing any more, of the certificates that have expired, and of the old events.
 --
--- KEYS: meta, set, events. ARGV: now, cursor, events older than this may go, events that stay whatever their age.
+-- KEYS: meta, set, events, certificates, their ends. ARGV: now, cursor, events older than this may go, events that stay whatever their age.
 
 local CHUNK = 500
 
@@ -38,4 +38,11 @@ if spare > 0 then
   if trimmed > 0 then redis.call('XTRIM', KEYS[3], 'MAXLEN', text(length - trimmed)) end
 end
 
-return { 'pruned', scanned[1], trimmed == CHUNK and 'more' or 'all' }
+local ended = redis.call('ZRANGE', KEYS[5], '-inf', text(math.floor(now / 1000000)), 'BYSCORE', 'LIMIT', 0, CHUNK)
+for _, stamp in ipairs(ended) do
+  redis.call('ZREMRANGEBYSCORE', KEYS[4], stamp, stamp)
+  redis.call('ZREM', KEYS[5], stamp)
+end
+
+local is_more = trimmed == CHUNK or #ended == CHUNK
+return { 'pruned', scanned[1], is_more and 'more' or 'all' }

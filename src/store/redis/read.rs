@@ -3,10 +3,12 @@
 use super::RedisStore;
 use super::keys::{self, Keys};
 use super::script::{Call, Reply, array, bytes, text, unexpected};
+use crate::domain::certificate::IssuedCertificate;
 use crate::domain::id::{Partition, TaskId};
 use crate::domain::lattice::{Entry, Lattice};
 use crate::domain::time::Stamp;
 use crate::store::codec;
+use crate::store::codec_certificate::{certificate, revocation_list};
 use crate::store::codec_event;
 use crate::store::{
     Entries, Index, Listing, Meta, Query, Record, RecordKey, Recorded, Snapshot, StoreError,
@@ -62,6 +64,19 @@ impl RedisStore {
         events.into_iter().map(event).collect()
     }
 
+    pub(super) async fn certificates_after(
+        &self,
+        partition: Partition,
+        after: Stamp,
+        limit: usize,
+    ) -> Result<Vec<IssuedCertificate>, StoreError> {
+        let arguments = [&format!("({after}"), "+inf", "BYSCORE", "LIMIT", "0", &limit.to_string()];
+        let arguments = arguments.map(str::to_owned).into();
+        let key = Keys(partition).certificates();
+        let answer = self.ask(partition, "ZRANGE", key, arguments).await?;
+        answer.into_iter().map(|value| certificate(&bytes(value)?)).collect()
+    }
+
     async fn ask(
         &self,
         partition: Partition,
@@ -97,6 +112,11 @@ fn call(query: &Query) -> Call {
             let scopes = reach.iter().flat_map(|r| [keys::watermark(*r), keys::block(*r)]);
             fences.chain(scopes).chain(lease.map(keys::lease)).collect()
         }
+        Entries::Raised { tasks, reach, leases } => {
+            let fences = tasks.iter().map(|task| keys::fence(*task));
+            let marks = reach.iter().map(|reach| keys::watermark(*reach));
+            fences.chain(marks).chain(leases.iter().map(|lease| keys::lease(*lease))).collect()
+        }
     };
     call.arg("some").list(fields);
     call
@@ -117,18 +137,20 @@ fn snapshot(query: &Query, reply: &mut Reply) -> Result<Snapshot, StoreError> {
     let records = records.collect::<Result<_, _>>()?;
     let mut lattice = Lattice::default();
     lattice.raise_floor(meta.floor);
-    let mut blocks = Vec::new();
+    let (mut blocks, mut raised) = (Vec::new(), Vec::new());
     for value in reply.values()?.into_iter().flatten() {
-        let entry = codec_event::entry(&value)?;
+        let (entry, stamp) = codec_event::raised_entry(&value)?;
         lattice.merge(&entry);
-        if let (Entries::All | Entries::Blocks, Entry::Block(scope, count)) =
-            (&query.entries, entry)
-        {
-            blocks.push((scope, count));
+        match (&query.entries, entry) {
+            (Entries::All | Entries::Blocks, Entry::Block(scope, count)) => {
+                blocks.push((scope, count));
+            }
+            (Entries::Raised { .. }, entry) => raised.push((entry, stamp)),
+            _ => {}
         }
     }
     blocks.sort_unstable();
-    Ok(Snapshot { meta, records, lattice, blocks })
+    Ok(Snapshot { meta, records, lattice, blocks, raised })
 }
 
 /// A record from its stored value.
@@ -142,6 +164,10 @@ pub(super) fn record(key: &RecordKey, value: &[u8]) -> Result<Record, StoreError
         RecordKey::Keyring => {
             let (sealed, version) = codec::keyring(value)?;
             Record::Keyring(sealed, version)
+        }
+        RecordKey::RevocationList => {
+            let (number, version) = revocation_list(value)?;
+            Record::RevocationList(number, version)
         }
         RecordKey::Answer(_) => Record::Answer(Box::new(codec::answer(value)?)),
     })

@@ -118,6 +118,7 @@ impl RedisStore {
         let mut scanned = false;
         loop {
             let mut call = Call::on([keys.meta(), keys.set(), keys.events()]);
+            call.declare([keys.certificates(), keys.certificate_ends()]);
             call.stamp(now).arg(cursor).stamp(old).number(EVENTS_KEPT);
             let value = self.ordinary.run(&self.scripts.prune, &call).await?;
             let (_, mut reply) = Reply::parse(value, partition)?;

@@ -2,6 +2,7 @@
 //!
 //! Time is driven by `at_least`, far in the future, so that a store's own clock never matters.
 
+pub mod certificates;
 pub mod expiry;
 pub mod guards;
 pub mod indexes;
@@ -150,6 +151,15 @@ macro_rules! store_contract {
             class_07_an_entry_that_is_made_again_is_kept_for_later_credentials_too,
             class_07_a_shorter_credential_does_not_shorten_what_is_kept,
             class_07_blocks_and_the_living_incarnation_are_never_dropped,
+        }
+        $crate::store_claims! { $fixture, certificates:
+            class_16_every_certificate_that_lists_tell_of_is_found_in_pages,
+            class_16_a_certificate_is_kept_for_lists_only_if_it_outlives_fifteen_minutes,
+            class_16_a_renewed_certificate_is_kept_beside_its_predecessor,
+            a_certificate_is_dropped_when_it_expires_and_not_before,
+            a_commit_that_is_refused_keeps_no_certificate,
+            entries_tell_the_commit_that_made_or_last_raised_them,
+            class_16_of_two_lists_made_from_one_exactly_one_is_the_next,
         }
         $crate::store_claims! { $fixture, indexes:
             tasks_are_listed_in_order_and_in_pages,

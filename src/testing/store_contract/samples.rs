@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::domain::certificate::CertificateDraft;
 use crate::domain::clamp::{Clamp, Limit, Limits};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::Grant;
@@ -77,6 +78,7 @@ pub fn draft(number: u128, task: u128) -> Draft {
         key_thumbprint: Some([7; 32]),
         jkt: None,
         public_key: None,
+        authority: None,
         audience: "https://ledger.example".to_owned(),
         grant: grant(),
         tier: Name::parse("standard").unwrap(),
@@ -90,6 +92,18 @@ pub fn draft(number: u128, task: u128) -> Draft {
         step: String::new(),
         subject: agent.clone(),
         actors: vec![agent],
+    }
+}
+
+/// The certificate of that number, of the lease of another, whose task has the same number.
+pub fn certificate(number: u128, lease: u128) -> CertificateDraft {
+    let lease = draft(lease, lease);
+    CertificateDraft {
+        jti: number.to_be_bytes(),
+        lease: lease.id,
+        reach: lease.reach.iter().copied().chain([Scope::All.reach()]).collect(),
+        path: lease.path,
+        authority: "0a1b".to_owned(),
     }
 }
 

@@ -12,7 +12,7 @@ use leasehold::store::{
 };
 use leasehold::testing::model::ModelStore;
 use leasehold::testing::store_contract::samples::{
-    P, at, commit, draft, event, issue, lease_id, replay, scope, task, task_id,
+    P, at, certificate, commit, draft, event, issue, lease_id, replay, scope, task, task_id,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -97,6 +97,8 @@ impl Deed {
         if let Some(of) = &self.issue {
             let draft = draft(of.lease, of.lease);
             commit = issue(at(self.time), &draft, of.ttl);
+            let certificate = Box::new(certificate(self.time.into(), of.lease));
+            commit.writes.push(Write::Certificate(certificate));
             let times = commit.times.as_mut().unwrap();
             times.ceiling_key = [of.ceiling; 32];
             times.ceiling_keep_until = at(of.keep_until);
@@ -150,6 +152,7 @@ fn deed(horizon: Horizon) -> impl Strategy<Value = Deed> {
         number.clone().prop_map(|n| RecordKey::Task(task_id(n))),
         number.clone().prop_map(|n| RecordKey::Lease(lease_id(n))),
         Just(RecordKey::Keyring),
+        Just(RecordKey::RevocationList),
     ];
     let version = prop_oneof![
         6 => Just(Version::Current),
@@ -200,7 +203,7 @@ fn request(horizon: Horizon) -> impl Strategy<Value = Request> {
 }
 
 fn issues(horizon: Horizon) -> impl Strategy<Value = Issue> {
-    (1u128..=3, 1u8..=2, 5u64..600, until(horizon), 0..horizon.seconds * 2).prop_map(
+    (1u128..=3, 1u8..=2, 5u64..1_800, until(horizon), 0..horizon.seconds * 2).prop_map(
         |(lease, ceiling, ttl, keep_until, deadline)| Issue {
             lease,
             ttl,
@@ -229,11 +232,12 @@ fn writes(horizon: Horizon) -> impl Strategy<Value = Vec<Write>> {
         Write::ShownProof { id: [id; 32], request: [request; 32], keep_until: at(until) }
     });
     let keyring = vec(any::<u8>(), 0..9).prop_map(Write::Keyring);
+    let list = any::<u64>().prop_map(Write::RevocationList);
     let each = (
         option::weighted(0.5, of_task),
         option::weighted(0.2, claim),
         option::weighted(0.2, proof),
-        option::weighted(0.1, keyring),
+        option::weighted(0.1, prop_oneof![keyring, list]),
     );
     each.prop_map(|(task, claim, proof, keyring)| {
         task.into_iter().chain(claim).chain(proof).chain(keyring).collect()

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use leasehold::broker::seams::Clock;
 use leasehold::domain::clamp::Clamp;
 use leasehold::domain::event::EventKind;
+use leasehold::domain::lattice::Entry;
 use leasehold::domain::time::{INFINITY, Span, Stamp};
 use leasehold::store::redis::RedisStore;
 use leasehold::store::{Denial, Entries, Index, Listing, Outcome, Query, RecordKey, Store, Upkeep};
@@ -13,7 +14,7 @@ use leasehold::testing::clock::TestClock;
 use leasehold::testing::entropy::SeededEntropy;
 use leasehold::testing::model::ModelStore;
 use leasehold::testing::redis::RedisServer;
-use leasehold::testing::store_contract::samples::{P, at, commit, lease_id, task_id};
+use leasehold::testing::store_contract::samples::{P, at, commit, lease_id, scope, task_id};
 use leasehold::testing::store_contract::{Fixture, constants};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -101,7 +102,11 @@ async fn state(store: &dyn Store, upkeep: &dyn Upkeep) -> Vec<String> {
     let tasks = (1..=3).map(|number| RecordKey::Task(task_id(number)));
     let leases = (1..=3).map(|number| RecordKey::Lease(lease_id(number)));
     let answers = (1..=3).map(|number| RecordKey::Answer([number; 32]));
-    let records = tasks.chain(leases).chain(answers).chain([RecordKey::Keyring]).collect();
+    let records = tasks
+        .chain(leases)
+        .chain(answers)
+        .chain([RecordKey::Keyring, RecordKey::RevocationList])
+        .collect();
     let query = Query { partition: P, records, entries: Entries::All };
     let snapshot = store.read(query).await.unwrap();
     let mut state = vec![
@@ -115,6 +120,17 @@ async fn state(store: &dyn Store, upkeep: &dyn Upkeep) -> Vec<String> {
         let listing = Listing { partition: P, index, after: String::new(), limit: 100 };
         state.push(format!("{index:?}: {:?}", store.list(listing).await.unwrap()));
     }
+    state.push(format!("{:?}", upkeep.certificates(P, Stamp::ZERO, 100).await.unwrap()));
+    let entries = Entries::Raised {
+        tasks: (1..=3).map(task_id).collect(),
+        reach: ["all", "class:finance", "tier:standard"].map(|text| scope(text).reach()).into(),
+        leases: (1..=3).map(lease_id).collect(),
+    };
+    let raised = store.read(Query { partition: P, records: vec![], entries }).await.unwrap();
+    let raised = raised.raised.iter().filter(|(entry, _)| !matches!(entry, Entry::End(..)));
+    let mut raised: Vec<_> = raised.map(|raised| format!("{raised:?}")).collect();
+    raised.sort_unstable();
+    state.push(format!("{raised:?}"));
     let events = upkeep.events(P, Stamp::ZERO, 1_000).await.unwrap();
     let events = events.iter().filter(|e| e.event.kind != EventKind::IncarnationBegun);
     state.extend(events.map(|event| format!("{event:?}")));

@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["domain", "broker::seams", "telemetry"]),
     ("store::codec", &["domain", "proto"]),
     ("store::codec_event", &["domain", "proto"]),
+    ("store::codec_certificate", &["domain", "proto"]),
     ("keys", &["domain", "jose", "spiffe", "store", "broker::seams", "telemetry"]),
     ("mint", &["domain", "jose", "spiffe", "identity", "policy", "store", "keys", "broker::seams"]),
     // The verbs, and the surfaces that offer them.

@@ -1,0 +1,77 @@
+//! How long a credential may live: every limit on it, and the keys whose ends are among them.
+
+use crate::broker::Broker;
+use crate::broker::access::Caller;
+use crate::broker::error::BrokerError;
+use crate::domain::certificate::LONGEST_UNLISTED_SECONDS;
+use crate::domain::clamp::{Clamp, Limit, Limits};
+use crate::domain::lease::{Draft, Kind};
+use crate::domain::line::Line;
+use crate::domain::refusal::Refusal;
+use crate::domain::tier::Tier;
+use crate::domain::time::Stamp;
+use crate::keys::TokenKey;
+use crate::mint::MAX_LIFE_SECONDS;
+
+impl Broker {
+    /// Name and end of the key that signs credentials of a kind now.
+    pub(super) fn signer(&self, kind: Kind) -> Result<(String, Stamp), BrokerError> {
+        let (keys, now) = (self.keys(), self.now());
+        let of_token = |key: &TokenKey| (key.key().kid().to_owned(), key.life().expires());
+        let signer = match kind {
+            Kind::AccessToken => keys.access_token_key(now).map(of_token),
+            Kind::JwtSvid => keys.jwt_svid_key(now).map(of_token),
+            Kind::X509Svid => {
+                keys.authority(now).map(|ca| (ca.key_id().to_owned(), ca.life().expires()))
+            }
+        };
+        signer.ok_or_else(|| BrokerError::Mint("every signing key has expired".into()))
+    }
+
+    /// Every limit on the credential's life, in the order in which ties are broken.
+    pub(super) fn limits(
+        &self,
+        caller: &Caller,
+        line: &Line,
+        tier: &Tier,
+        ttl_seconds: Option<u64>,
+        draft: &Draft,
+    ) -> Result<Limits, BrokerError> {
+        if ttl_seconds == Some(0) {
+            return Err(Refusal::invalid("ttl", "at least 1 s; leave it out for the tier's").into());
+        }
+        let has_certificate = draft.public_key.is_some();
+        let wanted = ttl_seconds.unwrap_or(tier.ttl_seconds).min(tier.ttl_seconds);
+        if has_certificate && wanted > MAX_LIFE_SECONDS {
+            return Err(Refusal::invalid(
+                "ttl",
+                format!(
+                    "tier `{}` gives {} s, and certificates live at most {MAX_LIFE_SECONDS} s; ask for a shorter `ttl`",
+                    tier.name, tier.ttl_seconds
+                ),
+            )
+            .into());
+        }
+        let mut key_expires = self.signer(draft.kind)?.1;
+        if has_certificate {
+            key_expires = key_expires.min(self.signer(Kind::X509Svid)?.1);
+        }
+        let mut limits = Vec::with_capacity(7);
+        limits.extend(ttl_seconds.map(|ttl| (Clamp::Requested, Limit::After(ttl))));
+        limits.push((Clamp::Tier, Limit::After(tier.ttl_seconds)));
+        limits.extend(draft.grant.max_ttl_seconds().map(|ttl| (Clamp::Grant, Limit::After(ttl))));
+        limits.push((Clamp::TaskDeadline, Limit::At(line.deadline().seconds())));
+        limits.push((Clamp::CallerCredential, Limit::At(caller.identity().expires().seconds())));
+        limits.push((Clamp::LeaseCeiling, Limit::AfterFirstIssue(tier.ceiling_seconds)));
+        limits.push((Clamp::SigningKey, Limit::At(key_expires.seconds())));
+        Ok(Limits { limits, minimum_seconds: tier.min_ttl_seconds })
+    }
+}
+
+/// Whether a certificate of these limits may live so long that lists tell of it. Which it is, only its commit knows.
+// INVARIANT (listed): every certificate that names a list is found by who makes the list, so it is written with its lease.
+pub(super) fn may_be_listed(limits: &Limits) -> bool {
+    let short =
+        |limit: &Limit| matches!(limit, Limit::After(ttl) if *ttl <= LONGEST_UNLISTED_SECONDS);
+    !limits.limits.iter().any(|(_, limit)| short(limit))
+}
