@@ -11,6 +11,7 @@
 //! The answer to an earlier request is given at `replay?`; where it is `checked`, after the claims of keys and proofs: its times stand.
 
 pub mod codec;
+pub mod codec_broker;
 pub mod codec_certificate;
 pub mod codec_event;
 pub mod embedded;

@@ -21,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store::codec", &["domain", "proto"]),
     ("store::codec_event", &["domain", "proto"]),
     ("store::codec_certificate", &["domain", "proto"]),
+    ("store::codec_broker", &["domain", "proto"]),
     ("keys", &["domain", "jose", "spiffe", "store", "broker::seams", "telemetry"]),
     ("mint", &["domain", "jose", "spiffe", "identity", "policy", "store", "keys", "broker::seams"]),
     // The verbs, and the surfaces that offer them.
