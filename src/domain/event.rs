@@ -63,6 +63,12 @@ pub struct Event {
 }
 
 impl Event {
+    /// Whether somebody waits to hear of it: it kills something, or a task is in another state. An issued credential interests
+    /// nobody at once.
+    pub fn is_awaited(&self) -> bool {
+        !self.entries.is_empty() || self.state.is_some()
+    }
+
     /// What the broker did by itself, to nothing in particular.
     pub fn of_broker(tag: u64, kind: EventKind, cause: &str) -> Self {
         Self {

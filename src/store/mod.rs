@@ -10,6 +10,7 @@
 //!
 //! The answer to an earlier request is given at `replay?`; where it is `checked`, after the claims of keys and proofs: its times stand.
 
+pub(crate) mod changes;
 pub mod codec;
 pub mod codec_broker;
 pub mod codec_certificate;
@@ -29,7 +30,7 @@ use crate::domain::lattice::{Entry, Lattice};
 use crate::domain::scope::{Reach, Scope};
 use crate::domain::time::{Span, Stamp};
 
-pub use feed::{Continuity, Feed, Page};
+pub use feed::{Changed, Continuity, Feed, Page};
 pub use records::{
     Answer, AnswerKey, Commit, CredentialTimes, Denial, Guard, IssueTimes, Lane, Outcome, Receipt,
     Record, RecordKey, Replay, Subject, Write, Written,

@@ -4,8 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
-use crate::store::{Commit, Listing, Outcome, Query, Snapshot, Store, StoreError};
+use crate::domain::feed::{BrokerRecord, InstanceId, ReadPosition};
+use crate::domain::id::Partition;
+use crate::domain::time::Stamp;
+use crate::store::{
+    Changed, Commit, Feed, Listing, Outcome, Page, Query, Snapshot, Store, StoreError,
+};
 
 /// What goes wrong with a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,9 +25,10 @@ pub enum Fault {
     After,
 }
 
-/// A store whose next commits fail as planned, and whose reads may fail too.
+/// A store whose next commits and beats fail as planned, and whose reads may fail too.
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
+    feed: Arc<dyn Feed>,
     plan: Mutex<Plan>,
 }
 
@@ -29,19 +36,26 @@ pub struct FaultyStore {
 struct Plan {
     /// For the commits to come, the next one last.
     commits: Vec<Fault>,
+    /// The same for beats.
+    beats: Vec<Fault>,
     reads_fail: bool,
     is_closed: bool,
 }
 
 impl FaultyStore {
     /// A store that does not fail yet.
-    pub fn over(inner: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { inner, plan: Mutex::default() })
+    pub fn over(inner: Arc<dyn Store>, feed: Arc<dyn Feed>) -> Arc<Self> {
+        Arc::new(Self { inner, feed, plan: Mutex::default() })
     }
 
     /// The next commits go like this; those after them are well.
     pub fn plan(&self, commits: &[Fault]) {
         self.plan.lock().commits = commits.iter().rev().copied().collect();
+    }
+
+    /// The next beats go like this; those after them are well.
+    pub fn plan_beats(&self, beats: &[Fault]) {
+        self.plan.lock().beats = beats.iter().rev().copied().collect();
     }
 
     /// Whether reads fail from now on.
@@ -52,6 +66,10 @@ impl FaultyStore {
     /// Whether every partition is closed from now on, as after a change of servers: it is read all the same.
     pub fn close(&self, closed: bool) {
         self.plan.lock().is_closed = closed;
+    }
+
+    fn must_be_open(&self, partition: Partition) -> Result<(), StoreError> {
+        if self.plan.lock().is_closed { Err(StoreError::Closed(partition)) } else { Ok(()) }
     }
 
     fn must_read(&self) -> Result<(), StoreError> {
@@ -66,9 +84,7 @@ fn planned() -> StoreError {
 #[async_trait]
 impl Store for FaultyStore {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
-        if self.plan.lock().is_closed {
-            return Err(StoreError::Closed(commit.partition));
-        }
+        self.must_be_open(commit.partition)?;
         let fault = self.plan.lock().commits.pop().unwrap_or_default();
         match fault {
             Fault::None => self.inner.commit(commit).await,
@@ -90,5 +106,48 @@ impl Store for FaultyStore {
     async fn list(&self, listing: Listing) -> Result<Vec<String>, StoreError> {
         self.must_read()?;
         self.inner.list(listing).await
+    }
+}
+
+#[async_trait]
+impl Feed for FaultyStore {
+    async fn page(
+        &self,
+        partition: Partition,
+        after: Option<ReadPosition>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        self.must_read()?;
+        let mut page = self.feed.page(partition, after, limit).await?;
+        page.meta.open &= !self.plan.lock().is_closed;
+        Ok(page)
+    }
+
+    async fn beat(&self, record: &BrokerRecord) -> Result<Stamp, StoreError> {
+        self.must_be_open(Partition::ZERO)?;
+        let fault = self.plan.lock().beats.pop().unwrap_or_default();
+        match fault {
+            Fault::None => self.feed.beat(record).await,
+            Fault::Before => Err(planned()),
+            Fault::After => {
+                self.feed.beat(record).await?;
+                Err(planned())
+            }
+        }
+    }
+
+    async fn brokers(&self) -> Result<(Stamp, Vec<BrokerRecord>), StoreError> {
+        self.must_read()?;
+        self.must_be_open(Partition::ZERO)?;
+        self.feed.brokers().await
+    }
+
+    async fn forget(&self, broker: InstanceId, beat: u64) -> Result<bool, StoreError> {
+        self.must_be_open(Partition::ZERO)?;
+        self.feed.forget(broker, beat).await
+    }
+
+    fn changes(&self, of: Changed) -> watch::Receiver<u64> {
+        self.feed.changes(of)
     }
 }

@@ -1,5 +1,7 @@
 //! A store in memory, written as plainly as possible: the yardstick of the real ones, and fast in unit tests.
 
+mod feed;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,6 +10,8 @@ use parking_lot::Mutex;
 
 use crate::broker::seams::Clock;
 use crate::domain::certificate::{IssuedCertificate, is_listed};
+use crate::domain::event::Event;
+use crate::domain::feed::{BrokerRecord, InstanceId};
 use crate::domain::id::{LeaseId, Partition, TaskId};
 use crate::domain::lattice::{Entry, Fence, Lattice};
 use crate::domain::lease::{Draft, Lease};
@@ -15,11 +19,12 @@ use crate::domain::path::Origin;
 use crate::domain::scope::Reach;
 use crate::domain::task::Task;
 use crate::domain::time::{INFINITY, Stamp};
+use crate::store::changes::Changes;
 use crate::store::codec::stamped;
 use crate::store::{
-    Answer, AnswerKey, Commit, Constants, CredentialTimes, Denial, EVENTS_KEPT, Entries, Index,
-    LEASE_KEPT, Listing, Meta, Outcome, Query, Receipt, Record, RecordKey, Recorded, Recovered,
-    Snapshot, Store, StoreError, Subject, Upkeep, Write, Written,
+    Answer, AnswerKey, Changed, Commit, Constants, CredentialTimes, Denial, EVENTS_KEPT, Entries,
+    Index, LEASE_KEPT, Listing, Meta, Outcome, Query, Receipt, Record, RecordKey, Recorded,
+    Recovered, Snapshot, Store, StoreError, Subject, Upkeep, Write, Written,
 };
 
 /// Leases, tasks and revocations in memory.
@@ -27,6 +32,8 @@ pub struct ModelStore {
     clock: Arc<dyn Clock>,
     constants: Constants,
     parts: Mutex<BTreeMap<Partition, Part>>,
+    brokers: Mutex<BTreeMap<InstanceId, BrokerRecord>>,
+    changes: Changes,
 }
 
 /// One partition. What is dropped by itself has the time from which on it is gone.
@@ -53,7 +60,13 @@ struct Part {
 impl ModelStore {
     /// A new store in its first incarnation.
     pub fn new(clock: Arc<dyn Clock>, constants: Constants) -> Self {
-        let store = Self { clock, constants, parts: Mutex::default() };
+        let store = Self {
+            clock,
+            constants,
+            parts: Mutex::default(),
+            brokers: Mutex::default(),
+            changes: Changes::default(),
+        };
         store.restart();
         store
     }
@@ -64,6 +77,7 @@ impl ModelStore {
         for partition in self.constants.partitions.all() {
             parts.entry(partition).or_default().begin(self.clock.now());
         }
+        self.changes.tell_all();
     }
 
     /// The same where something that was answered may be missing: everything from before is fenced.
@@ -85,7 +99,14 @@ impl ModelStore {
 impl Store for ModelStore {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
         let clock = self.clock.now();
-        self.part(commit.partition, |part| part.commit(commit, clock).unwrap_or_else(|no| no))
+        let partition = commit.partition;
+        let is_awaited = commit.event.as_ref().is_some_and(Event::is_awaited);
+        let outcome =
+            self.part(partition, |part| part.commit(commit, clock).unwrap_or_else(|no| no))?;
+        if is_awaited && matches!(outcome, Outcome::Done(_)) {
+            self.changes.tell(Changed::Partition(partition));
+        }
+        Ok(outcome)
     }
 
     async fn read(&self, query: Query) -> Result<Snapshot, StoreError> {
@@ -142,10 +163,14 @@ impl Part {
         let old = Origin { incarnation: self.incarnation, stamp: self.stamp };
         self.stamp = self.stamp.next().max(clock);
         self.incarnation = self.stamp;
-        if old.incarnation != Stamp::ZERO {
-            self.merge(&Entry::End(old.incarnation, old.stamp));
-        }
-        self.merge(&Entry::End(self.incarnation, INFINITY));
+        let ended = Entry::End(old.incarnation, old.stamp);
+        let living = Entry::End(self.incarnation, INFINITY);
+        let entries = match old.incarnation {
+            Stamp::ZERO => vec![living],
+            _ => vec![ended, living],
+        };
+        entries.iter().for_each(|entry| self.merge(entry));
+        self.announce(entries);
     }
 
     /// `Err` is whatever else than done.
@@ -186,9 +211,7 @@ impl Part {
         }
         if let Some(mut event) = commit.event {
             event.entries = event.entries.iter().map(own).collect();
-            let keep_until = self.max_expiry;
-            let recorded = Recorded { stamp, incarnation: self.incarnation, keep_until, event };
-            self.events.insert(stamp, recorded);
+            self.keep(event);
         }
         if let Some(replay) = commit.replay {
             let subject = match replay.subject {
@@ -375,14 +398,7 @@ impl Part {
         let mut blocks: Vec<_> = blocks.collect();
         blocks.sort_unstable();
         Snapshot {
-            meta: Meta {
-                incarnation: self.incarnation,
-                open: true,
-                stamp: self.stamp,
-                now,
-                max_expiry: self.max_expiry,
-                floor: self.floor,
-            },
+            meta: self.meta(clock),
             records: query.records.iter().map(|key| self.record(*key, now)).collect(),
             lattice,
             blocks: match query.entries {
@@ -390,6 +406,17 @@ impl Part {
                 Entries::None | Entries::Hitting { .. } | Entries::Raised { .. } => Vec::new(),
             },
             raised,
+        }
+    }
+
+    fn meta(&self, clock: Stamp) -> Meta {
+        Meta {
+            incarnation: self.incarnation,
+            open: true,
+            stamp: self.stamp,
+            now: clock.max(self.stamp),
+            max_expiry: self.max_expiry,
+            floor: self.floor,
         }
     }
 

@@ -102,7 +102,7 @@ impl World {
     pub async fn on_model() -> Self {
         let clock = Arc::new(TestClock::default());
         let store = Arc::new(model::ModelStore::new(clock.clone(), constants()));
-        Self::over(Fixture { store: store.clone(), upkeep: store, keep: Box::new(()) }, clock).await
+        Self::over(Fixture::of(store, ()), clock).await
     }
 
     /// Over a store.

@@ -8,11 +8,12 @@
 //!  p i task lease         index: leases of a task    p s kind name          entry of the lattice
 //!  p e stamp              event                      p x until key          index: when a row is over
 //!  p j hash               shown proof                p v stamp              certificate that lists tell of
-//!                                                    p b                    number of the newest revocation list
+//!  p g instance           broker in the registry     p b                    number of the newest revocation list
 //! ```
 //!
 //! Times are eight bytes, big-endian. The first byte of a key is a partition; one key has no second byte: the constants.
 
+use crate::domain::feed::InstanceId;
 use crate::domain::id::{LeaseId, Partition, TaskId};
 use crate::domain::lattice::Entry;
 use crate::domain::scope::Reach;
@@ -154,6 +155,15 @@ pub(super) fn certificates(partition: Partition) -> Key {
 
 pub(super) fn certificate(partition: Partition, stamp: Stamp) -> Key {
     key(partition, b'v', &[&time(stamp)])
+}
+
+/// The registry of brokers, in partition 0; instances follow.
+pub(super) fn brokers() -> Key {
+    key(Partition::ZERO, b'g', &[])
+}
+
+pub(super) fn broker(instance: InstanceId) -> Key {
+    key(Partition::ZERO, b'g', &[instance.to_string().as_bytes()])
 }
 
 /// All that will be over; a time and a key follow.

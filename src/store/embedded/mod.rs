@@ -9,6 +9,7 @@
 
 mod checks;
 mod committer;
+mod feed;
 mod incarnation;
 mod keys;
 mod prune;
@@ -32,12 +33,14 @@ use crate::broker::seams::{Clock, Entropy};
 use crate::domain::certificate::IssuedCertificate;
 use crate::domain::id::Partition;
 use crate::domain::time::Stamp;
+use crate::store::changes::Changes;
 use crate::store::{
     Commit, Constants, Entries, Lane, Listing, Outcome, Query, Recorded, Recovered, Snapshot,
     Store, StoreError, Upkeep,
 };
 
 use committer::Committer;
+use feed::Durable;
 use incarnation::{Loss, begin_all};
 use queue::{Job, Queue};
 use rows::{Rows, View, broken};
@@ -52,6 +55,7 @@ pub struct EmbeddedStore {
     clock: Arc<dyn Clock>,
     constants: Constants,
     queue: Arc<Queue>,
+    changes: Arc<Changes>,
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -67,7 +71,7 @@ impl EmbeddedStore {
         if let Some(made) = state::constants(&view)? {
             return made.must_be(constants);
         }
-        write(&database, &tree, state::new_store(constants))
+        write(&database, &tree, state::new_store(constants), Durable::Yes)
     }
 
     /// Opens a store, which begins a new incarnation of every partition.
@@ -87,20 +91,21 @@ impl EmbeddedStore {
         let view = View { tree: tree.clone(), snapshot: database.snapshot() };
         let constants = state::constants(&view)?.ok_or(StoreError::NotInitialised)?;
         let (rows, _) = begin_all(&tree, constants, (clock.now(), entropy), Loss::Impossible)?;
-        write(&database, &tree, rows)?;
-        let queue = Arc::new(Queue::default());
+        write(&database, &tree, rows, Durable::Yes)?;
+        let (queue, changes) = (Arc::new(Queue::default()), Arc::new(Changes::default()));
         let (own_database, own_tree) = (database.clone(), tree.clone());
         let committer = Committer {
             queue: Arc::clone(&queue),
+            changes: Arc::clone(&changes),
             tree: tree.clone(),
             clock: Arc::clone(&clock),
             delta_max: constants.delta_max,
-            sync: Box::new(move |rows| write(&own_database, &own_tree, rows)),
+            sync: Box::new(move |rows, durable| write(&own_database, &own_tree, rows, durable)),
         };
         let thread = std::thread::Builder::new().name("store".to_owned());
         let thread = thread.spawn(move || committer.run()).map_err(no_disk)?;
         let committer = Mutex::new(Some(thread));
-        Ok(Arc::new(Self { tree, database, clock, constants, queue, committer }))
+        Ok(Arc::new(Self { tree, database, clock, constants, queue, changes, committer }))
     }
 
     /// Fences everything in a store that was put back from a backup: `leasehold store restored`. No broker has it open.
@@ -120,7 +125,7 @@ impl EmbeddedStore {
         let constants = state::constants(&view)?.ok_or(StoreError::NotInitialised)?;
         let (rows, recovered) =
             begin_all(&tree, constants, (clock.now(), entropy), Loss::Possible)?;
-        write(&database, &tree, rows)?;
+        write(&database, &tree, rows, Durable::Yes)?;
         Ok(recovered)
     }
 
@@ -258,9 +263,18 @@ fn open_database(path: &Path) -> Result<(Database, Keyspace), StoreError> {
     Ok((database, tree))
 }
 
-/// All rows or none; visible to readers only once they are durable.
-fn write(database: &Database, tree: &Keyspace, rows: Rows) -> Result<(), StoreError> {
-    let mut batch = database.batch().durability(Some(PersistMode::SyncData));
+/// All rows or none; visible to readers only once they are as durable as they must be.
+fn write(
+    database: &Database,
+    tree: &Keyspace,
+    rows: Rows,
+    durable: Durable,
+) -> Result<(), StoreError> {
+    let mode = match durable {
+        Durable::Yes => PersistMode::SyncData,
+        Durable::Process => PersistMode::Buffer,
+    };
+    let mut batch = database.batch().durability(Some(mode));
     for (key, value) in rows.into_iter() {
         match value {
             Some(value) => batch.insert(tree, key, value),

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+use crate::domain::feed::{BrokerRecord, InstanceId};
 use crate::domain::id::Partition;
 use crate::domain::time::Stamp;
 use crate::store::{Commit, Lane, Outcome, StoreError};
@@ -24,6 +25,10 @@ pub(super) enum Job {
     Commit(Box<Commit>, Reply<Outcome>),
     /// Drop what is over in a partition by a time.
     Prune(Partition, Stamp, Reply<()>),
+    /// Write a broker's record.
+    Beat(Box<BrokerRecord>, Reply<Stamp>),
+    /// Remove a broker's record whose beat is this one.
+    Forget(InstanceId, u64, Reply<bool>),
 }
 
 /// The jobs that wait.
@@ -107,6 +112,7 @@ mod tests {
         let partition = |job| match job {
             Job::Prune(partition, ..) => partition.0,
             Job::Commit(commit, _) => commit.partition.0,
+            Job::Beat(..) | Job::Forget(..) => 0,
         };
         group.into_iter().map(partition).collect()
     }

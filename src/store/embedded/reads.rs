@@ -54,7 +54,7 @@ pub(super) fn read(view: &View, query: &Query, clock: Stamp) -> Result<Snapshot,
     Ok(Snapshot { meta, records: records.collect::<Result<_, _>>()?, lattice, blocks, raised })
 }
 
-fn meta(view: &View, partition: Partition, clock: Stamp) -> Result<Meta, StoreError> {
+pub(super) fn meta(view: &View, partition: Partition, clock: Stamp) -> Result<Meta, StoreError> {
     let state = State::read(view, partition)?;
     Ok(Meta {
         incarnation: state.incarnation,

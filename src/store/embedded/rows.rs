@@ -117,6 +117,13 @@ impl View {
         let rows = self.snapshot.range(&self.tree, range).take(limit);
         rows.map(|row| row.into_inner().map_err(broken))
     }
+
+    /// The value of the last row below `prefix`.
+    pub(super) fn last_below(&self, prefix: &[u8]) -> Result<Option<Slice>, StoreError> {
+        let range = (Bound::Excluded(prefix.to_vec()), Bound::Excluded(keys::end_of(prefix)));
+        let last = self.snapshot.range(&self.tree, range).next_back();
+        last.map(|row| row.value().map_err(broken)).transpose()
+    }
 }
 
 impl Source for View {

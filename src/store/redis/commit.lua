@@ -17,7 +17,7 @@ if not meta then return { 'lost' } end
 if not meta.open then return { 'closed' } end
 
 local at_least, floor, before, answer_key, answer_is_checked, answer_until, guards, blockable, markable, claimed, ceiling_key,
-  entries, writes = numbers('<I8I8I8I8I8I8I8I8I8I8I8I8I8')
+  entries, writes, is_awaited = numbers('<I8I8I8I8I8I8I8I8I8I8I8I8I8I8')
 
 -- INVARIANT (stamps rise): later than every commit before, whatever the clocks do.
 local stamp = math.max(meta.stamp + 1, clock(), at_least)
@@ -281,6 +281,8 @@ if answer.key then
     redis.call('SET', answer.key, value)
   end
 end
+
+if is_awaited == 1 then announce(EVENTS) end
 
 if not ceiling then return { 'done', struct.pack('<I8I8', meta.incarnation, stamp) } end
 return { 'done', struct.pack('<I8I8I8I8I8I8I8', meta.incarnation, stamp, times.first_issue, times.lease_incarnation,

@@ -6,6 +6,7 @@ use super::read::record;
 use super::script::{Call, Reply, unexpected};
 use crate::domain::certificate::LONGEST_UNLISTED_SECONDS;
 use crate::domain::clamp::{Clamp, Expiry, Limit};
+use crate::domain::event::Event;
 use crate::domain::lattice::Entry;
 use crate::domain::path::Origin;
 use crate::domain::scope::Reach;
@@ -73,6 +74,7 @@ fn head(call: &mut Call, keys: Keys, commit: &Commit) {
         None => call.no_key(),
     };
     call.length(commit.entries.len()).length(commit.writes.len().saturating_sub(claimed));
+    call.flag(commit.event.as_ref().is_some_and(Event::is_awaited));
 }
 
 fn marks(commit: &Commit) -> Option<&(Vec<Reach>, Origin)> {

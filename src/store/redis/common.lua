@@ -93,3 +93,8 @@ local function partition(key)
     incarnations = meta[7], durable = meta[8],
   }
 end
+
+-- Tells whoever listens that a key changed; the channel has its name. A hint: nothing fails for want of it.
+local function announce(key)
+  redis.pcall('PUBLISH', key, '')
+end

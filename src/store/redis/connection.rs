@@ -45,7 +45,7 @@ impl Settings {
         }
     }
 
-    fn client(&self) -> Result<Client, StoreError> {
+    pub(super) fn client(&self) -> Result<Client, StoreError> {
         let info = self.url.as_str().into_connection_info().map_err(|_| {
             misconfigured("`url` is no address of a Redis server; write `rediss://host:port`")
         })?;

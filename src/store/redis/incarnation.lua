@@ -7,4 +7,5 @@ local function begin(meta, set, events, new)
   redis.call('HSET', meta, 'run_id', run_id, 'replid', replid, 'incarnation', text(new.stamp), 'stamp', text(new.stamp),
     'max_exp', text(new.max_exp), 'floor', text(new.floor), 'durable', new.durable,
     'incarnations', new.incarnations .. text(new.stamp) .. ' ')
+  announce(events)
 end

@@ -34,6 +34,11 @@ impl Keys {
         self.key("e")
     }
 
+    /// The registry of brokers: a hash, instance by instance; in partition 0.
+    pub(super) fn brokers(self) -> String {
+        self.key("brokers")
+    }
+
     /// The names of the blocks in the set: a hash, each by itself.
     pub(super) fn blocks(self) -> String {
         self.key("blocks")

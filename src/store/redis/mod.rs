@@ -2,13 +2,13 @@
 //!
 //! A partition is a hash slot: every key has its tag `{lh:<p>}:`, so one Lua script is one atomic commit, and nothing else ever writes.
 //! Scripts are files of this folder, sent by their hash. Endings have a connection of their own and run even when the server's memory
-//! is full. Redis' own TTL is for positive state only (leases, answers, ceilings, claims): losing one refuses, and allows nothing.
+//! is full; so has the feed. Redis' own TTL is for positive state only (leases, answers, ceilings, claims): losing one refuses, and allows nothing.
 //!
 //! ```text
 //!  {lh:<p>}:  meta  record of the partition         t:<task>  l:<lease>  r:<hash>  keyring   records: header, body
 //!             set   the lattice, entry by entry      c:<hash>  first issue     k:<hash>  whose key it is
 //!             e     events, id <stamp>-0             due  tasks by time   tasks  by name   tl:<task>  leases of a task
-//!             blocks  names of the blocks in the set
+//!             blocks  names of the blocks in the set     {lh:00}:brokers  the registry, instance by instance
 //! ```
 //!
 //! Fields of `meta`, as decimal texts: `n`, `delta_max` (µs), `incarnation`, `stamp`, `max_exp`, `floor`; the server, as `run_id`
@@ -17,6 +17,8 @@
 
 mod commit;
 mod connection;
+mod feed;
+mod hints;
 mod keys;
 mod read;
 mod recovery;
@@ -32,6 +34,7 @@ pub use self::connection::Settings;
 pub use self::startup::RIGHTS;
 
 use self::connection::{Connection, misconfigured};
+use self::hints::Hints;
 use self::keys::Keys;
 use self::recovery::Which;
 use self::script::{Call, Reply, Scripts};
@@ -48,6 +51,8 @@ use crate::store::{
 pub struct RedisStore {
     ordinary: Connection,
     ending: Connection,
+    feed: Connection,
+    hints: Hints,
     scripts: Scripts,
     constants: Constants,
     entropy: Arc<dyn Entropy>,
@@ -98,6 +103,8 @@ impl RedisStore {
         let store = Self {
             ordinary: Connection::new(settings)?,
             ending: Connection::new(settings)?,
+            feed: Connection::new(settings)?,
+            hints: Hints::new(settings.client()?, settings.response_timeout.to_std()),
             scripts: Scripts::new(),
             constants: Constants { partitions: PartitionCount::DEFAULT, delta_max: Span::ZERO },
             entropy,

@@ -16,7 +16,12 @@ use crate::store::{
 
 impl RedisStore {
     pub(super) async fn read_snapshot(&self, query: &Query) -> Result<Snapshot, StoreError> {
-        let value = self.ordinary.run(&self.scripts.read, &call(query)).await?;
+        // The whole set is read by those on the feed.
+        let connection = match query.entries {
+            Entries::All => &self.feed,
+            _ => &self.ordinary,
+        };
+        let value = connection.run(&self.scripts.read, &call(query)).await?;
         let (_, mut reply) = Reply::parse(value, query.partition)?;
         let snapshot = snapshot(query, &mut reply)?;
         self.saw(query.partition, snapshot.meta.stamp);
@@ -122,16 +127,20 @@ fn call(query: &Query) -> Call {
     call
 }
 
-fn snapshot(query: &Query, reply: &mut Reply) -> Result<Snapshot, StoreError> {
+pub(super) fn meta(reply: &mut Reply) -> Result<Meta, StoreError> {
     let open = reply.text()? == "1";
-    let meta = Meta {
+    Ok(Meta {
         open,
         incarnation: reply.stamp()?,
         stamp: reply.stamp()?,
         now: reply.stamp()?,
         max_expiry: reply.stamp()?,
         floor: reply.stamp()?,
-    };
+    })
+}
+
+fn snapshot(query: &Query, reply: &mut Reply) -> Result<Snapshot, StoreError> {
+    let meta = meta(reply)?;
     let records = query.records.iter().zip(reply.values()?);
     let records = records.map(|(key, value)| value.map(|value| record(key, &value)).transpose());
     let records = records.collect::<Result<_, _>>()?;
@@ -174,7 +183,7 @@ pub(super) fn record(key: &RecordKey, value: &[u8]) -> Result<Record, StoreError
 }
 
 /// An element of the stream: its id, and one field with its name.
-fn event(element: redis::Value) -> Result<Recorded, StoreError> {
+pub(super) fn event(element: redis::Value) -> Result<Recorded, StoreError> {
     let fields = array(element)?.pop().ok_or_else(|| unexpected("an empty event"))?;
     let value = array(fields)?.pop().ok_or_else(|| unexpected("an empty event"))?;
     codec_event::event(&bytes(value)?)

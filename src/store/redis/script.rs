@@ -26,6 +26,10 @@ pub(super) struct Scripts {
     pub(super) make: Script,
     pub(super) recover: Script,
     pub(super) rights: Script,
+    pub(super) page: Script,
+    pub(super) beat: Script,
+    pub(super) brokers: Script,
+    pub(super) forget: Script,
 }
 
 impl Scripts {
@@ -42,6 +46,10 @@ impl Scripts {
             make: script(&[ORDINARY, COMMON, INCARNATION, include_str!("make.lua")]),
             recover: script(&[ENDING, COMMON, INCARNATION, include_str!("recover.lua")]),
             rights: script(&[READING, COMMON, include_str!("rights.lua")]),
+            page: script(&[READING, COMMON, include_str!("page.lua")]),
+            beat: script(&[ENDING, COMMON, include_str!("beat.lua")]),
+            brokers: script(&[READING, COMMON, include_str!("brokers.lua")]),
+            forget: script(&[ENDING, COMMON, include_str!("forget.lua")]),
         }
     }
 }

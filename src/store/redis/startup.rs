@@ -9,10 +9,10 @@ use super::script::{Call, array, text, unexpected};
 use crate::domain::id::Partition;
 use crate::store::StoreError;
 
-/// The least rights of the Redis user, as `config/redis.acl` gives them, on keys `{lh:*}:*` only. `EVALSHA` and `SCRIPT LOAD` run
+/// The least rights of the Redis user, as `config/redis.acl` gives them, on keys and channels `{lh:*}:*` only. `EVALSHA` and `SCRIPT LOAD` run
 /// the scripts of this folder, in which the server holds each command against the same rights; `CONFIG GET` asks whether writes
 /// are safe, `ACL DRYRUN` whether the server could load them again.
-pub const RIGHTS: [&str; 28] = [
+pub const RIGHTS: [&str; 32] = [
     "evalsha",
     "script|load",
     "info",
@@ -39,8 +39,12 @@ pub const RIGHTS: [&str; 28] = [
     "zremrangebyscore",
     "xadd",
     "xrange",
+    "xrevrange",
     "xlen",
     "xtrim",
+    "publish",
+    "subscribe",
+    "ping",
 ];
 
 /// What stands in the append-only file of a store, with the least arguments.
@@ -184,7 +188,7 @@ mod tests {
         granted.sort_unstable();
         needed.sort_unstable();
         assert_eq!(granted, needed);
-        assert!(user.contains(" ~{lh:*}:* resetchannels -@all "), "{user}");
+        assert!(user.contains(" ~{lh:*}:* resetchannels &{lh:*}:* -@all "), "{user}");
         assert!(file.lines().any(|line| line == "user default off resetpass ~* &* +@all"));
     }
 }

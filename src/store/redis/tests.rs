@@ -18,6 +18,16 @@ async fn fixture() -> Fixture {
 
 crate::store_contract!(super::fixture);
 crate::store_expiry_contract!(super::fixture);
+crate::store_restart_contract!(super::fixture, super::restart);
+
+/// The server stops and starts, and brokers that open it anew recover it.
+async fn restart(f: Fixture) -> Fixture {
+    let mut server = f.keep.downcast::<RedisServer>().unwrap();
+    server.restart();
+    let opened = opened_on(&server).await;
+    opened.upkeep.recover().await.unwrap();
+    Fixture { keep: server, ..opened }
+}
 
 /// A new store on a server.
 async fn made_on(server: &RedisServer) -> Fixture {
@@ -26,9 +36,11 @@ async fn made_on(server: &RedisServer) -> Fixture {
     opened_on(server).await
 }
 
-/// The store on a server, as another broker opens it.
+/// The store on a server, as another broker opens it; its feed is that of a third one.
 async fn opened_on(server: &RedisServer) -> Fixture {
-    let entropy = Arc::new(SeededEntropy::new(2));
-    let store = Arc::new(RedisStore::connect(&server.settings(), entropy).await.unwrap());
-    Fixture { store: store.clone(), upkeep: store, keep: Box::new(()) }
+    let connect = async |seed| {
+        let entropy = Arc::new(SeededEntropy::new(seed));
+        Arc::new(RedisStore::connect(&server.settings(), entropy).await.unwrap())
+    };
+    Fixture { feed: connect(3).await, ..Fixture::of(connect(2).await, ()) }
 }

@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 use crate::domain::event::EventKind;
 use crate::domain::task::{State, Task};
 use crate::domain::time::{INFINITY, Span, Stamp};
-use crate::store::{Commit, EVENTS_KEPT, Index, RecordKey, Write};
+use crate::store::feed::position;
+use crate::store::{Commit, Continuity, EVENTS_KEPT, Index, RecordKey, Recorded, Write};
 use crate::testing::store_contract::Fixture;
 use crate::testing::store_contract::samples::{
     P, at, begin, commit, draft, event, issue, lease_id, task, task_id,
@@ -129,10 +130,17 @@ pub async fn old_events_are_trimmed_but_never_the_newest(f: &Fixture) {
     f.upkeep.prune(P, at(59)).await.unwrap();
     let all = count().await.await.unwrap();
     assert!(all.len() > kept, "younger than twice `delta_max`");
+    let after = async |event: &Recorded| {
+        let page = f.feed.page(P, Some(position(event)), 1).await.unwrap();
+        matches!(page.events, Continuity::Continued(_))
+    };
+    assert!(after(&all[0]).await);
     f.upkeep.prune(P, at(1_000)).await.unwrap();
     let left = count().await.await.unwrap();
     assert!((kept..kept + 50).contains(&left.len()), "{} left", left.len());
     assert_eq!(left.last(), all.last());
+    assert!(!after(&all[0]).await, "who stands at a trimmed event is told so");
+    assert!(after(&left[0]).await);
     f.upkeep.prune(P, at(2_000)).await.unwrap();
     assert!(count().await.await.unwrap().len() >= kept);
 }

@@ -4,6 +4,7 @@
 
 pub mod certificates;
 pub mod expiry;
+pub mod feed;
 pub mod guards;
 pub mod indexes;
 pub mod replays;
@@ -18,8 +19,8 @@ use crate::domain::id::PartitionCount;
 use crate::domain::time::Span;
 use crate::domain::time::Stamp;
 use crate::store::{
-    Answer, Commit, Constants, Denial, Entries, Index, Listing, Outcome, Query, Receipt, Record,
-    RecordKey, Snapshot, Store, Upkeep,
+    Answer, Commit, Constants, Denial, Entries, Feed, Index, Listing, Outcome, Query, Receipt,
+    Record, RecordKey, Snapshot, Store, Upkeep,
 };
 use samples::P;
 
@@ -29,6 +30,8 @@ pub struct Fixture {
     pub store: Arc<dyn Store>,
     /// The same store.
     pub upkeep: Arc<dyn Upkeep>,
+    /// The same store, by a handle of another broker where there can be one.
+    pub feed: Arc<dyn Feed>,
     /// Dropped after the test: a folder, a server.
     pub keep: Box<dyn Any + Send + Sync>,
 }
@@ -39,6 +42,14 @@ pub fn constants() -> Constants {
 }
 
 impl Fixture {
+    /// A store that one process has.
+    pub fn of<S>(store: Arc<S>, keep: impl Any + Send + Sync) -> Self
+    where
+        S: Store + Upkeep + Feed + 'static,
+    {
+        Self { store: store.clone(), upkeep: store.clone(), feed: store, keep: Box::new(keep) }
+    }
+
     /// A commit that must be written.
     #[track_caller]
     pub fn done(&self, commit: Commit) -> impl Future<Output = Receipt> {
@@ -170,6 +181,45 @@ macro_rules! store_contract {
             pruning_raises_the_stamp_to_the_time_it_judged_by,
             events_are_read_after_a_stamp_in_pages,
             old_events_are_trimmed_but_never_the_newest,
+        }
+        $crate::store_claims! { $fixture, feed:
+            a_page_goes_on_behind_the_position_and_says_whether_there_is_more,
+            a_reader_that_stands_nowhere_loads_the_set_from_the_head_on,
+            a_new_partition_begins_with_the_event_of_its_incarnation,
+            class_07_events_of_another_history_are_not_taken_for_those_that_follow,
+            an_event_tells_the_entries_with_the_origin_of_its_commit,
+            the_registry_holds_what_each_broker_wrote_last,
+            a_record_is_removed_only_while_its_beat_stands_still,
+            whoever_watches_is_told_of_entries_states_and_beats,
+            nobody_is_told_of_an_issued_credential,
+        }
+    };
+}
+
+/// Makes a test of every claim about a restart; the second argument is an `async fn(Fixture) -> Fixture` that does it.
+#[macro_export]
+macro_rules! store_restart_contract {
+    ($fixture:path, $restart:path) => {
+        $crate::store_restart_claims! { $fixture, $restart, feed:
+            a_position_goes_on_across_incarnations,
+            the_registry_outlives_the_broker_and_tells_the_incarnation_that_it_lies_in,
+        }
+    };
+}
+
+/// Makes tests of the named claims of one topic, each with a restart in it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! store_restart_claims {
+    ($fixture:path, $restart:path, $topic:ident: $($claim:ident,)*) => {
+        mod restart {
+            $(
+                #[tokio::test]
+                async fn $claim() {
+                    let fixture = $fixture().await;
+                    $crate::testing::store_contract::$topic::$claim(fixture, $restart).await;
+                }
+            )*
         }
     };
 }

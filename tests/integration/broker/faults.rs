@@ -32,7 +32,8 @@ const ENDINGS: [Rpc; 9] = [
 
 /// A broker over a store that fails as planned, beside those of the scene.
 fn faulty(scene: &Scene) -> (Arc<FaultyStore>, Broker) {
-    let store = FaultyStore::over(scene.world.store.store.clone());
+    let fixture = &scene.world.store;
+    let store = FaultyStore::over(fixture.store.clone(), fixture.feed.clone());
     let upkeep = scene.world.store.upkeep.clone();
     let broker = scene.world.broker_of(scene.world.clock.clone(), store.clone(), upkeep);
     (store, broker)
@@ -192,7 +193,7 @@ async fn an_issue_whose_answer_was_lost_is_the_same_credential_when_asked_again(
 async fn class_07_after_a_restart_of_the_store_what_was_dead_is_dead_and_the_rest_goes_on() {
     let clock = Arc::new(TestClock::default());
     let model = Arc::new(ModelStore::new(clock.clone(), constants()));
-    let fixture = Fixture { store: model.clone(), upkeep: model.clone(), keep: Box::new(()) };
+    let fixture = Fixture::of(model.clone(), ());
     let scene = Scene::of(World::over(fixture, clock).await);
     let (dead, alive) = (level(&scene).await, level(&scene).await);
     scene.end(Rpc::CompleteTask, dead.task).await.unwrap();

@@ -84,7 +84,7 @@ async fn resume(scene: &Scene, task: TaskId) {
 async fn on_a_store_that_can_lose() -> (Arc<ModelStore>, Scene) {
     let clock = Arc::new(TestClock::default());
     let model = Arc::new(ModelStore::new(clock.clone(), constants()));
-    let fixture = Fixture { store: model.clone(), upkeep: model.clone(), keep: Box::new(()) };
+    let fixture = Fixture::of(model.clone(), ());
     (model, Scene::of(World::over(fixture, clock).await))
 }
 

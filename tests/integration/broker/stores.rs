@@ -23,7 +23,7 @@ pub async fn embedded() -> Scene {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(TestClock::default());
     let store = open(&folder, clock.clone());
-    let fixture = Fixture { store: store.clone(), upkeep: store, keep: Box::new(folder) };
+    let fixture = Fixture::of(store, folder);
     Scene::of(World::over(fixture, clock).await)
 }
 
@@ -51,7 +51,7 @@ pub async fn made_on(server: &RedisServer) -> Fixture {
     let entropy = Arc::new(SeededEntropy::new(1));
     RedisStore::init(&server.settings(), constants(), entropy.clone()).await.unwrap();
     let store = Arc::new(RedisStore::connect(&server.settings(), entropy).await.unwrap());
-    Fixture { store: store.clone(), upkeep: store, keep: Box::new(()) }
+    Fixture::of(store, ())
 }
 
 /// Makes a test of each claim, an `async fn(Scene)`, over each store.

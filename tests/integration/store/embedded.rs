@@ -21,6 +21,16 @@ use super::{embedded_fixture, open};
 
 leasehold::store_contract!(super::embedded_fixture);
 leasehold::store_expiry_contract!(super::embedded_fixture);
+leasehold::store_restart_contract!(super::embedded_fixture, super::restart);
+
+/// Stops the store and starts it again.
+async fn restart(f: Fixture) -> Fixture {
+    let Fixture { store, upkeep, feed, keep } = f;
+    drop((store, upkeep, feed));
+    let folder = keep.downcast::<TempDir>().unwrap();
+    let store = open(&folder, Arc::new(TestClock::default()));
+    Fixture { keep: folder, ..Fixture::of(store, ()) }
+}
 
 /// A store that can be stopped and started.
 struct Disk {
@@ -35,7 +45,7 @@ impl Disk {
 
     fn start(&self) -> Fixture {
         let store = open(&self.folder, Arc::clone(&self.clock) as Arc<dyn Clock>);
-        Fixture { store: store.clone(), upkeep: store, keep: Box::new(()) }
+        Fixture::of(store, ())
     }
 }
 

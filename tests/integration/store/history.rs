@@ -160,7 +160,7 @@ fn on_embedded(history: &[Step]) -> Result<(), TestCaseError> {
     runtime.block_on(async {
         let store = open(&folder, Arc::clone(&clock) as Arc<dyn Clock>);
         clock.forward(Span::from_seconds(1));
-        let real = Fixture { store: store.clone(), upkeep: store, keep: Box::new(()) };
+        let real = Fixture::of(store, ());
         run(real, Some(clock), history).await
     })
 }
@@ -172,7 +172,7 @@ fn on_redis(history: &[Step]) -> Result<(), TestCaseError> {
         RedisStore::init(&server.settings(), constants(), entropy(1)).await.unwrap();
         let store = RedisStore::connect(&server.settings(), entropy(2)).await.unwrap();
         let store = Arc::new(store);
-        let real = Fixture { store: store.clone(), upkeep: store, keep: Box::new(()) };
+        let real = Fixture::of(store, ());
         run(real, None, history).await
     })
 }

@@ -23,5 +23,5 @@ pub fn open(folder: &TempDir, clock: Arc<dyn Clock>) -> Arc<EmbeddedStore> {
 async fn embedded_fixture() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, Arc::new(TestClock::default()));
-    Fixture { store: store.clone(), upkeep: store, keep: Box::new(folder) }
+    Fixture::of(store, folder)
 }

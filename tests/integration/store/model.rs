@@ -8,8 +8,14 @@ use leasehold::testing::store_contract::{Fixture, constants};
 
 async fn fixture() -> Fixture {
     let store = Arc::new(ModelStore::new(Arc::new(TestClock::default()), constants()));
-    Fixture { store: store.clone(), upkeep: store, keep: Box::new(()) }
+    Fixture::of(store.clone(), store)
+}
+
+async fn restart(f: Fixture) -> Fixture {
+    f.keep.downcast_ref::<Arc<ModelStore>>().unwrap().restart();
+    f
 }
 
 leasehold::store_contract!(super::fixture);
 leasehold::store_expiry_contract!(super::fixture);
+leasehold::store_restart_contract!(super::fixture, super::restart);

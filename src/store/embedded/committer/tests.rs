@@ -33,17 +33,17 @@ impl Disk {
         let tree = database.keyspace("leasehold", KeyspaceCreateOptions::default).unwrap();
         let constants =
             Constants { partitions: PartitionCount::new(1).unwrap(), delta_max: DELTA_MAX };
-        write(&database, &tree, state::new_store(constants)).unwrap();
+        write(&database, &tree, state::new_store(constants), Durable::Yes).unwrap();
         let now = TestClock::default().now();
         let (rows, _) =
             begin_all(&tree, constants, (now, &SeededEntropy::new(1)), Loss::Impossible).unwrap();
-        write(&database, &tree, rows).unwrap();
+        write(&database, &tree, rows, Durable::Yes).unwrap();
         Self { _folder: folder, database, tree }
     }
 
     fn sync(&self) -> Sync {
         let (database, tree) = (self.database.clone(), self.tree.clone());
-        Box::new(move |rows| write(&database, &tree, rows))
+        Box::new(move |rows, durable| write(&database, &tree, rows, durable))
     }
 
     /// Does what waits as one group.
@@ -51,7 +51,7 @@ impl Disk {
         let clock = Arc::new(TestClock::default());
         queue.close("enough");
         let (queue, tree) = (Arc::clone(queue), self.tree.clone());
-        Committer { queue, tree, clock, delta_max: DELTA_MAX, sync }.run();
+        Committer { queue, changes: Arc::default(), tree, clock, delta_max: DELTA_MAX, sync }.run();
     }
 }
 
@@ -67,7 +67,7 @@ fn class_07_a_write_that_fails_is_an_error_to_all_of_its_group_and_stops_the_sto
     let refuse = || Err(StoreError::Unavailable("no space left on device".to_owned()));
     let queue = Arc::default();
     let mut answers = [push(&queue), push(&queue)];
-    Disk::new().run(&queue, Box::new(move |_| refuse()));
+    Disk::new().run(&queue, Box::new(move |_, _| refuse()));
     for answer in &mut answers {
         assert!(matches!(answer.try_recv().unwrap(), Err(StoreError::Unavailable(_))));
     }
@@ -81,12 +81,19 @@ fn class_07_after_a_write_that_failed_nothing_is_taken_nor_written() {
     let counter = Arc::clone(&writes);
     let disk = Disk::new();
     let clock = Arc::new(TestClock::default());
-    let sync: Sync = Box::new(move |_| {
+    let sync: Sync = Box::new(move |_, _| {
         counter.fetch_add(1, Ordering::Relaxed);
         Err(StoreError::Unavailable("no space left on device".to_owned()))
     });
     let (waiting, tree) = (Arc::clone(&queue), disk.tree.clone());
-    let committer = Committer { queue: waiting, tree, clock, delta_max: DELTA_MAX, sync };
+    let committer = Committer {
+        queue: waiting,
+        changes: Arc::default(),
+        tree,
+        clock,
+        delta_max: DELTA_MAX,
+        sync,
+    };
     let (stopped, stops) = mpsc::channel();
     std::thread::spawn(move || {
         committer.run();
@@ -129,7 +136,7 @@ fn what_waits_together_is_synced_once_and_answered_after_that() {
     let counter = Arc::clone(&syncs);
     let waiting: Arc<parking_lot::Mutex<Vec<_>>> = Arc::default();
     let unanswered = Arc::clone(&waiting);
-    let sync: Sync = Box::new(move |_| {
+    let sync: Sync = Box::new(move |_, _| {
         counter.fetch_add(1, Ordering::Relaxed);
         let mut waiting: parking_lot::MutexGuard<'_, Vec<oneshot::Receiver<_>>> = unanswered.lock();
         assert!(waiting.iter_mut().all(|answer| answer.try_recv().is_err()), "answered too early");

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use super::super::RedisStore;
 use super::{made_on, opened_on};
 use crate::domain::event::EventKind;
+use crate::domain::id::Partition;
 use crate::domain::lattice::{Dead, Entry, Facts, Fence, Lattice};
 use crate::domain::path::Counter;
 use crate::domain::path::{Hop, Origin, Path};
 use crate::domain::time::Stamp;
 use crate::store::{
-    Commit, Denial, Entries, Index, Lane, Outcome, RecordKey, Recovered, StoreError,
+    Commit, Continuity, Denial, Entries, Index, Lane, Outcome, Query, RecordKey, Recovered,
+    StoreError,
 };
 use crate::testing::entropy::SeededEntropy;
 use crate::testing::redis::RedisServer;
 use crate::testing::store_contract::Fixture;
+use crate::testing::store_contract::feed::record;
 use crate::testing::store_contract::samples::{
     P, at, begin, commit, draft, issue, kill, lease_id, task, task_id,
 };
@@ -41,6 +44,12 @@ async fn restart(server: &mut RedisServer, f: &Fixture) {
         let unsent = f.store.commit(Commit::new(P, lane)).await;
         assert!(unsent.is_err());
     }
+    // The feed's connection, where there was one.
+    let _ = f.store.read(whole_set()).await;
+}
+
+fn whole_set() -> Query {
+    Query { partition: P, records: Vec::new(), entries: Entries::All }
 }
 
 fn is_closed<T>(result: &Result<T, StoreError>) -> bool {
@@ -133,6 +142,29 @@ async fn recovery_of_a_durable_server_ends_the_old_incarnation_at_its_last_commi
     let events = f.upkeep.events(P, last.stamp, 10).await.unwrap();
     assert_eq!((events[0].stamp, events[0].event.kind), (done.new, EventKind::IncarnationBegun));
     assert_eq!(events[0].event.entries[0], Entry::End(last.incarnation, last.stamp));
+}
+
+#[tokio::test]
+async fn class_07_a_closed_partition_is_read_by_the_feed_and_its_registry_is_not() {
+    let mut server = RedisServer::durable();
+    let f = made_on(&server).await;
+    let head = f.feed.page(P, None, 1).await.unwrap().head;
+    f.done(commit(at(0))).await;
+    let record = record(10, 1);
+    f.feed.beat(&record).await.unwrap();
+    server.restart();
+    let f = opened_on(&server).await;
+    let page = f.feed.page(P, head, 10).await.unwrap();
+    assert!(!page.meta.open, "it says so");
+    assert!(matches!(page.events, Continuity::Continued(events) if events.is_empty()));
+    fn is_zero_closed<T>(result: &Result<T, StoreError>) -> bool {
+        matches!(result, Err(StoreError::Closed(Partition::ZERO)))
+    }
+    assert!(is_zero_closed(&f.feed.beat(&record).await), "nobody registers");
+    assert!(is_zero_closed(&f.feed.brokers().await), "a registration may be lost");
+    assert!(is_zero_closed(&f.feed.forget(record.instance, 1).await));
+    f.upkeep.recover().await.unwrap();
+    assert_eq!(f.feed.brokers().await.unwrap().1, [record]);
 }
 
 #[tokio::test]

@@ -18,14 +18,15 @@ use crate::domain::path::Origin;
 use crate::domain::secret::Secret;
 use crate::domain::time::{INFINITY, Span};
 use crate::store::{
-    Commit, Constants, Denial, Lane, Outcome, RecordKey, Replay, Store as _, StoreError, Subject,
-    Write, Written, codec,
+    Changed, Commit, Constants, Denial, Lane, Outcome, RecordKey, Replay, Store as _, StoreError,
+    Subject, Write, Written, codec,
 };
 use crate::testing::entropy::SeededEntropy;
 use crate::testing::redis::{PASSWORD, RedisServer};
 use crate::testing::store_contract::constants;
+use crate::testing::store_contract::feed::{announce, changed};
 use crate::testing::store_contract::samples::{
-    at, begin, commit, draft, event, guard, issue, kill, lease_id, replay, task, task_id,
+    P, at, begin, commit, draft, event, guard, issue, kill, lease_id, replay, task, task_id,
 };
 
 async fn connect(settings: &Settings) -> Result<RedisStore, StoreError> {
@@ -80,6 +81,18 @@ async fn issue_is_one_round_trip() {
     let from_outside = |line: &&String| !line.contains(" lua] ") && !line.contains("\"AUTH\"");
     let sent: Vec<_> = sent.iter().filter(from_outside).collect();
     assert_eq!(sent.len(), 1, "{sent:?}");
+}
+
+#[tokio::test]
+async fn who_watches_is_told_to_look_after_the_connection_broke_and_then_of_what_follows() {
+    let server = RedisServer::durable();
+    let f = made_on(&server).await;
+    let mut changes = f.feed.changes(Changed::Partition(P));
+    changed(&mut changes).await;
+    server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    changed(&mut changes).await;
+    f.done(announce(at(1), 1)).await;
+    changed(&mut changes).await;
 }
 
 #[tokio::test]
@@ -144,6 +157,10 @@ async fn class_24_the_user_may_do_what_is_needed_and_nothing_else() {
         assert!(problem.contains(right), "{right}: {problem}");
         server.command(&["ACL", "SETUSER", "leasehold", &format!("+{right}")]);
     }
+    server.command(&["ACL", "SETUSER", "leasehold", "resetchannels"]);
+    let problem = complaint(&server.settings()).await;
+    assert!(problem.contains("publish") && problem.contains("subscribe"), "{problem}");
+    server.command(&["ACL", "SETUSER", "leasehold", "&{lh:*}:*"]);
     connect(&server.settings()).await.unwrap();
     for words in [
         &["FLUSHALL"][..],
@@ -154,6 +171,8 @@ async fn class_24_the_user_may_do_what_is_needed_and_nothing_else() {
         &["ACL", "LIST"],
         &["GET", "lh:00:meta"],
         &["SET", "elsewhere", "1"],
+        &["PUBLISH", "elsewhere", "1"],
+        &["SUBSCRIBE", "elsewhere"],
         &["SHUTDOWN"],
     ] {
         let refused = server.command_as_leasehold(words).unwrap_err();
@@ -185,11 +204,16 @@ fn class_24_every_right_is_one_that_a_script_uses() {
         include_str!("../make.lua"),
         include_str!("../recover.lua"),
         include_str!("../leases.lua"),
+        include_str!("../page.lua"),
+        include_str!("../beat.lua"),
+        include_str!("../brokers.lua"),
+        include_str!("../forget.lua"),
     ]
     .concat();
-    let calls = text.split("redis.call('").skip(1).filter_map(|rest| rest.split('\'').next());
+    let calls = text.split("call('").skip(1).filter_map(|rest| rest.split('\'').next());
     let mut used: BTreeSet<_> = calls.map(str::to_lowercase).collect();
-    used.extend(["evalsha", "script|load", "config|get", "acl|dryrun"].map(str::to_owned));
+    let sent = ["evalsha", "script|load", "config|get", "acl|dryrun", "subscribe", "ping"];
+    used.extend(sent.map(str::to_owned));
     assert_eq!(used, RIGHTS.map(str::to_owned).into());
 }
 
