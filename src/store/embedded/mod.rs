@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  commit → Queue (endings first) → Committer: group → checks and writes, one by one → one batch, one sync → answers
-//!  read, list, events ─────────────────────────────────────────────────────▶ View: one instant of what is durable
+//!  read, list, page ───────────────────────────────────────────────────────▶ View: one instant of what is durable
 //! ```
 //!
 //! A write that fails stops the store until a restart: nobody knows what of it is on the disk.

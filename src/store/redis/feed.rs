@@ -41,6 +41,8 @@ impl Feed for RedisStore {
         Ok(Page { meta, events, more, head })
     }
 
+    /// One server is a majority of its copies. If it loses the record, it restarted, and the partition gets another incarnation:
+    /// by that the broker learns that it is not registered.
     async fn beat(&self, record: &BrokerRecord) -> Result<Stamp, StoreError> {
         let mut call = registry();
         call.arg(record.instance.to_string()).arg(broker_bytes(record));

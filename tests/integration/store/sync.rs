@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use leasehold::broker::seams::{Clock, Entropy, SystemClock, SystemEntropy};
 use leasehold::store::embedded::EmbeddedStore;
-use leasehold::store::{Outcome, Store, StoreError, Upkeep};
+use leasehold::store::{Feed, Outcome, Store, StoreError, Upkeep};
 use leasehold::testing::store_contract::constants;
+use leasehold::testing::store_contract::feed::record;
 use leasehold::testing::store_contract::samples::{P, at, begin, task};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter_all_threads};
 
@@ -20,12 +21,24 @@ const FOLDER: &str = "LEASEHOLD_SYNC_FOLDER";
 
 #[test]
 fn class_07_what_the_disk_does_not_sync_is_not_answered() {
+    in_another_process("class_07_what_the_disk_does_not_sync_is_not_answered", commit_without_sync);
+}
+
+#[test]
+fn class_07_who_registers_waits_for_the_disk_and_who_beats_does_not() {
+    in_another_process(
+        "class_07_who_registers_waits_for_the_disk_and_who_beats_does_not",
+        beat_without_sync,
+    );
+}
+
+fn in_another_process(test: &str, work: fn(&Path)) {
     if let Ok(folder) = std::env::var(FOLDER) {
-        return commit_without_sync(Path::new(&folder));
+        return work(Path::new(&folder));
     }
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["store::sync::class_07_what_the_disk_does_not_sync_is_not_answered", "--exact"])
+        .args([&format!("store::sync::{test}"), "--exact"])
         .env(FOLDER, folder.path())
         .output()
         .unwrap();
@@ -33,10 +46,27 @@ fn class_07_what_the_disk_does_not_sync_is_not_answered() {
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
-fn commit_without_sync(folder: &Path) {
+fn open(folder: &Path) -> Arc<EmbeddedStore> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let seams = (clock, &SystemEntropy as &dyn Entropy);
-    let store = EmbeddedStore::create_or_open(folder, seams, constants()).unwrap();
+    EmbeddedStore::create_or_open(folder, seams, constants()).unwrap()
+}
+
+fn beat_without_sync(folder: &Path) {
+    let store = open(folder);
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let incarnation = store.beat(&record(10, 1)).await.unwrap();
+        forbid_syncs();
+        assert_eq!(store.beat(&record(10, 2)).await.unwrap(), incarnation);
+        assert_eq!(store.brokers().await.unwrap().1, [record(10, 2)]);
+        let unregistered = store.beat(&record(20, 1)).await;
+        assert!(matches!(unregistered, Err(StoreError::Unavailable(_))), "{unregistered:?}");
+        assert_eq!(store.brokers().await.unwrap().1, [record(10, 2)]);
+    });
+}
+
+fn commit_without_sync(folder: &Path) {
+    let store = open(folder);
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let done = store.commit(begin(at(0), &task(1))).await;
         assert!(matches!(done, Ok(Outcome::Done(_))), "{done:?}");
