@@ -269,7 +269,6 @@ impl Broker {
         let mut commit = commit_resting_on(line, floor, lane);
         commit.writes.push(self.write(change.task.clone()));
         commit.writes.extend(change.parent.clone().map(|parent| self.write(parent)));
-        commit.entries.clone_from(&change.entries);
         if let Some(kind) = change.kind {
             let event = self.event(kind, by, &change.task.reason)?;
             commit.event = Some(Event {

@@ -123,11 +123,10 @@ impl Broker {
         kind: EventKind,
     ) -> Result<Stamp, BrokerError> {
         let mut commit = Commit::new(partition, Lane::Ending);
-        commit.entries = vec![Entry::Block(scope.clone(), count)];
+        let mut entries = vec![Entry::Block(scope.clone(), count)];
         if kind == EventKind::Quarantined {
-            commit.entries.push(Entry::Watermark(scope.clone(), Origin::default()));
+            entries.push(Entry::Watermark(scope.clone(), Origin::default()));
         }
-        let entries = commit.entries.clone();
         commit.event = Some(Event { entries, ..self.event(kind, by, reason)? });
         if partition == Partition::ZERO {
             let subject = || Subject::Scope(scope.to_string());

@@ -80,9 +80,8 @@ impl Broker {
     ) -> Result<(LeaseView, Stamp), BrokerError> {
         let name = lease.draft.id;
         let mut commit = Commit::new(name.partition(), Lane::Ending);
-        commit.entries = vec![Entry::Lease(name)];
         commit.event = Some(Event {
-            entries: commit.entries.clone(),
+            entries: vec![Entry::Lease(name)],
             task: Some(lease.draft.path.own().task),
             lease: Some(name),
             ..self.event(kind, by, cause)?

@@ -225,9 +225,8 @@ pub struct Commit {
     pub times: Option<IssueTimes>,
     /// What to write.
     pub writes: Vec<Write>,
-    /// What to kill or block.
-    pub entries: Vec<Entry>,
-    /// What to announce.
+    /// What to announce; its entries are what to kill or block.
+    // INVARIANT (nothing dies unannounced): there is no other way to write an entry of the lattice.
     pub event: Option<Event>,
 }
 
@@ -316,9 +315,13 @@ impl Commit {
             unrevoked: None,
             times: None,
             writes: Vec::new(),
-            entries: Vec::new(),
             event: None,
         }
+    }
+
+    /// What it kills or blocks.
+    pub fn entries(&self) -> &[Entry] {
+        self.event.as_ref().map_or(&[], |event| &event.entries)
     }
 
     /// The lease that it writes.

@@ -206,11 +206,9 @@ impl Part {
             Entry::Watermark(scope, _) => Entry::Watermark(scope.clone(), origin),
             other => other.clone(),
         };
-        for entry in &commit.entries {
-            self.merge(&own(entry));
-        }
         if let Some(mut event) = commit.event {
             event.entries = event.entries.iter().map(own).collect();
+            event.entries.iter().for_each(|entry| self.merge(entry));
             self.keep(event);
         }
         if let Some(replay) = commit.replay {

@@ -47,7 +47,7 @@ fn try_apply(rows: &mut Transaction<'_>, commit: &Commit, clock: Stamp) -> Resul
     for write in &commit.writes {
         writing.write(write)?;
     }
-    for entry in &commit.entries {
+    for entry in commit.entries() {
         writing.merge(entry)?;
     }
     if let Some(event) = &commit.event {

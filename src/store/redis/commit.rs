@@ -49,7 +49,7 @@ pub(super) fn call(commit: &Commit) -> Result<Call, StoreError> {
     }
     commit.times.iter().for_each(|wanted| times(&mut call, wanted));
     call.arg(commit.event.as_ref().map(codec::event_body).unwrap_or_default());
-    for entry in &commit.entries {
+    for entry in commit.entries() {
         call.arg(merge(entry)?).arg(keys::entry(entry)).arg(codec::entry_body(entry));
     }
     writes(&mut call, keys, commit, lease)?;
@@ -73,7 +73,7 @@ fn head(call: &mut Call, keys: Keys, commit: &Commit) {
         Some(times) => call.key(keys.ceiling(&times.ceiling_key)),
         None => call.no_key(),
     };
-    call.length(commit.entries.len()).length(commit.writes.len().saturating_sub(claimed));
+    call.length(commit.entries().len()).length(commit.writes.len().saturating_sub(claimed));
     call.flag(commit.event.as_ref().is_some_and(Event::is_awaited));
 }
 

@@ -30,12 +30,6 @@ pub fn announce(time: Stamp, tag: u64) -> Commit {
     Commit { event: Some(event(EventKind::TaskAdvanced, tag)), ..commit(time) }
 }
 
-/// A commit of entries as a broker makes one: they are in the event, too.
-fn announced_kill(time: Stamp, entries: Vec<Entry>) -> Commit {
-    let event = Event { entries: entries.clone(), state: None, ..event(EventKind::TaskEnded, 7) };
-    Commit { event: Some(event), ..kill(time, entries) }
-}
-
 impl Fixture {
     async fn page(&self, after: Option<ReadPosition>, limit: usize) -> Page {
         self.feed.page(P, after, limit).await.unwrap()
@@ -135,7 +129,7 @@ pub async fn an_event_tells_the_entries_with_the_origin_of_its_commit(f: &Fixtur
     let fence = Entry::Fence(task_id(1), Fence::ended());
     let mark = |origin| Entry::Watermark(scope("class:finance"), origin);
     let entries = vec![fence.clone(), mark(Origin::default())];
-    let origin = f.done(announced_kill(at(1), entries)).await.origin;
+    let origin = f.done(kill(at(1), entries)).await.origin;
     let (events, _) = f.following(start, 10).await.unwrap();
     assert_eq!(events[0].event.entries, [fence, mark(origin)]);
     assert_eq!(position(&events[0]), ReadPosition { at: origin, tag: 7 });
@@ -193,7 +187,7 @@ pub async fn a_record_is_removed_only_while_its_beat_stands_still(f: &Fixture) {
 pub async fn whoever_watches_is_told_of_entries_states_and_beats(f: &Fixture) {
     let mut own = f.watch(Changed::Partition(P)).await;
     let mut registry = f.watch(Changed::Registry).await;
-    f.done(announced_kill(at(1), vec![Entry::Fence(task_id(1), Fence::ended())])).await;
+    f.done(kill(at(1), vec![Entry::Fence(task_id(1), Fence::ended())])).await;
     changed(&mut own).await;
     f.done(announce(at(2), 1)).await;
     changed(&mut own).await;

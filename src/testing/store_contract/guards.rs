@@ -11,7 +11,7 @@ use crate::domain::time::{Span, Stamp};
 use crate::store::{Commit, Denial, Entries, Outcome, Record, RecordKey, Subject, Write, Written};
 use crate::testing::store_contract::Fixture;
 use crate::testing::store_contract::samples::{
-    at, begin, commit, draft, guard, issue, kill, lease_id, replay, scope, task, task_id,
+    at, begin, commit, draft, guard, issue, kill, killing, lease_id, replay, scope, task, task_id,
 };
 
 /// What was decided under another floor is decided again.
@@ -31,11 +31,11 @@ pub async fn refusals_come_in_the_order_of_the_contract(f: &Fixture) {
     f.done(Commit {
         replay: Some(replay(1, Subject::Scope("all".to_owned()))),
         writes: vec![claim(task_id(1), at(9_999))],
-        entries: vec![
+        event: Some(killing(vec![
             Entry::Block(class.clone(), 1),
             Entry::Watermark(class.clone(), Origin::default()),
             Entry::Lease(lease_id(1)),
-        ],
+        ])),
         ..commit(at(1))
     })
     .await;

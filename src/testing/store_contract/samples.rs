@@ -151,7 +151,12 @@ pub fn issue(time: Stamp, draft: &Draft, ttl: u64) -> Commit {
 
 /// Makes entries.
 pub fn kill(time: Stamp, entries: Vec<Entry>) -> Commit {
-    Commit { entries, lane: Lane::Ending, ..commit(time) }
+    Commit { event: Some(killing(entries)), lane: Lane::Ending, ..commit(time) }
+}
+
+/// An event that makes entries, and says no more.
+pub fn killing(entries: Vec<Entry>) -> Event {
+    Event { entries, task: None, state: None, ..event(EventKind::Quarantined, 7) }
 }
 
 /// How the answer to request `key` is kept, until a week after [`at`]`(0)`.

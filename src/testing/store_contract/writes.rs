@@ -18,8 +18,8 @@ use crate::store::{
 };
 use crate::testing::store_contract::Fixture;
 use crate::testing::store_contract::samples::{
-    P, at, begin, commit, draft, event, guard, issue, kill, lease, lease_id, replay, scope, task,
-    task_id,
+    P, at, begin, commit, draft, event, guard, issue, kill, killing, lease, lease_id, replay,
+    scope, task, task_id,
 };
 
 pub async fn stamps_increase_whatever_the_time(f: &Fixture) {
@@ -54,7 +54,6 @@ pub async fn record_event_entry_and_answer_have_one_stamp(f: &Fixture) {
     let origin = f
         .done(Commit {
             replay: Some(replay(1, Subject::Task(Box::new(task(1))))),
-            entries: announced.entries.clone(),
             event: Some(announced.clone()),
             ..begin(at(1), &task(1))
         })
@@ -164,8 +163,8 @@ pub async fn the_keyring_comes_back_with_its_version(f: &Fixture) {
 }
 
 pub async fn partitions_know_nothing_of_each_other(f: &Fixture) {
-    f.done(Commit { entries: vec![Entry::Block(scope("all"), 1)], ..begin(at(100), &task(1)) })
-        .await;
+    let block = killing(vec![Entry::Block(scope("all"), 1)]);
+    f.done(Commit { event: Some(block), ..begin(at(100), &task(1)) }).await;
     let other = Partition(2);
     let elsewhere = Commit {
         at_least: at(1),

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use leasehold::broker::seams::{Clock, Entropy, SystemClock, SystemEntropy};
-use leasehold::domain::event::EventKind;
+use leasehold::domain::event::{Event, EventKind};
 use leasehold::domain::lattice::{Dead, Entry, Facts, Fence, Lattice};
 use leasehold::domain::path::{Counter, Hop, Origin, Path};
 use leasehold::domain::task::{State, Task};
@@ -19,7 +19,7 @@ use leasehold::store::{
 };
 use leasehold::testing::store_contract::constants;
 use leasehold::testing::store_contract::samples::{
-    P, draft, event, issue, lease_id, task, task_id,
+    P, draft, event, issue, killing, lease_id, task, task_id,
 };
 use tokio::runtime::Runtime;
 
@@ -127,7 +127,7 @@ fn write_until_killed(folder: &FilePath) {
 async fn live(store: &EmbeddedStore, now: Stamp, number: u128, ends: bool) {
     let write = |task: Task, due| Write::Task { task: Box::new(task), due };
     let done = async |mut commit: Commit, kind| {
-        commit.event = Some(event(kind, 0));
+        commit.event = Some(Event { entries: commit.entries().to_vec(), ..event(kind, 0) });
         match store.commit(commit).await.unwrap() {
             Outcome::Done(receipt) => receipt,
             other => panic!("{other:?}"),
@@ -145,7 +145,7 @@ async fn live(store: &EmbeddedStore, now: Stamp, number: u128, ends: bool) {
         let ended = Task { state: State::Completed, ..task(number) };
         let end = Commit {
             writes: vec![write(ended, now)],
-            entries: vec![Entry::Fence(task_id(number), Fence::ended())],
+            event: Some(killing(vec![Entry::Fence(task_id(number), Fence::ended())])),
             ..Commit::new(P, Lane::Ending)
         };
         let Receipt { origin, .. } = done(end, EventKind::TaskEnded).await;

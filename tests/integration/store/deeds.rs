@@ -1,7 +1,7 @@
 //! What random histories are made of: few tasks, leases, scopes and request ids, so that they meet.
 
 use leasehold::domain::clamp::{Clamp, Limit};
-use leasehold::domain::event::EventKind;
+use leasehold::domain::event::{Event, EventKind};
 use leasehold::domain::lattice::{Entry, Fence};
 use leasehold::domain::path::{Counter, Origin};
 use leasehold::domain::scope::Scope;
@@ -124,12 +124,9 @@ impl Deed {
         });
         commit.unrevoked = self.unrevoked.map(lease_id);
         commit.writes.extend(self.writes.iter().cloned());
-        commit.entries.clone_from(&self.entries);
-        commit.event = self.event.then(|| {
-            let mut event = event(EventKind::TaskAdvanced, self.time);
-            event.entries.clone_from(&self.entries);
-            event
-        });
+        let entries = self.entries.clone();
+        commit.event =
+            self.event.then(|| Event { entries, ..event(EventKind::TaskAdvanced, self.time) });
         commit
     }
 }
@@ -176,6 +173,7 @@ fn deed(horizon: Horizon) -> impl Strategy<Value = Deed> {
     (time, checks, effects).prop_map(|(time, checks, effects)| {
         let (replay, guards, before, unblocked, unmarked, unrevoked) = checks;
         let (issue, writes, entries, event) = effects;
+        let event = event || !entries.is_empty();
         Deed {
             time,
             replay,

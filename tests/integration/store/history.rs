@@ -8,8 +8,12 @@ use leasehold::domain::clamp::Clamp;
 use leasehold::domain::event::EventKind;
 use leasehold::domain::lattice::Entry;
 use leasehold::domain::time::{INFINITY, Span, Stamp};
+use leasehold::store::feed::position;
 use leasehold::store::redis::RedisStore;
-use leasehold::store::{Denial, Entries, Index, Listing, Outcome, Query, RecordKey, Store, Upkeep};
+use leasehold::store::{
+    Continuity, Denial, Entries, Feed, Index, Listing, Outcome, Query, RecordKey, Recorded, Store,
+    Upkeep,
+};
 use leasehold::testing::clock::TestClock;
 use leasehold::testing::entropy::SeededEntropy;
 use leasehold::testing::model::ModelStore;
@@ -75,6 +79,8 @@ impl Beside {
 
     async fn compare(&self) -> Result<(), TestCaseError> {
         let real = state(&*self.real.store, &*self.real.upkeep).await;
+        let events = self.real.upkeep.events(P, Stamp::ZERO, 1_000).await.unwrap();
+        prop_assert_eq!(paged(&*self.real.feed, &events[0]).await, &events[1..]);
         let model = state(&self.model, &self.model).await;
         for (real, model) in real.iter().zip(&model) {
             prop_assert_eq!(real, model);
@@ -95,6 +101,21 @@ fn normal(outcome: Outcome) -> String {
             other => other,
         }
     )
+}
+
+/// What follows an event, as a reader of the feed gets it.
+async fn paged(feed: &dyn Feed, first: &Recorded) -> Vec<Recorded> {
+    let (mut read, mut at) = (Vec::new(), position(first));
+    loop {
+        let page = feed.page(P, Some(at), 7).await.unwrap();
+        let Continuity::Continued(events) = page.events else { panic!("it broke at {at:?}") };
+        read.extend(events);
+        at = read.last().map_or(at, position);
+        if !page.more {
+            assert_eq!(page.head, Some(at));
+            return read;
+        }
+    }
 }
 
 /// Everything that can be read.
