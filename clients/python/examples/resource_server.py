@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import ssl
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import leasehold
-from leasehold.verifier import TokenRefusedError, Verifier, VerifierUnavailableError
+from leasehold.verifier import TokenRefusedError, Verifier, VerifierUnavailableError, presented
 
 AUDIENCE = "https://documents.dev.example"
 ACTIONS = {"GET": "read", "POST": "annotate"}
@@ -35,7 +36,7 @@ class Documents(BaseHTTPRequestHandler):
         try:
             agent = self.authorize(ACTIONS[self.command])
         except TokenRefusedError as refused:
-            self.answer(refused.status, {"error": str(refused)}, refused.www_authenticate)
+            self.answer(refused.status, {"error": str(refused)}, refused.headers)
         except VerifierUnavailableError as away:
             self.answer(away.status, {"error": str(away)})
         else:
@@ -45,26 +46,35 @@ class Documents(BaseHTTPRequestHandler):
 
     def authorize(self, action: str) -> str:
         """Who is calling, if they may do that."""
-        token = re.fullmatch(r"Bearer (\S+)", self.headers.get("Authorization", ""))
+        shown = presented(
+            self.headers["Authorization"],
+            self.headers.get_all("DPoP"),
+            method=self.command,
+            # What we are called, and not what the request says of that.
+            url=f"https://localhost:{self.connection.getsockname()[1]}{self.path}",
+        )
         connection = self.connection
         assert isinstance(connection, ssl.SSLSocket)  # noqa: S101
         verify = self.verifier.verify if self.is_offline else self.verifier.verify_active
         verified = verify(
-            token[1] if token else "",
+            shown.token,
             certificate=connection.getpeercert(binary_form=True),
             action=action,
+            dpop=shown.dpop,
         )
         return verified.agent
 
-    def answer(self, status: int, body: object, challenge: str | None = None) -> None:
+    def answer(
+        self, status: int, body: object, challenge: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         # What is not read is not taken for the next request.
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         content = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
-        if challenge is not None:
-            self.send_header("WWW-Authenticate", challenge)
+        for name, value in challenge.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
 
@@ -96,8 +106,8 @@ def server(play: Path, issuer: str, *, port: int = 0, is_offline: bool = False) 
     handler = type("Handler", (Documents,), {"verifier": verifier, "is_offline": is_offline})
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, key)
-    tls.verify_mode = ssl.CERT_REQUIRED
-    # Callers show their own certificate, or one that the broker signed for their task.
+    # Callers show their own certificate, or one that the broker signed for their task; none if a DPoP key is theirs.
+    tls.verify_mode = ssl.CERT_OPTIONAL
     tls.load_verify_locations(play / "root.pem")
     tls.load_verify_locations(cadata=verifier.task_roots())
     made = Server(("127.0.0.1", port), handler)

@@ -33,6 +33,15 @@ def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]
     made.stop()
 
 
+@pytest.fixture(scope="session")
+def demanding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
+    """A broker whose proofs must have a nonce."""
+    folder = tmp_path_factory.mktemp("demanding") / "play"
+    made = Playground(folder, '\n[dpop]\nnonce = "required"\n')
+    yield made
+    made.stop()
+
+
 @pytest.fixture
 def orchestrator(playground: Playground) -> Iterator[leasehold.Client]:
     with playground.client("orchestrator") as client:

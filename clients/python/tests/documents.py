@@ -11,6 +11,8 @@ from typing import Any
 import resource_server
 from playground import Playground
 
+from leasehold.verifier import Verifier
+
 
 @dataclass
 class Api:
@@ -20,15 +22,20 @@ class Api:
     server: Any
     #: Of every request its token, and the certificate of its connection.
     asked: list[tuple[str | None, bytes | None]] = field(default_factory=list)
+    #: Of every request its proofs.
+    proofs: list[list[str]] = field(default_factory=list)
     connections: int = 0
 
 
 @contextmanager
-def serving(playground: Playground) -> Iterator[Api]:
-    """Runs it."""
+def serving(playground: Playground, verifier: Verifier | None = None) -> Iterator[Api]:
+    """Runs it; with another verifier, if one is given."""
     server = resource_server.server(playground.folder, playground.issuer)
     api = Api(f"https://localhost:{server.server_address[1]}", server)
     handler: Any = server.RequestHandlerClass
+    if verifier is not None:
+        handler.verifier.close()
+        handler.verifier = verifier
 
     class Counting(handler):  # type: ignore[misc]
         def setup(self) -> None:
@@ -38,6 +45,7 @@ def serving(playground: Playground) -> Iterator[Api]:
         def authorize(self, action: str) -> Any:
             shown = self.connection.getpeercert(binary_form=True)
             api.asked.append((self.headers.get("Authorization"), shown))
+            api.proofs.append(self.headers.get_all("DPoP") or [])
             return super().authorize(action)
 
     server.RequestHandlerClass = Counting

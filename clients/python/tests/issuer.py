@@ -60,6 +60,8 @@ class Issuer:
         self.asked: list[str] = []
         #: The `Authorization` header of each.
         self.shown: list[str | None] = []
+        #: And its `DPoP` header.
+        self.proofs: list[str | None] = []
         self.delay = 0.0
         self.keys: Callable[[], Answer] = lambda: self.json({"keys": [self.key.jwk()]})
         self.introspection: Callable[[str], Answer] = lambda _: self.json({"active": False})
@@ -127,6 +129,7 @@ class Issuer:
             def _answer(self, answer: Answer) -> None:
                 issuer.asked.append(self.path)
                 issuer.shown.append(self.headers["Authorization"])
+                issuer.proofs.append(self.headers["DPoP"])
                 time.sleep(issuer.delay)
                 status, headers, body = answer
                 self.send_response(status)

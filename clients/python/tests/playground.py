@@ -40,6 +40,14 @@ role = "verifier"
 audiences = ["{AUDIENCE}"]
 issuer = "dev"
 subject = "gateway"
+
+[[roles]]
+role = "agent"
+class = "reader"
+owner = "library"
+tiers = ["standard"]
+issuer = "dev"
+subject = "reader"
 """
 
 
@@ -54,8 +62,10 @@ def binary() -> str:
 class Playground:
     """A broker that can be stopped and started again, and the identities that it knows."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "") -> None:
+        """`more` goes to the end of its configuration."""
         self.folder = folder
+        self._more = more
         self._process: subprocess.Popen[str] | None = None
         self.authority = Authority()
         try:
@@ -74,7 +84,7 @@ class Playground:
         config = folder / "leasehold.toml"
         text = re.sub(r"(?m)^standard = .*$", _TIERS.strip(), config.read_text())
         text = text.replace('["standard", "critical"]', '["standard", "critical", "flash"]')
-        config.write_text(text + _ROLES)
+        config.write_text(text + _ROLES + self._more)
 
     def start(self, *options: str) -> None:
         """Runs the broker; returns when it answers."""

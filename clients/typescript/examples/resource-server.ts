@@ -18,12 +18,13 @@ const verifier = new Verifier({
   identity,
 })
 
-// It asks for client certificates: a token is bound to one. Whether that is the one is for the verifier to say.
+// It asks for client certificates: a token is bound to one, or to a key that signs DPoP proofs. Whether that is the one is for
+// the verifier to say.
 const tls = { cert: readFileSync(identity.cert), key: readFileSync(identity.key) }
 const server = createServer({ ...tls, requestCert: true, rejectUnauthorized: false })
 
 server.on('request', (request, response) => {
-  verifier.verifyActive(presentedBy(request), 'read').then(
+  verifier.verifyActive(presentedBy(request, origin()), 'read').then(
     (token) => {
       console.log(`resource server: ${request.url ?? ''} for ${token.agent} in ${token.taskId}`)
       response.end('the text of the page')
@@ -31,7 +32,7 @@ server.on('request', (request, response) => {
     (error: unknown) => {
       console.log(`resource server: refused: ${String(error)}`)
       if (error instanceof TokenRefusedError) {
-        response.writeHead(error.status, { 'www-authenticate': error.wwwAuthenticate }).end()
+        response.writeHead(error.status, error.headers).end()
       } else {
         response.writeHead(503).end()
       }
@@ -40,6 +41,10 @@ server.on('request', (request, response) => {
 })
 
 server.listen(Number(port), 'localhost', () => {
-  const { port } = server.address() as AddressInfo
-  console.log(`resource server: https://localhost:${port}`)
+  console.log(`resource server: ${origin()}`)
 })
+
+/** How callers call us. */
+function origin(): string {
+  return `https://localhost:${(server.address() as AddressInfo).port}`
+}

@@ -10,12 +10,18 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import type { Connection, Connections } from './connection.js'
+import type { Prover } from './dpop.js'
 import { type LeaseholdError, UnavailableError } from './errors.js'
 import type { CallOptions, ChangeOptions } from './options.js'
 import { retryInMs } from './schedule.js'
 import { fromFailure } from './status.js'
 
 const MOST_TRIES = 4
+
+/** How a call is made that may go with a DPoP proof. */
+interface ProvedOptions extends CallOptions {
+  readonly prover?: Prover | undefined
+}
 
 /** The id of a change. */
 export function requestIdOf(options: ChangeOptions): string {
@@ -46,13 +52,18 @@ export class Caller {
     connection: Connection,
     method: DescMethodUnary<I, O>,
     input: MessageInitShape<I>,
-    { signal, timeoutMs = this.#timeoutMs }: CallOptions = {},
+    { signal, timeoutMs = this.#timeoutMs, prover }: ProvedOptions = {},
   ): Promise<MessageShape<O>> {
     const began = performance.now()
+    const url = `${this.connections.address}/${method.parent.typeName}/${method.name}`
+    let wasGivenNonce = false
     for (let tries = 1; ; tries++) {
       const left = timeoutMs - (performance.now() - began)
       try {
-        const headers = await this.connections.authorization.header()
+        const headers = {
+          ...(await this.connections.authorization.header()),
+          ...(prover && { dpop: prover.proof({ method: 'POST', url }) }),
+        }
         const answer = await connection.transport.unary(
           method,
           signal,
@@ -64,6 +75,12 @@ export class Caller {
       } catch (failure) {
         signal?.throwIfAborted()
         const error = fromFailure(failure, this.connections.address, requestIdIn(input))
+        if (prover !== undefined && error.dpopNonce !== undefined && !wasGivenNonce) {
+          // Refused for want of this nonce: it is sent again with it, once.
+          wasGivenNonce = true
+          prover.learn(url, error.dpopNonce)
+          continue
+        }
         const wait = waitAfter(error, tries)
         const remaining = timeoutMs - (performance.now() - began)
         if (wait === undefined || wait >= remaining) throw error

@@ -21,10 +21,13 @@ export interface Claims {
   /** RFC 9396; entries of unknown form allow nothing. */
   readonly authorization_details: readonly unknown[]
   /** What it is bound to; nothing for a bearer token. */
-  readonly cnf: { readonly 'x5t#S256': string } | undefined
+  readonly cnf: Confirmation | undefined
   /** Where in which tasks it belongs. */
   readonly leasehold: Execution
 }
+
+/** The thumbprint of a certificate (RFC 8705 section 3.1), or of a key that signs DPoP proofs (RFC 9449 section 6.1). */
+export type Confirmation = { readonly 'x5t#S256': string } | { readonly jkt: string }
 
 /** The claim `leasehold`. */
 export interface Execution {
@@ -58,10 +61,12 @@ export function claimsOf(payload: JWTPayload, audience: string): Claims {
 }
 
 /** A binding that is none of ours to check must not pass as none. */
-function confirmationOf(cnf: unknown): { readonly 'x5t#S256': string } {
-  const thumbprint = isObject(cnf) ? cnf['x5t#S256'] : undefined
-  if (!isText(thumbprint)) throw malformed('`cnf`')
-  return { 'x5t#S256': thumbprint }
+function confirmationOf(cnf: unknown): Confirmation {
+  if (!isObject(cnf) || Object.keys(cnf).length !== 1) throw malformed('`cnf`')
+  const { 'x5t#S256': certificate, jkt } = cnf
+  if (isText(certificate)) return { 'x5t#S256': certificate }
+  if (isText(jkt)) return { jkt }
+  throw malformed('`cnf`')
 }
 
 function executionOf(claim: unknown): Execution {

@@ -106,7 +106,7 @@ abstract class Held implements AsyncDisposable {
 export class Credential extends Held {
   /**
    * A token that lives. Unless it is a bearer token, servers take it only over a connection that shows the certificate it is
-   * bound to, as `fetch` does; for other clients see `tokenWithKey`.
+   * bound to, or with a DPoP proof, as `fetch` does; for other clients see `tokenWithKey` and `headers`.
    *
    * @throws {TaskEndedError} when the task has ended.
    */
@@ -118,12 +118,23 @@ export class Credential extends Held {
 
   /**
    * A token, with the certificate and key that it is bound to in PEM, of the same moment: for clients other than `fetch`. A
-   * bearer token has neither.
+   * bearer token has neither, nor has one that is bound by DPoP.
    */
   async tokenWithKey(): Promise<{ token: string; cert?: string; key?: string }> {
     const { token, tls } = await this.current()
     if (token === undefined) throw lacking('credential.access_token')
     return { token, ...tls?.pem() }
+  }
+
+  /**
+   * The headers by which one request shows it: for clients other than `fetch`. Bound by DPoP it goes with a proof for this very
+   * request, and the headers are good once.
+   */
+  async headers(method: string, url: string | URL): Promise<Record<string, string>> {
+    const { token, prover } = await this.current()
+    if (token === undefined) throw lacking('credential.access_token')
+    if (prover === undefined) return { authorization: `Bearer ${token}` }
+    return { authorization: `DPoP ${token}`, dpop: prover.proof({ method, url, token }) }
   }
 }
 

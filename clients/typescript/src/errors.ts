@@ -29,6 +29,8 @@ export interface ErrorFacts {
   readonly requestId?: string | undefined
   /** The epoch in which the task is, of `EPOCH_STALE`. */
   readonly currentEpoch?: number | undefined
+  /** What the next DPoP proof must have as its `nonce`, of `PROOF_NONCE_REQUIRED`. */
+  readonly dpopNonce?: string | undefined
   readonly cause?: unknown
 }
 
@@ -42,6 +44,8 @@ export class LeaseholdError extends Error {
   readonly fieldViolations: readonly FieldViolation[]
   readonly retryDelayMs: number | undefined
   readonly requestId: string | undefined
+  /** What the next DPoP proof must have as its `nonce`, of `PROOF_NONCE_REQUIRED`. */
+  readonly dpopNonce: string | undefined
 
   constructor(facts: ErrorFacts) {
     super(facts.message, facts.cause === undefined ? undefined : { cause: facts.cause })
@@ -51,6 +55,7 @@ export class LeaseholdError extends Error {
     this.fieldViolations = facts.fieldViolations ?? []
     this.retryDelayMs = facts.retryDelayMs
     this.requestId = facts.requestId
+    this.dpopNonce = facts.dpopNonce
   }
 }
 

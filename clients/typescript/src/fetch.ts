@@ -2,6 +2,7 @@
 
 import { Agent, type Dispatcher, fetch as send, type RequestInit as Options } from 'undici'
 
+import type { Prover } from './dpop.js'
 import { RequestError } from './errors.js'
 import type { Minted } from './minting.js'
 import type { Renewal } from './renewal.js'
@@ -40,6 +41,14 @@ export class CredentialFetch {
   }
 
   async #send(parcel: Parcel, minted: Minted): Promise<Response> {
+    const answer = await this.#sendOnce(parcel, minted)
+    const lacksNonce = minted.prover?.hear(answer.url, answer) === true
+    if (!lacksNonce || !parcel.isRepeatable) return answer
+    await answer.body?.cancel()
+    return this.#sendOnce(parcel, minted)
+  }
+
+  async #sendOnce(parcel: Parcel, minted: Minted): Promise<Response> {
     try {
       const dispatcher = this.#agentFor(minted.tls)
       const answer = await send(parcel.url, { ...parcel.options(minted), dispatcher })
@@ -70,15 +79,28 @@ export class CredentialFetch {
     if (this.#held === undefined || this.#held.identity !== identity) {
       this.close()
       const agent = new Agent({ connect: tlsOptions({ ca: this.#ca, identity }) })
-      // Looked at where each request goes out, so that no redirect leads elsewhere.
+      // Looked at where each request goes out, so that no redirect leads elsewhere, and each has a proof of its own.
       const dispatcher = agent.compose((dispatch) => (options, handler) => {
         this.#check(new URL(options.origin ?? ''))
-        return dispatch(options, handler)
+        return dispatch(proved(options, this.#renewal.latest.prover), handler)
       })
       this.#held = { identity, dispatcher }
     }
     return this.#held.dispatcher
   }
+}
+
+/** A request with a proof, if it shows a token that is bound by DPoP: one that was redirected elsewhere shows none. */
+function proved(
+  options: Dispatcher.DispatchOptions,
+  prover: Prover | undefined,
+): Dispatcher.DispatchOptions {
+  const headers = { ...(options.headers as Readonly<Record<string, string>>) }
+  const [, token] = /^DPoP (.+)$/.exec(headers['authorization'] ?? '') ?? []
+  if (prover === undefined || token === undefined) return options
+  const url = new URL(options.path, options.origin)
+  const dpop = prover.proof({ method: options.method, url, token })
+  return { ...options, headers: { ...headers, dpop } }
 }
 
 /** A request, read once so that it can be sent twice. */
@@ -115,7 +137,8 @@ class Parcel {
   options(minted: Minted): Options {
     const { method, headers, signal, redirect, integrity } = this.#request
     const shown = new Headers(headers)
-    if (minted.token !== undefined) shown.set('authorization', `Bearer ${minted.token}`)
+    const scheme = minted.prover === undefined ? 'Bearer' : 'DPoP'
+    if (minted.token !== undefined) shown.set('authorization', `${scheme} ${minted.token}`)
     const body = this.#body
     const options = {
       method,

@@ -8,6 +8,7 @@
 
 export { Client, type ClientOptions, type ListOptions, type WithTaskOptions } from './client.js'
 export { Certificate, Credential } from './credential.js'
+export { DpopKey, type Proved } from './dpop.js'
 export type { Duration } from './duration.js'
 export {
   DeniedError,
@@ -39,6 +40,8 @@ export { Task } from './task.js'
 export type { Changed, TaskInfo, TaskState } from './task-info.js'
 export {
   type Claims,
+  type Confirmation,
+  type DpopProofs,
   TokenRefusedError,
   type Presented,
   presentedBy,

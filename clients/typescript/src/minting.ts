@@ -5,6 +5,7 @@ import type { Duration as WireDuration } from '@bufbuild/protobuf/wkt'
 import { type Caller, requestIdOf } from './call.js'
 import type { Connection } from './connection.js'
 import { type FreshKey, freshKey } from './csr.js'
+import { type DpopKey, Prover } from './dpop.js'
 import { type Duration, toWire } from './duration.js'
 import { RequestError } from './errors.js'
 import {
@@ -27,7 +28,9 @@ export interface Terms {
   readonly grant: Grant | undefined
   readonly ttl: Duration | undefined
   readonly expectedEpoch: number | undefined
-  readonly proof: Proof | undefined
+  readonly proof: Exclude<Proof, DpopKey> | undefined
+  /** Of tokens that are bound by DPoP. */
+  readonly prover: Prover | undefined
 }
 
 /** A credential, and what is known of it. Never leaves the package as a whole. */
@@ -35,8 +38,10 @@ export interface Minted {
   readonly leaseId: string
   /** Nothing of a certificate. */
   readonly token: string | undefined
-  /** What a connection shows along with it; nothing with a bearer token. */
+  /** What a connection shows along with it; nothing with a bearer token, or one that is bound by DPoP. */
   readonly tls: TlsIdentity | undefined
+  /** Makes the proofs that go with it, if it is bound by DPoP. */
+  readonly prover: Prover | undefined
   /** Of a certificate, or a token that was minted with one. */
   readonly spiffeId: string | undefined
   /** By the broker's clock. */
@@ -75,15 +80,13 @@ export async function issue(caller: Caller, terms: Terms, options: CallOptions):
     credential: wanted(terms.kind, proof, key),
   }
   const age = new Stopwatch()
-  const answer = await caller.callOn(
-    connection,
-    CredentialService.method.issueCredential,
-    input,
-    options,
-  )
-  const bound = proof === 'bearer' && terms.kind === 'token' ? undefined : connection
+  const answer = await caller.callOn(connection, CredentialService.method.issueCredential, input, {
+    ...options,
+    prover: terms.prover,
+  })
+  const bound = proof === 'certificate' ? connection : undefined
   return {
-    minted: minted(answer, age, bound, key),
+    minted: minted(answer, age, bound, key ?? terms.prover),
     step: answer.step,
     checkpoint: answer.checkpoint,
   }
@@ -106,13 +109,11 @@ export async function renew(
     ...(key && { csrDer: key.csrDer }),
   }
   const age = new Stopwatch()
-  const answer = await caller.callOn(
-    connection,
-    CredentialService.method.renewCredential,
-    input,
-    options,
-  )
-  return minted(answer, age, last.tls === undefined ? undefined : connection, key)
+  const answer = await caller.callOn(connection, CredentialService.method.renewCredential, input, {
+    ...options,
+    prover: last.prover,
+  })
+  return minted(answer, age, last.tls && connection, key ?? last.prover)
 }
 
 /** Gives a lease back: its credentials die. */
@@ -125,7 +126,11 @@ export async function release(
   await caller.call(CredentialService.method.releaseCredential, input, options)
 }
 
-function wanted(kind: Terms['kind'], proof: Proof, key: FreshKey | undefined) {
+function wanted(
+  kind: Terms['kind'],
+  proof: NonNullable<Terms['proof']>,
+  key: FreshKey | undefined,
+) {
   if (kind === 'certificate') {
     return { case: 'x509Svid', value: { csrDer: key?.csrDer ?? new Uint8Array() } } as const
   }
@@ -135,8 +140,8 @@ function wanted(kind: Terms['kind'], proof: Proof, key: FreshKey | undefined) {
       value: { proof: { case: 'csrDer', value: key.csrDer } },
     } as const
   }
-  return proof === 'bearer'
-    ? ({ case: 'accessToken', value: { proof: { case: 'bearer', value: true } } } as const)
+  return proof === 'bearer' || proof === 'dpop'
+    ? ({ case: 'accessToken', value: { proof: { case: proof, value: true } } } as const)
     : ({ case: 'accessToken', value: {} } as const)
 }
 
@@ -147,22 +152,26 @@ function minted(
   answer: IssueCredentialResponse | RenewCredentialResponse,
   age: Stopwatch,
   bound: Connection | undefined,
-  key: FreshKey | undefined,
+  key: FreshKey | Prover | undefined,
 ): Minted {
   const { lease, credential } = answer
   if (lease === undefined) throw lacking('lease')
   if (credential === undefined) throw lacking('credential')
+  const prover = key instanceof Prover ? key : undefined
+  if (prover !== undefined && lease.jkt !== prover.key.thumbprint) throw lacking('lease.jkt')
+  const own = key instanceof Prover ? undefined : key
   const expiresAt = date('expire_time', answer.expireTime)
   return {
     leaseId: lease.leaseId,
     token: credential.accessToken || undefined,
-    tls: key === undefined ? bound?.tls.identity : identityOf(credential.certificateChainDer, key),
+    tls: own === undefined ? bound?.tls.identity : identityOf(credential.certificateChainDer, own),
+    prover,
     spiffeId: credential.spiffeId || undefined,
     expiresAt,
     lifeMs: expiresAt.getTime() - date('lease.issue_time', lease.issueTime).getTime(),
     extensible: !FIXED_ENDS.has(answer.ttlClamp),
     age,
-    ownKey: key !== undefined,
+    ownKey: own !== undefined,
   }
 }
 

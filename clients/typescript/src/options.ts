@@ -1,5 +1,6 @@
 // What calls are made with.
 
+import type { DpopKey } from './dpop.js'
 import type { Duration } from './duration.js'
 import type { Grant } from './grant.js'
 
@@ -100,6 +101,7 @@ export interface CredentialOptions extends CertificateOptions {
 
 /**
  * What a token is bound to. `certificate`: the one that the client calls with. `key`: a key that is made here and a
- * certificate for it that the broker signs beside the token. `bearer`: nothing, where the tier allows that.
+ * certificate for it that the broker signs beside the token. `dpop`: a key that is made here, or a `DpopKey` of yours, which
+ * signs a proof for every request. `bearer`: nothing, where the tier allows that.
  */
-export type Proof = 'certificate' | 'key' | 'bearer'
+export type Proof = 'certificate' | 'key' | 'dpop' | 'bearer' | DpopKey

@@ -1,26 +1,46 @@
-// How a resource server says no (RFC 6750 section 3).
+// How a resource server says no (RFC 6750 section 3, RFC 9449 section 7.1).
+
+type Fault = 'invalid_token' | 'insufficient_scope' | 'invalid_dpop_proof' | 'use_dpop_nonce'
+
+/** What a challenge says of the proofs that are due. */
+interface Dpop {
+  readonly algorithms: readonly string[]
+  readonly nonce: string | undefined
+}
 
 /** The token is not good for the request. */
 export class TokenRefusedError extends Error {
   override name = 'TokenRefusedError'
-  /** 401: another token may do. 403: this one is good, but not for that. */
+  /** 401: another token, or another proof, may do. 403: this one is good, but not for that. */
   readonly status: 401 | 403
-  readonly error: 'invalid_token' | 'insufficient_scope'
+  readonly error: Fault
+  readonly #dpop: Dpop | undefined
 
   private constructor(
     status: 401 | 403,
-    error: 'invalid_token' | 'insufficient_scope',
+    error: Fault,
     message: string,
-    cause?: unknown,
+    { cause, dpop }: { readonly cause?: unknown; readonly dpop?: Dpop } = {},
   ) {
     super(message, cause === undefined ? undefined : { cause })
     this.status = status
     this.error = error
+    this.#dpop = dpop
   }
 
   /** It is none that we take, from whoever presents it. */
   static invalid(message: string, cause?: unknown): TokenRefusedError {
-    return new TokenRefusedError(401, 'invalid_token', message, cause)
+    return new TokenRefusedError(401, 'invalid_token', message, { cause })
+  }
+
+  /** It takes a DPoP proof, and there is none that holds. */
+  static proof(
+    error: Exclude<Fault, 'insufficient_scope'>,
+    message: string,
+    algorithms: readonly string[],
+    nonce?: string,
+  ): TokenRefusedError {
+    return new TokenRefusedError(401, error, message, { dpop: { algorithms, nonce } })
   }
 
   /** It does not allow that. */
@@ -32,7 +52,19 @@ export class TokenRefusedError extends Error {
   get wwwAuthenticate(): string {
     // What may stand in a description (RFC 6750 section 3).
     const description = this.message.replace(/[^\x20\x21\x23-\x5b\x5d-\x7e]/g, '?')
-    return `Bearer error="${this.error}", error_description="${description}"`
+    const why = `error="${this.error}", error_description="${description}"`
+    return this.#dpop === undefined
+      ? `Bearer ${why}`
+      : `DPoP ${why}, algs="${this.#dpop.algorithms.join(' ')}"`
+  }
+
+  /** All headers of the answer that the refusal makes: the challenge, and a nonce where proofs must have one. */
+  get headers(): Record<string, string> {
+    const nonce = this.#dpop?.nonce
+    return {
+      'www-authenticate': this.wwwAuthenticate,
+      ...(nonce !== undefined && { 'dpop-nonce': nonce }),
+    }
   }
 }
 

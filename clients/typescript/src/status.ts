@@ -29,6 +29,7 @@ export function fromFailure(failure: unknown, address: string, requestId?: strin
     retryDelayMs: delay && Number(delay.seconds) * 1_000 + delay.nanos / 1_000_000,
     requestId,
     currentEpoch: currentEpoch(status),
+    dpopNonce: info.metadata['nonce'],
   })
 }
 

@@ -5,6 +5,7 @@ import { timestampDate, timestampFromDate } from '@bufbuild/protobuf/wkt'
 
 import { type Caller, requestIdOf } from './call.js'
 import { Certificate, Credential } from './credential.js'
+import { DpopKey, Prover } from './dpop.js'
 import { type Duration, milliseconds, toWire } from './duration.js'
 import { errorOf, NotFoundError, RequestError, TaskEndedError } from './errors.js'
 import { CredentialFetch } from './fetch.js'
@@ -25,7 +26,6 @@ import type {
   DelegateOptions,
   EndOptions,
   NewTask,
-  Proof,
 } from './options.js'
 import { Renewal } from './renewal.js'
 import { type Changed, changed, type TaskInfo, taskInfo, type TaskState } from './task-info.js'
@@ -194,7 +194,10 @@ export class Task implements AsyncDisposable {
 
   /** Gets a token for one resource, and renews it for as long as the task lives. For the task's agent. */
   async credential(options: CredentialOptions): Promise<Credential> {
-    const terms = this.#terms('token', options, options.proof)
+    const { proof } = options
+    const dpop = proof === 'dpop' ? new DpopKey() : proof instanceof DpopKey ? proof : undefined
+    const prover = dpop && new Prover(dpop)
+    const terms = this.#terms('token', options, proof instanceof DpopKey ? 'dpop' : proof, prover)
     const { first, renewal, fetch } = await this.#begin(terms, options)
     return new Credential(this.id, terms.audience, first, renewal, fetch)
   }
@@ -223,9 +226,14 @@ export class Task implements AsyncDisposable {
     return this.#endedHere
   }
 
-  #terms(kind: Terms['kind'], options: CertificateOptions, proof: Proof | undefined): Terms {
+  #terms(
+    kind: Terms['kind'],
+    options: CertificateOptions,
+    proof: Terms['proof'],
+    prover?: Prover,
+  ): Terms {
     const { audience = '', grant, ttl, expectedEpoch } = options
-    return { taskId: this.id, kind, audience, grant, ttl, expectedEpoch, proof }
+    return { taskId: this.id, kind, audience, grant, ttl, expectedEpoch, proof, prover }
   }
 
   async #begin(terms: Terms, { ca, origins, signal, timeoutMs }: CertificateOptions) {

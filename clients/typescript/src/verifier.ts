@@ -2,7 +2,7 @@
 //
 //                                          `verify`   `verifyActive`
 //  signature, issuer, audience, time           ✓             ✓
-//  the connection proves the token's key       ✓             ✓
+//  connection or proof shows the token's key   ✓             ✓
 //  the grant allows the action                 ✓             ✓
 //  the task lives, nothing was revoked      not seen   ✓ when asked
 
@@ -15,10 +15,12 @@ import { createRemoteJWKSet, customFetch, errors, jwtVerify, type JWTVerifyGetKe
 import { allows } from './allowance.js'
 import { type Claims, claimsOf } from './claims.js'
 import type { Identity } from './identity.js'
+import { type DpopProofs, ProofChecker } from './proof.js'
 import { PublicHttp } from './public-http.js'
 import { TokenRefusedError, VerifierUnavailableError } from './refusal.js'
 
-export type { Claims } from './claims.js'
+export type { Claims, Confirmation } from './claims.js'
+export type { DpopProofs } from './proof.js'
 export { TokenRefusedError, VerifierUnavailableError } from './refusal.js'
 
 /** Longer ones are not looked at. */
@@ -38,6 +40,11 @@ export interface VerifierOptions {
   readonly identity?: Identity | undefined
   /** Accept tokens that are bound to no key, as tiers with `proof = "optional"` issue them; default: false. */
   readonly acceptBearer?: boolean | undefined
+  /**
+   * At least 32 random bytes that all servers of one name share. With it DPoP proofs must have a nonce made of it, which a
+   * refusal brings; default: none is asked for.
+   */
+  readonly dpopNonceSecret?: Uint8Array | undefined
 }
 
 /** What came with a request. */
@@ -46,6 +53,8 @@ export interface Presented {
   readonly token: string | undefined
   /** DER of the client certificate of the connection that the request came over. */
   readonly certificate: Uint8Array | undefined
+  /** What came along, if the scheme of the `authorization` header was `DPoP`; nothing for any other. */
+  readonly dpop?: DpopProofs | undefined
 }
 
 /** A token that is good for what was asked. */
@@ -68,8 +77,11 @@ export class Verifier {
   readonly #canIntrospect: boolean
   readonly #http: PublicHttp
   readonly #keys: JWTVerifyGetKey
+  readonly #proofs: ProofChecker
 
-  constructor({ issuer, audience, ca, identity, acceptBearer }: VerifierOptions) {
+  constructor(options: VerifierOptions) {
+    const { issuer, audience, ca, identity, acceptBearer, dpopNonceSecret } = options
+    this.#proofs = new ProofChecker(dpopNonceSecret)
     this.#issuer = issuer
     this.#audience = audience
     this.#acceptBearer = acceptBearer ?? false
@@ -85,7 +97,7 @@ export class Verifier {
   /**
    * That a token is good for an action, as far as the token itself and the broker's published keys tell. It does **not** see
    * whether the task still runs: what has ended or was revoked since passes until the token expires. For that there is
-   * `verifyActive`.
+   * `verifyActive`. A DPoP proof is good once to one `Verifier`.
    *
    * @throws {TokenRefusedError} if it is not.
    * @throws {VerifierUnavailableError} if the keys cannot be had.
@@ -93,12 +105,10 @@ export class Verifier {
   async verify(presented: Presented, action: string, dataClass?: string): Promise<VerifiedToken> {
     const token = presented.token ?? ''
     if (token === '' || token.length > MOST_TOKEN_BYTES) {
-      throw TokenRefusedError.invalid(
-        token === '' ? 'there is no bearer token' : 'the token is too long',
-      )
+      throw TokenRefusedError.invalid(token === '' ? 'there is no token' : 'the token is too long')
     }
     const claims = await this.#claims(token)
-    this.#checkKey(claims, presented.certificate)
+    await this.#checkKey(token, claims, presented)
     if (!allows(claims.authorization_details, this.#audience, action, dataClass)) {
       throw TokenRefusedError.insufficient(`the token does not allow \`${action}\` here`)
     }
@@ -162,33 +172,57 @@ export class Verifier {
     }
   }
 
-  /** That the connection shows the certificate that the token is bound to (RFC 8705 section 3.1). */
-  #checkKey({ cnf }: Claims, certificate: Uint8Array | undefined): void {
-    if (cnf === undefined) {
-      if (this.#acceptBearer) return
-      throw TokenRefusedError.invalid('the token is bound to no key')
+  /**
+   * That whoever presents the token has the key it is bound to: by the certificate of the connection (RFC 8705 section 3), or by
+   * a proof that came along (RFC 9449 section 7).
+   */
+  async #checkKey(token: string, { cnf }: Claims, presented: Presented): Promise<void> {
+    const { certificate, dpop } = presented
+    if (cnf !== undefined && 'jkt' in cnf) {
+      if (dpop === undefined) throw ProofChecker.missing()
+      await this.#proofs.check(dpop, token, cnf.jkt)
+      return
     }
-    if (certificate === undefined) {
+    if (dpop !== undefined) {
       throw TokenRefusedError.invalid(
-        'the token is bound to a certificate, and the connection shows none',
+        'the token came with the scheme `DPoP`, and is bound to no such key',
       )
     }
-    const shown = Buffer.from(createHash('sha256').update(certificate).digest('base64url'))
-    const bound = Buffer.from(cnf['x5t#S256'])
-    if (shown.length !== bound.length || !timingSafeEqual(shown, bound)) {
-      throw TokenRefusedError.invalid(
-        'the token is bound to another certificate than the connection shows',
-      )
-    }
+    if (cnf !== undefined) checkCertificate(cnf['x5t#S256'], certificate)
+    else if (!this.#acceptBearer) throw TokenRefusedError.invalid('the token is bound to no key')
   }
 }
 
-/** What a request of Node's `https` server presents; the server must ask for client certificates (`requestCert`). */
-export function presentedBy(request: IncomingMessage): Presented {
-  const [, token] = /^Bearer ([\x21-\x7e]+)$/i.exec(request.headers.authorization ?? '') ?? []
+function checkCertificate(thumbprint: string, certificate: Uint8Array | undefined): void {
+  if (certificate === undefined) {
+    throw TokenRefusedError.invalid(
+      'the token is bound to a certificate, and the connection shows none',
+    )
+  }
+  const shown = Buffer.from(createHash('sha256').update(certificate).digest('base64url'))
+  const bound = Buffer.from(thumbprint)
+  if (shown.length !== bound.length || !timingSafeEqual(shown, bound)) {
+    throw TokenRefusedError.invalid(
+      'the token is bound to another certificate than the connection shows',
+    )
+  }
+}
+
+/**
+ * What a request of Node's `https` server presents; the server must ask for client certificates (`requestCert`). `origin` is how
+ * callers call the server, such as `https://documents.example`: DPoP proofs are for it. Without, no token of the scheme `DPoP` is
+ * presented. With the scheme `Bearer` a token comes without proof, whatever other headers say (RFC 9449 section 7.2).
+ */
+export function presentedBy(request: IncomingMessage, origin?: string): Presented {
+  const { authorization = '' } = request.headers
+  const [, scheme = '', token] = /^(Bearer|DPoP) +([\x21-\x7e]+)$/i.exec(authorization) ?? []
   const { socket } = request
   const certificate = socket instanceof TLSSocket ? socket.getPeerX509Certificate()?.raw : undefined
-  return { token, certificate }
+  if (scheme.toLowerCase() !== 'dpop') return { token, certificate }
+  if (origin === undefined) return { token: undefined, certificate }
+  const { method = '', url = '' } = request
+  const values = request.headersDistinct['dpop'] ?? []
+  return { token, certificate, dpop: { values, method, url: `${new URL(origin).origin}${url}` } }
 }
 
 function verified(claims: Claims): VerifiedToken {

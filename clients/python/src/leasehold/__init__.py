@@ -8,6 +8,7 @@ from ._aio_credential import AsyncCredential
 from .aio import AsyncClient, AsyncTask
 from .client import Client, Task
 from .credential import Credential, IssuedCredential, Proof
+from .dpop import DpopKey
 from .errors import (
     DeniedError,
     EpochStaleError,
@@ -33,6 +34,7 @@ __all__ = [
     "Client",
     "Credential",
     "DeniedError",
+    "DpopKey",
     "EpochStaleError",
     "FieldViolation",
     "Grant",

@@ -46,7 +46,7 @@ class AioTransport:
         timeout: float | None = None,
     ) -> tuple[Result, KeyPair | None]:
         """The same, and the certificate that the call was made with."""
-        tries = Tries(self._timeout if timeout is None else timeout)
+        tries = Tries(self.way, call, self._timeout if timeout is None else timeout)
         while True:
             try:
                 return await self._send(call, tries.left)
@@ -67,7 +67,7 @@ class AioTransport:
                 request_serializer=lambda message: message.SerializeToString(),
                 response_deserializer=call.rpc.answer.FromString,
             )
-            metadata = self.way.metadata()
+            metadata = self.way.metadata(call)
             try:
                 answer = await method(call.request, timeout=seconds, metadata=metadata)
             except grpc.aio.AioRpcError as failure:

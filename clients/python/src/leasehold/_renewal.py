@@ -15,15 +15,17 @@ from . import _rpc
 from ._calls import Length
 from ._rpc import Call, request_id_of
 from ._tls import FreshKey
-from .errors import LeaseholdError
+from .dpop import DpopKey, Prover
+from .errors import LeaseholdError, request_error
 from .grant import Grant, to_json
 from .identity import Identity, KeyPair, X509Identity
 from .models import duration, instant
 from .schedule import renew_in, retry_in
 from .v1 import credential_service_pb2 as wire
 
-#: What a token is bound to: the certificate that the client calls with, a key that is made for it, or nothing.
-Proof: TypeAlias = Literal["certificate", "key", "bearer"]
+#: What a token is bound to: the certificate that the client calls with, a key that is made for it and certified, a key
+#: that signs a DPoP proof for every request, or nothing.
+Proof: TypeAlias = Literal["certificate", "key", "dpop", "bearer"]
 Kind: TypeAlias = Literal["token", "certificate"]
 
 #: What is issued is dead, and nothing will be issued any more.
@@ -55,6 +57,8 @@ class Terms:
     ttl: Length | None
     expected_epoch: int | None
     proof: Proof
+    #: Of tokens that are bound by DPoP.
+    prover: Prover | None = None
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -64,7 +68,7 @@ class IssuedCredential:
     #: The compact JWS, or empty for a certificate.
     token: str
     #: The certificate that proves the holder, with its key: show it on the connection that the token goes over.
-    #: None for a bearer token.
+    #: None for a bearer token, and one that is bound by DPoP.
     key_pair: KeyPair | None
     audience: str
     lease_id: str
@@ -80,6 +84,21 @@ class IssuedCredential:
     asked_at: float
     life: float
     extensible: bool
+    prover: Prover | None = None
+
+    def headers(self, method: str | None = None, url: str | None = None) -> dict[str, str]:
+        """The headers by which a request shows it; none of a certificate.
+
+        Bound by DPoP, it goes with a proof for this very request, so they are for one `method` and `url`, once.
+        """
+        if self.prover is None:
+            return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        if method is None or url is None:
+            problem = (
+                "say the `method` and the `url` of the request: the token goes with a proof for it"
+            )
+            raise request_error("method", problem)
+        return self.prover.headers(method, url, self.token)
 
     def __repr__(self) -> str:
         return (
@@ -130,14 +149,15 @@ class Renewal:
         key = FreshKey() if terms.kind == "certificate" or terms.proof == "key" else None
         csr = key.request() if key is not None else b""
         if lease is None:
-            return Attempt(Call(_rpc.ISSUE, _issue(terms, csr), lambda answer: answer), key, False)
+            issue = Call(_rpc.ISSUE, _issue(terms, csr), lambda answer: answer, terms.prover)
+            return Attempt(issue, key, False)
         request = wire.RenewCredentialRequest(
             request_id=request_id_of(None),
             lease_id=lease,
             ttl=duration("ttl", terms.ttl),
             csr_der=csr,
         )
-        return Attempt(Call(_rpc.RENEW, request, lambda answer: answer), key, True)
+        return Attempt(Call(_rpc.RENEW, request, lambda answer: answer, terms.prover), key, True)
 
     def took(
         self, attempt: Attempt, answer: Any, pair: KeyPair | None, asked_at: float
@@ -188,13 +208,16 @@ class Renewal:
         self, attempt: Attempt, answer: Any, pair: KeyPair | None, asked_at: float
     ) -> IssuedCredential:
         credential, lease, before = answer.credential, answer.lease, self.latest
+        prover = self.terms.prover
+        if prover is not None and lease.jkt != prover.key.thumbprint:
+            raise LeaseholdError("the broker bound the token to another key", reason="INTERNAL")
         if attempt.key is not None:
             pair = attempt.key.pair(credential.certificate_chain_der)
         expires, issued = instant(answer.expire_time), instant(lease.issue_time)
         carried = before if attempt.is_renewal and before is not None else answer
         return IssuedCredential(
             token=credential.access_token,
-            key_pair=None if self.terms.proof == "bearer" else pair,
+            key_pair=pair if self.terms.proof in ("certificate", "key") else None,
             audience=lease.audience,
             lease_id=lease.lease_id,
             epoch=lease.epoch,
@@ -205,12 +228,28 @@ class Renewal:
             asked_at=asked_at,
             life=(expires - issued).total_seconds() - _ROUNDING,
             extensible=answer.ttl_clamp not in _FINAL_CLAMPS,
+            prover=prover,
         )
 
 
-def default_proof(identity: Identity) -> Proof:
-    """The certificate that we call with, if we have one; else a key of our own."""
-    return "certificate" if isinstance(identity, X509Identity) else "key"
+def token_terms(
+    task_id: str,
+    audience: str,
+    grant: Grant | None,
+    ttl: Length | None,
+    expected_epoch: int | None,
+    *,
+    proof: Proof | DpopKey | None,
+    identity: Identity,
+) -> Terms:
+    """Those of a token. What it is bound to by default: the certificate that we call with, else a key of our own."""
+    if proof is None:
+        proof = "certificate" if isinstance(identity, X509Identity) else "key"
+    prover = None
+    if isinstance(proof, DpopKey) or proof == "dpop":
+        prover = Prover(DpopKey() if proof == "dpop" else proof)
+        proof = "dpop"
+    return Terms(task_id, "token", audience, grant, ttl, expected_epoch, proof, prover)
 
 
 def release_call(lease_id: str) -> Call[Any, None]:
@@ -232,6 +271,8 @@ def _issue(terms: Terms, csr: bytes) -> wire.IssueCredentialRequest:
         request.x509_svid.csr_der = csr
     elif terms.proof == "key":
         request.access_token.csr_der = csr
+    elif terms.proof == "dpop":
+        request.access_token.dpop = True
     elif terms.proof == "bearer":
         request.access_token.bearer = True
     else:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
+from .dpop import Prover
 from .errors import request_error
 from .v1 import credential_service_pb2 as credentials
 from .v1 import task_service_pb2 as tasks
@@ -61,6 +62,8 @@ class Call(Generic[Answer, Result]):
     rpc: Rpc[Answer]
     request: Message
     read: Callable[[Answer], Result]
+    #: Makes the DPoP proof that goes with it, if one does.
+    prover: Prover | None = None
 
     @property
     def request_id(self) -> str | None:

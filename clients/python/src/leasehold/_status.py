@@ -50,6 +50,7 @@ def error_of(
         retry_after=None if retry is None else _length(retry),
         request_id=request_id,
     )
+    error.dpop_nonce = info.metadata.get("nonce")
     if isinstance(error, EpochStaleError):
         error.current_epoch = _current_epoch(status)
     return error

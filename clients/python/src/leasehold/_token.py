@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hmac
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +11,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ._encoding import json_of
 from ._extra import needs
+from ._proof import ALGORITHMS, DpopProofs, ProofChecker
 from .grant import Access, parse_grant
 from .identity import thumbprint
 from .refusal import TokenRefusedError
@@ -29,7 +29,8 @@ _REQUIRED = [
     *("iss", "sub", "client_id", "aud", "iat", "nbf", "exp", "jti", "txn"),
     *("authorization_details", "leasehold"),
 ]
-_CONFIRMATION = "x5t#S256"
+#: What `cnf` may say: the thumbprint of a certificate (RFC 8705), or of a key that signs proofs (RFC 9449).
+_CERTIFICATE, _KEY = "x5t#S256", "jkt"
 _VERSION = 1
 
 
@@ -61,7 +62,10 @@ def kid_of(token: str) -> str:
         raise TokenRefusedError("there is no token")
     if len(token) > _MOST_BYTES or not _COMPACT.fullmatch(token):
         raise TokenRefusedError("the token is no compact JWS")
-    header = _json(token.partition(".")[0])
+    try:
+        header = json_of(token.partition(".")[0])
+    except ValueError:
+        raise TokenRefusedError("the token's header is no JSON") from None
     # Exactly these: what is not known here may be what says that the token is not for us (RFC 8725 section 3.10).
     if not isinstance(header, dict) or set(header) != {"alg", "typ", "kid"}:
         raise TokenRefusedError("the token's header is not that of an access token")
@@ -93,23 +97,47 @@ def read(token: str, key: ec.EllipticCurvePublicKey, issuer: str, audience: str)
         raise TokenRefusedError("the token's claims are of no known form") from None
 
 
-def check_key(token: VerifiedToken, certificate: bytes | None, *, accept_bearer: bool) -> None:
-    """That the connection shows the certificate that the token is bound to (RFC 8705 section 3)."""
-    if "cnf" not in token.claims:
-        if accept_bearer:
-            return
-        raise TokenRefusedError("the token is bound to no key")
-    bound = token.claims["cnf"]
+def check_key(
+    token: str,
+    claims: Mapping[str, Any],
+    certificate: bytes | None,
+    dpop: DpopProofs | None,
+    *,
+    accept_bearer: bool,
+    proofs: ProofChecker,
+) -> None:
+    """That whoever shows the token has the key that it is bound to.
+
+    By the certificate of the connection (RFC 8705 section 3), or a proof that came along (RFC 9449 section 7).
+    """
+    bound = claims.get("cnf", {})
     # Ignored, a confirmation of another kind would make it a bearer token.
-    if not isinstance(bound, dict) or set(bound) != {_CONFIRMATION}:
+    if not isinstance(bound, dict) or ("cnf" in claims and len(bound) != 1):
+        raise TokenRefusedError("the token is bound in a way that is not known here")
+    key = bound.get(_KEY)
+    if dpop is not None and not isinstance(key, str):
+        raise TokenRefusedError(
+            "the token came with the scheme `DPoP`, and is bound to no such key"
+        )
+    if isinstance(key, str):
+        if dpop is None:
+            why = "the token is bound to a key that signs DPoP proofs: it takes that scheme, and a proof"
+            raise TokenRefusedError(why, dpop_algorithms=ALGORITHMS)
+        proofs.check(dpop, token, key)
+    elif "cnf" in claims:
+        _check_certificate(bound.get(_CERTIFICATE), certificate)
+    elif not accept_bearer:
+        raise TokenRefusedError("the token is bound to no key")
+
+
+def _check_certificate(bound: Any, certificate: bytes | None) -> None:
+    if not isinstance(bound, str):
         raise TokenRefusedError("the token is bound in a way that is not known here")
     if certificate is None:
         raise TokenRefusedError(
             "the token is bound to a certificate, and the connection shows none"
         )
-    if not hmac.compare_digest(
-        thumbprint(certificate).encode(), str(bound[_CONFIRMATION]).encode()
-    ):
+    if not hmac.compare_digest(thumbprint(certificate).encode(), bound.encode()):
         raise TokenRefusedError("the token is bound to another certificate than is shown")
 
 
@@ -133,17 +161,3 @@ def _verified(claims: dict[str, Any]) -> VerifiedToken:
         grant=parse_grant(claims["authorization_details"]),
         claims=claims,
     )
-
-
-def _json(part: str) -> Any:
-    def once(members: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(members)
-        if len(found) != len(members):
-            raise ValueError("a member stands twice")
-        return found
-
-    try:
-        content = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-        return json.loads(content, object_pairs_hook=once)
-    except ValueError:
-        raise TokenRefusedError("the token's header is no JSON") from None

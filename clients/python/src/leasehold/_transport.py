@@ -62,11 +62,18 @@ class Way:
             None if pair is None else pair.certificate_pem,
         )
 
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What proves who we are beside the connection."""
+    def metadata(self, call: AnyCall[Any]) -> tuple[tuple[str, str], ...]:
+        """What proves beside the connection who we are, and whose key a token is to be bound to."""
+        shown = []
         if isinstance(self.identity, TokenIdentity):
-            return (("authorization", f"Bearer {self.identity.token()}"),)
-        return ()
+            shown.append(("authorization", f"Bearer {self.identity.token()}"))
+        if call.prover is not None:
+            shown.append(("dpop", call.prover.proof("POST", self.url(call))))
+        return tuple(shown)
+
+    def url(self, call: AnyCall[Any]) -> str:
+        """Where a call goes, as a proof for it says."""
+        return f"https://{self.target}{call.rpc.path}"
 
     @property
     def options(self) -> list[tuple[str, Any]]:
@@ -77,9 +84,11 @@ class Way:
 class Tries:
     """How long a call may take, tries and waits together, and whether another try is worth it."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, way: Way, call: AnyCall[Any], timeout: float) -> None:
+        self._way, self._call = way, call
         self._until = _clock.now() + timeout
         self._failures = 0
+        self._was_given_nonce = False
 
     @property
     def left(self) -> float:
@@ -88,12 +97,23 @@ class Tries:
 
     def wait_after(self, error: LeaseholdError) -> float | None:
         """How long to wait before the next try; nothing if there is to be none."""
+        if self._takes_nonce(error.dpop_nonce):
+            return 0.0
         self._failures += 1
         if not error.retriable or error.reason == "DEADLINE_EXCEEDED":
             return None
         asked = 0.0 if error.retry_after is None else error.retry_after.total_seconds()
         wait = retry_in(self._failures, random=random.random(), asked=asked, first=_FIRST_RETRY)  # noqa: S311
         return wait if self._failures < MOST_TRIES and wait < self.left else None
+
+    def _takes_nonce(self, nonce: str | None) -> bool:
+        """Whether the call was refused for want of this nonce: then it is sent again with it, once."""
+        prover = self._call.prover
+        if prover is None or nonce is None or self._was_given_nonce:
+            return False
+        self._was_given_nonce = True
+        prover.learn(self._way.url(self._call), nonce)
+        return True
 
 
 class _Line:
@@ -124,7 +144,7 @@ class Transport:
         self, call: AnyCall[Result], timeout: float | None = None
     ) -> tuple[Result, KeyPair | None]:
         """The same, and the certificate that the call was made with."""
-        tries = Tries(self._timeout if timeout is None else timeout)
+        tries = Tries(self.way, call, self._timeout if timeout is None else timeout)
         while True:
             try:
                 return self._send(call, tries.left)
@@ -142,7 +162,7 @@ class Transport:
                 response_deserializer=call.rpc.answer.FromString,
             )
             try:
-                answer = method(call.request, timeout=timeout, metadata=self.way.metadata())
+                answer = method(call.request, timeout=timeout, metadata=self.way.metadata(call))
             except grpc.RpcError as failure:
                 error = self._error(failure, call.request_id, line.pair)
                 if error.reason == UNREACHABLE:

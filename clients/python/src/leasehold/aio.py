@@ -16,8 +16,9 @@ from . import _calls
 from ._aio_credential import AsyncCredential
 from ._aio_transport import AioTransport
 from ._calls import Length, RequestId
-from ._renewal import Proof, Terms, default_proof
+from ._renewal import Proof, Terms, token_terms
 from .client import DEFAULT_TIMEOUT, way_of
+from .dpop import DpopKey
 from .errors import LeaseholdError, TaskEndedError
 from .grant import Grant
 from .identity import Identity
@@ -146,14 +147,13 @@ class AsyncClient:
         *,
         grant: Grant | None = None,
         ttl: Length | None = None,
-        proof: Proof | None = None,
+        proof: Proof | DpopKey | None = None,
         expected_epoch: int | None = None,
     ) -> AsyncCredential:
         """As `Client.credential`."""
-        proof = proof or default_proof(self._transport.way.identity)
-        return await self._keep(
-            Terms(task_id, "token", audience, grant, ttl, expected_epoch, proof)
-        )
+        identity = self._transport.way.identity
+        more = (task_id, audience, grant, ttl, expected_epoch)
+        return await self._keep(token_terms(*more, proof=proof, identity=identity))
 
     async def certificate(
         self,
@@ -326,7 +326,7 @@ class AsyncTask:
         *,
         grant: Grant | None = None,
         ttl: Length | None = None,
-        proof: Proof | None = None,
+        proof: Proof | DpopKey | None = None,
         expected_epoch: int | None = None,
     ) -> AsyncCredential:
         """As `AsyncClient.credential`, for this task."""

@@ -13,9 +13,10 @@ from types import TracebackType
 
 from . import _calls
 from ._calls import Length, RequestId
-from ._renewal import Proof, Terms, default_proof
+from ._renewal import Proof, Terms, token_terms
 from ._transport import Transport, Way
 from .credential import Credential
+from .dpop import DpopKey
 from .errors import LeaseholdError, TaskEndedError
 from .grant import Grant
 from .identity import Identity, identity_from_env
@@ -160,17 +161,19 @@ class Client:
         *,
         grant: Grant | None = None,
         ttl: Length | None = None,
-        proof: Proof | None = None,
+        proof: Proof | DpopKey | None = None,
         expected_epoch: int | None = None,
     ) -> Credential:
         """Gets a token for one resource, and renews it for as long as the task lives.
 
         For the task's agent. `grant`: what it shall allow, within the task's; default: all that the task's says of the
         audience. `proof`: what it is bound to, the `"certificate"` that we call with (default, where we have one), a
-        fresh `"key"` for which the broker signs a certificate, or nothing (`"bearer"`, only where the tier allows it).
+        fresh `"key"` for which the broker signs a certificate, a fresh key that signs a proof for every request
+        (`"dpop"`; or such a `DpopKey`), or nothing (`"bearer"`, only where the tier allows it).
         """
-        proof = proof or default_proof(self._transport.way.identity)
-        return self._keep(Terms(task_id, "token", audience, grant, ttl, expected_epoch, proof))
+        identity = self._transport.way.identity
+        more = (task_id, audience, grant, ttl, expected_epoch)
+        return self._keep(token_terms(*more, proof=proof, identity=identity))
 
     def certificate(
         self,
@@ -346,7 +349,7 @@ class Task:
         *,
         grant: Grant | None = None,
         ttl: Length | None = None,
-        proof: Proof | None = None,
+        proof: Proof | DpopKey | None = None,
         expected_epoch: int | None = None,
     ) -> Credential:
         """As `Client.credential`, for this task."""

@@ -54,6 +54,8 @@ class LeaseholdError(Exception):
     retry_after: timedelta | None
     #: The id with which the same change can be asked for again and is made once.
     request_id: str | None
+    #: What the next DPoP proof must have as its `nonce`, of `PROOF_NONCE_REQUIRED`.
+    dpop_nonce: str | None = None
 
     def __init__(
         self,

@@ -1,6 +1,8 @@
-"""Requests with a credential, by httpx: the token, over a connection that shows the certificate it is bound to.
+"""Requests with a credential, by httpx: the token, and what proves that it is ours.
 
-`client` and `async_client` are httpx's own clients, and all that most need. `Auth` sets the header alone, for where
+That is the certificate which the connection shows, or a DPoP proof for the very request.
+
+`client` and `async_client` are httpx's own clients, and all that most need. `Auth` sets the headers alone, for where
 somebody else does the TLS.
 """
 
@@ -61,10 +63,11 @@ def async_client(
 
 
 class Auth(httpx.Auth):
-    """Sets the `Authorization` header, over `https` only, and asks for another token when one is refused with 401.
+    """Sets the headers, over `https` only, and asks for another token when one is refused with 401.
 
-    It shows no certificate: for tokens that are bound to one, use `client`, or TLS that shows the same. A `Credential`
-    does for both of httpx's clients, an `AsyncCredential` for `httpx.AsyncClient`.
+    It shows no certificate: for tokens that are bound to one, use `client`, or TLS that shows the same. A DPoP proof is
+    for the first URL: where redirects are followed, use `client`. A `Credential` does for both of httpx's clients, an
+    `AsyncCredential` for `httpx.AsyncClient`.
     """
 
     def __init__(self, credential: Credential | AsyncCredential) -> None:
@@ -78,11 +81,13 @@ class Auth(httpx.Auth):
         if not isinstance(credential, Credential):
             raise request_error("credential", "is an `AsyncCredential`; use `httpx.AsyncClient`")
         issued = credential.current()
-        response = yield _shown(request, issued)
+        response = yield _show(request, issued)
+        if _lacks_nonce(request, response, issued):
+            response = yield _show(request, issued)
         if _is_refused(request, response):
             following = credential.replace(issued)
             if following is not None:
-                yield _shown(request, following)
+                yield _show(request, following)
 
     async def async_auth_flow(
         self, request: httpx.Request
@@ -90,11 +95,13 @@ class Auth(httpx.Auth):
         """What `httpx.AsyncClient` runs."""
         credential = self._credential
         issued = await _awaited(credential, credential.current)
-        response = yield _shown(request, issued)
+        response = yield _show(request, issued)
+        if _lacks_nonce(request, response, issued):
+            response = yield _show(request, issued)
         if _is_refused(request, response):
             following = await _awaited(credential, credential.replace, issued)
             if following is not None:
-                yield _shown(request, following)
+                yield _show(request, following)
 
 
 class Transport(httpx.BaseTransport):
@@ -131,11 +138,18 @@ class Transport(httpx.BaseTransport):
             way.close()
 
     def _send(self, request: httpx.Request, issued: IssuedCredential) -> httpx.Response:
+        response = self._send_once(request, issued)
+        if not _lacks_nonce(request, response, issued):
+            return response
+        response.close()
+        return self._send_once(request, issued)
+
+    def _send_once(self, request: httpx.Request, issued: IssuedCredential) -> httpx.Response:
         way, outdated = self._ways.enter(issued.key_pair)
         if outdated is not None:
             outdated.close()
         try:
-            response = way.inner.handle_request(_shown(request, issued))
+            response = way.inner.handle_request(_showing(request, issued))
         except BaseException:
             self._leave(way)
             raise
@@ -187,11 +201,18 @@ class AsyncTransport(httpx.AsyncBaseTransport):
             await way.aclose()
 
     async def _send(self, request: httpx.Request, issued: IssuedCredential) -> httpx.Response:
+        response = await self._send_once(request, issued)
+        if not _lacks_nonce(request, response, issued):
+            return response
+        await response.aclose()
+        return await self._send_once(request, issued)
+
+    async def _send_once(self, request: httpx.Request, issued: IssuedCredential) -> httpx.Response:
         way, outdated = self._ways.enter(issued.key_pair)
         if outdated is not None:
             await outdated.aclose()
         try:
-            response = await way.inner.handle_async_request(_shown(request, issued))
+            response = await way.inner.handle_async_request(_showing(request, issued))
         except BaseException:
             await self._leave(way)
             raise
@@ -288,13 +309,35 @@ class _AsyncStream(httpx.AsyncByteStream):
             await self._read()
 
 
-def _shown(request: httpx.Request, issued: IssuedCredential) -> httpx.Request:
+def _show(request: httpx.Request, issued: IssuedCredential) -> httpx.Request:
+    """Puts the credential into a request."""
     if request.url.scheme != "https":
         origin = f"{request.url.scheme}://{request.url.host}"
         raise request_error("url", f"`{origin}` is not `https`; a credential goes over TLS only")
-    if issued.token:
-        request.headers["Authorization"] = f"Bearer {issued.token}"
+    request.headers.update(issued.headers(request.method, str(request.url)))
     return request
+
+
+def _showing(request: httpx.Request, issued: IssuedCredential) -> httpx.Request:
+    """A request with the credential. The one given, which a redirect is made from, stays without."""
+    sent = httpx.Request(
+        request.method,
+        request.url,
+        headers=request.headers,
+        stream=request.stream,
+        extensions=request.extensions,
+    )
+    return _show(sent, issued)
+
+
+def _lacks_nonce(
+    request: httpx.Request, response: httpx.Response, issued: IssuedCredential
+) -> bool:
+    """Whether the server demands a nonce in the proof, and the request can be sent again."""
+    demanded = issued.prover is not None and issued.prover.hear(
+        str(request.url), response.status_code, response.headers
+    )
+    return demanded and _is_refused(request, response)
 
 
 def _is_refused(request: httpx.Request, response: httpx.Response) -> bool:

@@ -1,4 +1,4 @@
-"""How a resource server says no (RFC 6750 section 3)."""
+"""How a resource server says no (RFC 6750 section 3, RFC 9449 section 7.1)."""
 
 from __future__ import annotations
 
@@ -8,26 +8,48 @@ __all__ = ["TokenRefusedError", "VerifierUnavailableError"]
 
 #: What may not stand in a description (RFC 6750 section 3).
 _NOT_DESCRIBED = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
+_FORBIDDEN = 403
 
 
 class TokenRefusedError(Exception):
     """The token is not good for the request. Nothing of the token is in it."""
 
-    #: 401: another token may do. 403: this one is good, but not for that.
+    #: 401: another token, or another proof, may do. 403: this one is good, but not for that.
     status: int
-    #: `invalid_token` or `insufficient_scope`.
+    #: `invalid_token` or `insufficient_scope`; of a DPoP proof `invalid_dpop_proof` or `use_dpop_nonce`.
     error: str
 
-    def __init__(self, message: str, status: int = 401) -> None:
+    def __init__(
+        self,
+        message: str,
+        status: int = 401,
+        *,
+        error: str | None = None,
+        dpop_algorithms: str | None = None,
+        nonce: str | None = None,
+    ) -> None:
+        """`dpop_algorithms`: which proofs may be signed with, where one is due. `nonce`: for the next proof."""
         super().__init__(message)
         self.status = status
-        self.error = "insufficient_scope" if status == 403 else "invalid_token"  # noqa: PLR2004
+        given = "insufficient_scope" if status == _FORBIDDEN else "invalid_token"
+        self.error = error or given
+        self._dpop_algorithms = dpop_algorithms
+        self._nonce = nonce
 
     @property
     def www_authenticate(self) -> str:
         """The `WWW-Authenticate` header of the answer."""
         description = _NOT_DESCRIBED.sub("?", str(self))
-        return f'Bearer error="{self.error}", error_description="{description}"'
+        scheme, more = "Bearer", ""
+        if self._dpop_algorithms is not None:
+            scheme, more = "DPoP", f', algs="{self._dpop_algorithms}"'
+        return f'{scheme} error="{self.error}", error_description="{description}"{more}'
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """All headers of the answer that the refusal makes: the challenge, and a nonce where proofs must have one."""
+        nonce = {} if self._nonce is None else {"DPoP-Nonce": self._nonce}
+        return {"WWW-Authenticate": self.www_authenticate, **nonce}
 
 
 class VerifierUnavailableError(Exception):

@@ -1,6 +1,8 @@
-"""Requests with a credential, by requests: the token, over a connection that shows the certificate it is bound to.
+"""Requests with a credential, by requests: the token, and what proves that it is ours.
 
-`session` is requests' own session, and all that most need. `Auth` sets the header alone, for where somebody else does
+That is the certificate which the connection shows, or a DPoP proof for the very request.
+
+`session` is requests' own session, and all that most need. `Auth` sets the headers alone, for where somebody else does
 the TLS.
 """
 
@@ -48,9 +50,10 @@ def session(
 
 
 class Auth(AuthBase):
-    """Sets the `Authorization` header, over `https` only, and asks for another token when one is refused with 401.
+    """Sets the headers, over `https` only, and asks for another token when one is refused with 401.
 
-    It shows no certificate: for tokens that are bound to one, use `session`, or TLS that shows the same.
+    It shows no certificate: for tokens that are bound to one, use `session`, or TLS that shows the same. A DPoP proof
+    is for the first URL: where redirects are followed, use `session`.
     """
 
     def __init__(self, credential: Credential) -> None:
@@ -61,26 +64,21 @@ class Auth(AuthBase):
         issued = self._credential.current()
 
         def again(response: requests.Response, **options: Any) -> requests.Response:
-            if not _is_refused(response) or response.history:
+            if response.history:
+                return response
+            if _lacks_nonce(response, issued):
+                response = _repeated(response, issued, options)
+            if not _is_refused(response):
                 return response
             try:
                 following = self._credential.replace(issued)
             except BaseException:
                 response.close()
                 raise
-            if following is None:
-                return response
-            response.close()
-            repeated = response.request.copy()
-            repeated.hooks = {"response": []}
-            second: requests.Response = response.connection.send(
-                _shown(repeated, following), **options
-            )
-            second.history.append(response)
-            return second
+            return response if following is None else _repeated(response, following, options)
 
         request.register_hook("response", again)  # type: ignore[no-untyped-call]
-        return _shown(request, issued)
+        return _show(request, issued)
 
 
 class Adapter(HTTPAdapter):
@@ -141,7 +139,19 @@ class Adapter(HTTPAdapter):
         proxies: Mapping[str, str] | None,
     ) -> requests.Response:
         inner = self._way(issued.key_pair)
-        return inner.send(_shown(request, issued), stream, timeout, True, None, proxies)
+
+        def once() -> requests.Response:
+            # A copy: what a redirect is made from stays without the credential.
+            sent = _show(request.copy(), issued)
+            response = inner.send(sent, stream, timeout, True, None, proxies)
+            response.request = request
+            return response
+
+        response = once()
+        if _lacks_nonce(response, issued):
+            response.close()
+            response = once()
+        return response
 
     def _way(self, pair: KeyPair | None) -> _Inner:
         with self._lock:
@@ -173,11 +183,32 @@ class _Inner(HTTPAdapter):
         conn.cert_reqs = "CERT_REQUIRED"
 
 
-def _shown(request: requests.PreparedRequest, issued: IssuedCredential) -> requests.PreparedRequest:
-    _must_be_secure(request.url or "")
-    if issued.token:
-        request.headers["Authorization"] = f"Bearer {issued.token}"
+def _show(request: requests.PreparedRequest, issued: IssuedCredential) -> requests.PreparedRequest:
+    """Puts the credential into a request."""
+    url = request.url or ""
+    _must_be_secure(url)
+    request.headers.update(issued.headers(request.method, url))
     return request
+
+
+def _repeated(
+    response: requests.Response, issued: IssuedCredential, options: Mapping[str, Any]
+) -> requests.Response:
+    """The answer to the same request, sent again."""
+    response.close()
+    request = response.request.copy()
+    request.hooks = {"response": []}
+    second: requests.Response = response.connection.send(_show(request, issued), **options)
+    second.history.append(response)
+    return second
+
+
+def _lacks_nonce(response: requests.Response, issued: IssuedCredential) -> bool:
+    """Whether the server demands a nonce in the proof, and the request can be sent again."""
+    demanded = issued.prover is not None and issued.prover.hear(
+        response.request.url or "", response.status_code, response.headers
+    )
+    return demanded and _is_refused(response)
 
 
 def _is_refused(response: requests.Response) -> bool:

@@ -20,16 +20,20 @@ from typing import Any
 from . import _clock, _token
 from ._http import BrokerHttp
 from ._keys import KeyCache, roots_of
+from ._proof import DpopProofs, Presented, ProofChecker, presented
 from ._token import VerifiedToken
 from .identity import Identity
 from .refusal import TokenRefusedError, VerifierUnavailableError
 
 __all__ = [
     "AsyncVerifier",
+    "DpopProofs",
+    "Presented",
     "TokenRefusedError",
     "VerifiedToken",
     "Verifier",
     "VerifierUnavailableError",
+    "presented",
 ]
 
 _MOST_REMEMBERED = 10_000
@@ -47,13 +51,15 @@ class Verifier:
         identity: Identity | None = None,
         accept_bearer: bool = False,
         introspection_cache_seconds: float = 0.0,
+        dpop_nonce_secret: bytes | None = None,
     ) -> None:
         """`issuer`: the broker's `base_url`, compared byte for byte; its keys lie below. `audience`: our own name.
 
         `ca`: the PEM of the CA that issued the broker's certificate; default: the machine's roots. `identity`: who we
         are, for introspection; it needs the role `verifier` for the audience. `accept_bearer`: also tokens that are
         bound to no key. `introspection_cache_seconds`: for how long a yes is believed without asking again. What ends
-        meanwhile is not seen, so it is 0 unless you say otherwise; a no is always asked again.
+        meanwhile is not seen, so it is 0 unless you say otherwise; a no is always asked again. `dpop_nonce_secret`: 32
+        random bytes that all servers of one name share. With it DPoP proofs must have a nonce, which a refusal brings.
         """
         self.issuer = issuer
         self.audience = audience
@@ -62,6 +68,7 @@ class Verifier:
         self._http = BrokerHttp(issuer, ca, identity)
         self._keys = KeyCache(lambda: self._http.get("/oauth2/jwks"), _clock.now)
         self._remembered = _Remembered(introspection_cache_seconds)
+        self._proofs = ProofChecker(dpop_nonce_secret)
 
     def verify(
         self,
@@ -70,18 +77,27 @@ class Verifier:
         certificate: bytes | None,
         action: str,
         data_class: str | None = None,
+        dpop: DpopProofs | None = None,
     ) -> VerifiedToken:
         """That a token is good for an action, as far as the token and the broker's published keys tell.
 
         `certificate`: the DER of the client certificate of the connection, as `SSLSocket.getpeercert(binary_form=True)`
-        has it. It does **not** see whether the task still runs: what has ended or was revoked passes until the token
-        expires. `verify_active` does. Raises `TokenRefusedError` with the answer to give, or
+        has it. `dpop`: what came with a token of the scheme `DPoP`; `presented` has it. A proof is good once to one
+        `Verifier`. It does **not** see whether the task still runs: what has ended or was revoked passes until the
+        token expires. `verify_active` does. Raises `TokenRefusedError` with the answer to give, or
         `VerifierUnavailableError`.
         """
         verified = _token.read(
             token, self._keys.get(_token.kid_of(token)), self.issuer, self.audience
         )
-        _token.check_key(verified, certificate, accept_bearer=self._accept_bearer)
+        _token.check_key(
+            token,
+            verified.claims,
+            certificate,
+            dpop,
+            accept_bearer=self._accept_bearer,
+            proofs=self._proofs,
+        )
         if not verified.allows(action, data_class):
             raise TokenRefusedError(f"the token does not allow `{action}` here", 403)
         return verified
@@ -93,13 +109,16 @@ class Verifier:
         certificate: bytes | None,
         action: str,
         data_class: str | None = None,
+        dpop: DpopProofs | None = None,
     ) -> VerifiedToken:
         """The same, and that the broker says it is active now: its task lives, and nothing was revoked.
 
         True at that moment; what ends while the request is served is not seen. If the broker cannot be asked, that is
         `VerifierUnavailableError`, never a yes.
         """
-        verified = self.verify(token, certificate=certificate, action=action, data_class=data_class)
+        verified = self.verify(
+            token, certificate=certificate, action=action, data_class=data_class, dpop=dpop
+        )
         if not self._remembered.has(token):
             self._must_be_active(token, verified)
         return verified
@@ -160,6 +179,7 @@ class AsyncVerifier:
         identity: Identity | None = None,
         accept_bearer: bool = False,
         introspection_cache_seconds: float = 0.0,
+        dpop_nonce_secret: bytes | None = None,
     ) -> None:
         """As that of `Verifier`."""
         self._verifier = Verifier(
@@ -169,6 +189,7 @@ class AsyncVerifier:
             identity=identity,
             accept_bearer=accept_bearer,
             introspection_cache_seconds=introspection_cache_seconds,
+            dpop_nonce_secret=dpop_nonce_secret,
         )
         self._fetching = asyncio.Lock()
 
@@ -179,6 +200,7 @@ class AsyncVerifier:
         certificate: bytes | None,
         action: str,
         data_class: str | None = None,
+        dpop: DpopProofs | None = None,
     ) -> VerifiedToken:
         """As `Verifier.verify`."""
         verifier = self._verifier
@@ -187,7 +209,9 @@ class AsyncVerifier:
             async with self._fetching:
                 if not keys.is_ready(kid):
                     await asyncio.to_thread(keys.get, kid)
-        return verifier.verify(token, certificate=certificate, action=action, data_class=data_class)
+        return verifier.verify(
+            token, certificate=certificate, action=action, data_class=data_class, dpop=dpop
+        )
 
     async def verify_active(
         self,
@@ -196,11 +220,12 @@ class AsyncVerifier:
         certificate: bytes | None,
         action: str,
         data_class: str | None = None,
+        dpop: DpopProofs | None = None,
     ) -> VerifiedToken:
         """As `Verifier.verify_active`."""
         verifier = self._verifier
         verified = await self.verify(
-            token, certificate=certificate, action=action, data_class=data_class
+            token, certificate=certificate, action=action, data_class=data_class, dpop=dpop
         )
         if not verifier._remembered.has(token):  # noqa: SLF001
             await asyncio.to_thread(verifier._must_be_active, token, verified)  # noqa: SLF001

@@ -43,7 +43,8 @@ export class Broker {
     this.authority = authority
   }
 
-  static async start(): Promise<Broker> {
+  /** `more` goes to the end of its configuration. */
+  static async start(more = ''): Promise<Broker> {
     const dir = mkdtempSync(join(tmpdir(), 'leasehold-ts-'))
     const broker = new Broker(dir, await TestAuthority.make())
     const anywhere = ['--grpc', '127.0.0.1:0', '--http', '127.0.0.1:0']
@@ -53,7 +54,7 @@ export class Broker {
     const text = readFileSync(config, 'utf8')
       .replace('[tiers]\n', `[tiers]\n${TIERS}`)
       .replaceAll('"critical"]', '"critical", "quick", "brisk", "open", "capped"]')
-    writeFileSync(config, text)
+    writeFileSync(config, text + more)
     writeFileSync(broker.file('root.pem'), broker.authority.pem, { flag: 'a' })
     await broker.start()
     return broker

@@ -11,6 +11,10 @@ import { AUDIENCE, type Broker } from './broker.js'
 export interface Seen {
   readonly path: string
   readonly authorization: string | undefined
+  /** The values of its `dpop` header. */
+  readonly proofs: readonly string[]
+  /** Whether its connection showed a certificate. */
+  readonly hasCertificate: boolean
   readonly status: number
   readonly body: string
 }
@@ -28,7 +32,7 @@ export class Documents {
     this.url = `https://localhost:${String((server.address() as AddressInfo).port)}`
   }
 
-  static async start(broker: Broker): Promise<Documents> {
+  static async start(broker: Broker, dpopNonceSecret?: Uint8Array): Promise<Documents> {
     const { ca, identity } = broker.way('documents')
     const verifier = new Verifier({
       issuer: broker.issuer,
@@ -36,7 +40,9 @@ export class Documents {
       ca,
       identity,
       acceptBearer: true,
+      dpopNonceSecret,
     })
+    const origin = () => `https://localhost:${String((server.address() as AddressInfo).port)}`
     const seen: Seen[] = []
     const tls = { cert: readFileSync(identity.cert), key: readFileSync(identity.key) }
     // Whose certificate it is is the token's business: it says which one it must be.
@@ -53,12 +59,18 @@ export class Documents {
         } else if (path === '/never') {
           status = 401
         } else if (path !== '/open') {
-          await verifier.verifyActive(presentedBy(request), 'read').catch((error: unknown) => {
-            status = error instanceof TokenRefusedError ? error.status : 503
+          const shown = presentedBy(request, origin())
+          await verifier.verifyActive(shown, 'read').catch((error: unknown) => {
+            const isRefused = error instanceof TokenRefusedError
+            status = isRefused ? error.status : 503
+            if (isRefused) response.setHeaders(new Map(Object.entries(error.headers)))
           })
         }
         const { authorization } = request.headers
-        seen.push({ path, authorization, status, body: Buffer.concat(chunks).toString() })
+        const proofs = request.headersDistinct['dpop'] ?? []
+        const hasCertificate = presentedBy(request).certificate !== undefined
+        const body = Buffer.concat(chunks).toString()
+        seen.push({ path, authorization, proofs, hasCertificate, status, body })
         response.writeHead(status).end(JSON.stringify({ status }))
       }
       void answer()
