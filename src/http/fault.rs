@@ -15,7 +15,7 @@ use crate::telemetry::metrics;
 
 /// Why a request failed.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub enum Fault {
     /// The form is not one.
     Form(String),
     /// The caller did not prove who it is.
@@ -24,6 +24,14 @@ pub(super) enum Fault {
     Broker(BrokerError),
     /// No place is free.
     NoRoom,
+}
+
+impl Fault {
+    /// The HTTP status, and what OAuth calls it (RFC 6749 section 5.2, RFC 8707, RFC 9396, RFC 9449).
+    pub fn status_and_error(&self) -> (StatusCode, &'static str) {
+        let answer = Answer::of(self);
+        (answer.status, answer.error)
+    }
 }
 
 impl From<AuthnError> for Fault {

@@ -6,6 +6,7 @@ mod oauth;
 mod room;
 mod wellknown;
 
+pub use fault::Fault;
 pub use room::HttpLimits;
 
 use std::sync::Arc;

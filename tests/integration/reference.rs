@@ -14,6 +14,7 @@ use leasehold::domain::clamp::Clamp;
 use leasehold::domain::id::Partition;
 use leasehold::domain::refusal::Refusal;
 use leasehold::domain::task::State;
+use leasehold::http::Fault;
 use leasehold::identity::authn::AuthnError;
 use leasehold::proto::code_name;
 use leasehold::store::StoreError;
@@ -92,18 +93,28 @@ fn errors() -> String {
         "Errors",
         "Over gRPC every error carries a `google.rpc.ErrorInfo` of the domain `leasehold` with one of these reasons, which \
          never change their meaning. `RetryInfo` says when it is worth trying again, with the same `request_id`. \
-         Messages are for people and may change; what stands in `<>` depends on the request.",
+         Over HTTP, at `/oauth2/introspect` and `/oauth2/revoke`, the same is a status with an OAuth `error` (RFC 6749 section \
+         5.2), and `Retry-After` in seconds. Messages are for people and may change; what stands in `<>` depends on the request.",
     );
-    text.push_str("| reason | code | again after | message |\n| --- | --- | --- | --- |\n");
+    text.push_str(
+        "| reason | code | OAuth | again after | message |\n| --- | --- | --- | --- | --- |\n",
+    );
     let mut rows = BTreeMap::new();
-    for status in every_status() {
+    for fault in every_fault() {
+        let (http, oauth) = fault.status_and_error();
+        let status = match fault {
+            Fault::Broker(error) => Status::from(error),
+            Fault::Identity(error) => Status::from(error),
+            Fault::Form(_) | Fault::NoRoom => continue, // gRPC says it otherwise
+        };
         let details = status.get_error_details();
         let reason = details.error_info().unwrap().reason.clone();
         let retry = details.retry_info().and_then(|retry| retry.retry_delay);
         let retry = retry.map(|delay| format!("{} ms", delay.as_millis())).unwrap_or_default();
         let message =
             status.message().replace('|', "\\|").replace('<', "&lt;").replace('>', "&gt;");
-        let row = format!("| `{reason}` | `{}` | {retry} | {message} |", code_name(status.code()));
+        let (code, http) = (code_name(status.code()), http.as_u16());
+        let row = format!("| `{reason}` | `{code}` | {http} `{oauth}` | {retry} | {message} |");
         rows.entry(reason).or_insert_with(Vec::new).push(row);
     }
     for row in rows.into_values().flatten() {
@@ -113,7 +124,7 @@ fn errors() -> String {
 }
 
 /// One of each kind. A new kind of refusal does not compile here until it is listed.
-fn every_status() -> Vec<Status> {
+fn every_fault() -> Vec<Fault> {
     let text = |text: &str| text.to_owned();
     let refusals = [
         Refusal::invalid("<field>", "<what is wrong>"),
@@ -146,9 +157,8 @@ fn every_status() -> Vec<Status> {
         StoreError::Unavailable(String::new()).into(),
         StoreError::NotInitialised.into(),
     ];
-    let refusals = refusals.into_iter().map(Status::from);
-    let identity = [Status::from(AuthnError::Missing)];
-    refusals.chain(broker.into_iter().map(Status::from)).chain(identity).collect()
+    let errors = refusals.into_iter().map(BrokerError::from).chain(broker).map(Fault::from);
+    errors.chain([Fault::from(AuthnError::Missing)]).collect()
 }
 
 fn listed(refusal: &Refusal) {
