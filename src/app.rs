@@ -27,7 +27,7 @@ use self::doors::{Addresses, Doors};
 pub use self::store::{make_store, make_store_if_missing, store_was_restored};
 
 use crate::broker::seams::{Clock, Entropy, SystemClock, SystemEntropy};
-use crate::broker::{Broker, DpopSettings, Limits, Parts, Settings};
+use crate::broker::{Broker, DpopSettings, Limits, ListSettings, Parts, Settings};
 use crate::config::Config;
 use crate::grpc::{self, CallLimits, LaneLimits};
 use crate::http::{self, HttpLimits};
@@ -321,6 +321,11 @@ fn settings(config: &Config, listening: &Sockets) -> Result<Settings, AppError> 
                 None => targets(config, listening)?,
             },
             is_nonce_required: config.dpop.is_nonce_required,
+        },
+        lists: ListSettings {
+            max_age: config.crl.max_age,
+            lifetime: config.crl.lifetime,
+            most_entries: ListSettings::MOST_ENTRIES,
         },
     })
 }

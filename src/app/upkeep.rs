@@ -29,6 +29,8 @@ const ISSUERS: Duration = Duration::from_secs(1);
 const ENDPOINTS: Duration = Duration::from_secs(1);
 /// A successor of a key is published an hour before it signs, so every broker has seen it by then.
 const KEYRING: Duration = Duration::from_secs(300);
+/// Twice as often as a list at its youngest bound may be remade.
+const REVOCATION_LISTS: Duration = Duration::from_millis(500);
 const METRICS: Duration = Duration::from_secs(5);
 
 pub(super) struct Upkeep {
@@ -63,6 +65,7 @@ impl Upkeep {
         again(ENDPOINTS, &upkeep, Chore::FetchBundles);
         again(KEYRING, &upkeep, Chore::ReloadKeyring);
         again(BUNDLES, &upkeep, Chore::LookAtBundles);
+        again(REVOCATION_LISTS, &upkeep, Chore::RefreshRevocationLists);
         again(METRICS, &upkeep, Chore::FoldMetrics);
     }
 
@@ -70,6 +73,13 @@ impl Upkeep {
         // While the store is away, looking says so; sweeping is tried again in a second.
         if let Err(error) = self.broker.sweep().await {
             tracing::debug!(%error, "not everything was swept");
+        }
+    }
+
+    async fn refresh_revocation_lists(&self) {
+        // While the store is away, looking says so; meanwhile no list is served that is too old.
+        if let Err(error) = self.broker.refresh_revocation_lists().await {
+            tracing::debug!(%error, "the revocation lists could not be made");
         }
     }
 
@@ -135,6 +145,7 @@ enum Chore {
     FetchBundles,
     ReloadKeyring,
     LookAtBundles,
+    RefreshRevocationLists,
     FoldMetrics,
 }
 
@@ -151,6 +162,7 @@ impl Chore {
             Self::FetchBundles => upkeep.fetch_bundles().await,
             Self::ReloadKeyring => upkeep.reload_keyring().await,
             Self::LookAtBundles => upkeep.trust.look(upkeep.broker.now()),
+            Self::RefreshRevocationLists => upkeep.refresh_revocation_lists().await,
             Self::FoldMetrics => upkeep.metrics.fold(),
         }
     }

@@ -11,7 +11,6 @@ use crate::domain::refusal::Refusal;
 use crate::domain::tier::Tier;
 use crate::domain::time::Stamp;
 use crate::keys::TokenKey;
-use crate::mint::MAX_LIFE_SECONDS;
 
 impl Broker {
     /// Name and end of the key that signs credentials of a kind now.
@@ -41,17 +40,6 @@ impl Broker {
             return Err(Refusal::invalid("ttl", "at least 1 s; leave it out for the tier's").into());
         }
         let has_certificate = draft.public_key.is_some();
-        let wanted = ttl_seconds.unwrap_or(tier.ttl_seconds).min(tier.ttl_seconds);
-        if has_certificate && wanted > MAX_LIFE_SECONDS {
-            return Err(Refusal::invalid(
-                "ttl",
-                format!(
-                    "tier `{}` gives {} s, and certificates live at most {MAX_LIFE_SECONDS} s; ask for a shorter `ttl`",
-                    tier.name, tier.ttl_seconds
-                ),
-            )
-            .into());
-        }
         let mut key_expires = self.signer(draft.kind)?.1;
         if has_certificate {
             key_expires = key_expires.min(self.signer(Kind::X509Svid)?.1);
@@ -64,7 +52,26 @@ impl Broker {
         limits.push((Clamp::CallerCredential, Limit::At(caller.identity().expires().seconds())));
         limits.push((Clamp::LeaseCeiling, Limit::AfterFirstIssue(tier.ceiling_seconds)));
         limits.push((Clamp::SigningKey, Limit::At(key_expires.seconds())));
-        Ok(Limits { limits, minimum_seconds: tier.min_ttl_seconds })
+        let limits = Limits { limits, minimum_seconds: tier.min_ttl_seconds };
+        if has_certificate && may_be_listed(&limits) {
+            self.must_sign_lists(draft)?;
+        }
+        Ok(limits)
+    }
+
+    /// That the authority may sign the list on which the certificate of a draft will be put.
+    fn must_sign_lists(&self, draft: &Draft) -> Result<(), Refusal> {
+        let keys = self.keys();
+        let authority = draft.certificate_authority().and_then(|id| keys.authority_named(id));
+        if authority.is_some_and(|ca| ca.authority().signs_lists()) {
+            return Ok(());
+        }
+        Err(Refusal::invalid(
+            "ttl",
+            format!(
+                "the broker's certificate authority has no `cRLSign` in its key usage, so certificates live at most {LONGEST_UNLISTED_SECONDS} s; ask for a `ttl` of no more"
+            ),
+        ))
     }
 }
 

@@ -27,6 +27,7 @@ mod page;
 mod quarantine;
 mod release;
 mod renew;
+mod revocation_lists;
 mod status;
 mod suspend;
 mod sweep;
@@ -39,6 +40,7 @@ pub use introspect::{Introspected, Presented};
 pub use issue::{Issued, Minted};
 pub use leases::{LeasePage, LeaseState, LeaseView};
 pub use limits::Limits;
+pub use revocation_lists::{ListSettings, RevocationList};
 pub use status::{Hindrance, MAX_SKEW, Status};
 pub use sweep::Swept;
 pub use tasks::{TaskPage, TaskView};
@@ -88,6 +90,8 @@ pub struct Settings {
     pub roles: Vec<RoleEntry>,
     /// What proofs of DPoP must say.
     pub dpop: DpopSettings,
+    /// How old revocation lists may be, and how long they hold.
+    pub lists: ListSettings,
     /// Numbers on everything that can grow.
     pub limits: Limits,
 }
@@ -102,6 +106,7 @@ pub struct Broker {
     started: Stamp,
     /// Switches that the last sweep found in some partitions only.
     uneven: Mutex<Vec<(Scope, u64)>>,
+    lists: revocation_lists::Lists,
 }
 
 impl Broker {
@@ -111,7 +116,8 @@ impl Broker {
         let started = now.read(&*parts.clock);
         let rates = limits::Rates::new(settings.limits.requests_per_second);
         let tasks = tasks::Cache::new();
-        Self { parts, settings, tasks, now, rates, started, uneven: Mutex::default() }
+        let (uneven, lists) = (Mutex::default(), revocation_lists::Lists::default());
+        Self { parts, settings, tasks, now, rates, started, uneven, lists }
     }
 
     /// The present, never earlier than an answer given before.

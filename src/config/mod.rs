@@ -3,6 +3,7 @@
 //! Nothing is guessed: a field that is not known, a value out of bounds, a word without a meaning are mistakes, and each is
 //! named by file, line, field and what to write instead. Words and fields: DESIGN.md section 10, and `config/leasehold.toml`.
 
+pub mod crl;
 pub mod dpop;
 pub mod duration;
 pub mod keys;
@@ -29,6 +30,7 @@ use toml::de::DeTable;
 use crate::domain::role::RoleEntry;
 use crate::domain::tier::Tier;
 use crate::spiffe::id::TrustDomain;
+use crl::Crl;
 use document::{Document, Field};
 use dpop::Dpop;
 use keys::Keys;
@@ -63,6 +65,8 @@ pub struct Config {
     pub roles: Vec<RoleEntry>,
     /// What proofs of possession must say.
     pub dpop: Dpop,
+    /// Lists of revoked certificates.
+    pub crl: Crl,
     /// Its own keys.
     pub keys: Keys,
     /// Upper limits.
@@ -149,6 +153,7 @@ fn config(document: &Document<'_>, table: &DeTable<'_>) -> Option<Config> {
         root.required("trust", "[[trust.spiffe]]", value::table(|s| trust::read(s, own, own_url)));
     let roles = roles(&mut root, tiers.as_deref(), trust.as_ref());
     let dpop = root.or("dpop", Dpop::default(), value::table(dpop::read));
+    let crl = root.or("crl", Crl::default(), value::table(crl::read));
     let example = "keys = { encryption_key_file = \"keyring.key\" }";
     let keys = root.required("keys", example, value::table(keys::read));
     let limits = root.or("limits", Limits::default(), value::table(limits::read));
@@ -164,6 +169,7 @@ fn config(document: &Document<'_>, table: &DeTable<'_>) -> Option<Config> {
         trust: trust?,
         roles: roles?,
         dpop: dpop?,
+        crl: crl?,
         keys: keys?,
         limits: limits?,
         log: log?,

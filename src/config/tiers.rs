@@ -4,6 +4,7 @@ use super::document::Field;
 use super::duration::render;
 use super::section::Section;
 use super::value;
+use crate::domain::certificate::LONGEST_UNLISTED_SECONDS;
 use crate::domain::principal::Name;
 use crate::domain::task::OnSilence;
 use crate::domain::tier::{ProofRequirement, Tier};
@@ -15,8 +16,6 @@ const LONGEST_CEILING: u64 = 30 * 86_400;
 const DELTA_MAX: Span = Span::from_seconds(30);
 const LARGEST_DELTA_MAX: Span = Span::from_seconds(300);
 const LEAST_FRESHNESS: Span = Span::from_millis(500);
-/// Certificates that live longer need revocation lists.
-const LONGEST_CERTIFICATE: u64 = 900;
 
 pub(super) fn read(field: &Field<'_>) -> Option<Vec<Tier>> {
     let section = Section::of(field)?;
@@ -85,8 +84,8 @@ fn look_at(section: &Section<'_>, tier: &Tier) {
         );
         section.warn("freshness", text);
     }
-    if tier.ttl_seconds > LONGEST_CERTIFICATE {
-        let text = "is more than `15m`, past which certificates are refused; tokens are not";
+    if tier.ttl_seconds > LONGEST_UNLISTED_SECONDS {
+        let text = "is more than `15m`: who checks a certificate of this tier without fetching the CRL that it names accepts it until it expires";
         section.warn("ttl", text);
     }
     if tier.proof == ProofRequirement::Optional {

@@ -3,6 +3,7 @@
 mod fault;
 mod health;
 mod oauth;
+mod revocation_list;
 mod room;
 mod wellknown;
 
@@ -46,6 +47,7 @@ pub fn router(parts: Parts, limits: HttpLimits, has_numbers: bool) -> Router {
         .route(wellknown::JWKS, get(wellknown::jwks))
         .route("/.well-known/openid-configuration", get(wellknown::openid_configuration))
         .route("/.well-known/oauth-authorization-server", get(wellknown::authorization_server))
+        .route("/crl/{file}", get(revocation_list::revocation_list))
         .route("/spiffe/bundle.json", get(wellknown::spiffe_bundle))
         .route(wellknown::SPIFFE_KEYS, get(wellknown::spiffe_keys))
         .route("/spiffe/.well-known/openid-configuration", get(wellknown::spiffe_configuration));

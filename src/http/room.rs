@@ -73,10 +73,11 @@ pub(super) async fn pass(State(room): State<Arc<Room>>, request: Request, next: 
 
 /// The route's name for metrics; strangers choose paths, so what is no route has one name for all.
 fn route(matched: Option<&str>) -> &'static str {
-    const ROUTES: [&str; 11] = [
+    const ROUTES: [&str; 12] = [
         "/oauth2/introspect",
         "/oauth2/revoke",
         "/oauth2/jwks",
+        "/crl/{file}",
         "/.well-known/openid-configuration",
         "/.well-known/oauth-authorization-server",
         "/spiffe/bundle.json",

@@ -98,14 +98,19 @@ fn dpop_algorithms() -> Vec<String> {
 /// A document with its tag; nothing but the tag if the client has it already (RFC 9110 section 13.1.2).
 fn publish(document: &str, media_type: &'static str, headers: &HeaderMap) -> Response {
     let tag = format!("\"{}\"", base64url::encode(digest(&SHA256, document.as_bytes())));
-    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
-    let is_known = known.flat_map(|tags| tags.split(',')).any(|known| known.trim() == tag);
+    let is_known = is_known(&tag, headers);
     let fixed = [(header::CACHE_CONTROL, CACHE_CONTROL.to_owned()), (header::ETAG, tag)];
     if is_known {
         return (StatusCode::NOT_MODIFIED, fixed).into_response();
     }
     let kind = [(header::CONTENT_TYPE, media_type)];
     (StatusCode::OK, fixed, kind, document.to_owned()).into_response()
+}
+
+/// Whether the client has what this tag names.
+pub(super) fn is_known(tag: &str, headers: &HeaderMap) -> bool {
+    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
+    known.flat_map(|tags| tags.split(',')).any(|known| known.trim() == tag)
 }
 
 #[cfg(test)]

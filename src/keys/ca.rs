@@ -1,8 +1,8 @@
 //! A certificate authority of ours: its key parsed once, and everything that must hold before it signs.
 
 use rcgen::{
-    CertificateParams, DistinguishedName, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
-    SerialNumber, date_time_ymd,
+    CertificateParams, CertificateRevocationListParams, DistinguishedName, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
@@ -106,6 +106,15 @@ impl IssuerCa {
     ) -> Result<CertificateDer<'static>, CaError> {
         let certificate = params.signed_by(key, &self.issuer).map_err(|_| CaError::Signing)?;
         Ok(certificate.into())
+    }
+
+    /// Signs a revocation list.
+    ///
+    /// # Errors
+    /// [`CaError::Signing`], also where [`Authority::signs_lists`] says no.
+    pub fn sign_list(&self, list: &CertificateRevocationListParams) -> Result<Vec<u8>, CaError> {
+        let list = list.signed_by(&self.issuer).map_err(|_| CaError::Signing)?;
+        Ok(list.der().to_vec())
     }
 
     /// Its own certificate.

@@ -213,6 +213,11 @@ impl Keys {
         self.authorities.iter().find(|ca| ca.key_id() == key_id)
     }
 
+    /// Everything that signs or has signed certificates that may be valid still, or will.
+    pub fn issuers(&self) -> impl Iterator<Item = &IssuerCa> {
+        self.authorities.iter()
+    }
+
     /// Every authority that may have signed a certificate that is valid now.
     pub fn authorities(&self) -> impl Iterator<Item = &Authority> {
         self.authorities.iter().map(IssuerCa::authority)

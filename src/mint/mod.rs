@@ -28,10 +28,12 @@
 
 pub mod csr;
 mod jwt_svid;
+mod revocation_list;
 mod x509;
 
 pub use jwt_svid::{MintedJwtSvid, jwt_svid};
-pub use x509::{MAX_LIFE_SECONDS, MintedCertificate};
+pub use revocation_list::{ListTimes, distribution_point, revocation_list};
+pub use x509::MintedCertificate;
 
 use crate::domain::execution::Execution;
 use crate::domain::lease::{Draft, Kind, Lease};
@@ -120,11 +122,6 @@ pub enum MintError {
         "the signing key that the lease was made for is no longer used; issue a new credential"
     )]
     KeyGone,
-    /// A certificate would live longer than one without a CRL may.
-    #[error(
-        "X.509 beyond 15 minutes is refused until CRLs exist; ask for a `ttl` of at most {MAX_LIFE_SECONDS} s"
-    )]
-    TooLong,
     /// The token.
     #[error(transparent)]
     Token(#[from] AccessTokenError),
@@ -149,7 +146,6 @@ impl MintError {
         match self {
             Self::OtherCertificate => Some(Refusal::ProofInvalid(text)),
             Self::KeyGone => Some(Refusal::LeaseRevoked),
-            Self::TooLong => Some(Refusal::invalid("ttl", text)),
             Self::Token(AccessTokenError::TooLarge) => {
                 Some(Refusal::AuthorizationDetailsInvalid(text))
             }

@@ -1,11 +1,12 @@
 //! The X.509-SVID of a task (STANDARDS.md section 9 E): every member set here, none taken from the request.
 
 use rcgen::{
-    CertificateParams, CustomExtension, DistinguishedName, ExtendedKeyUsagePurpose, IsCa,
-    KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
+    CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName,
+    ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 
-use super::MintError;
+use super::{MintError, distribution_point};
+use crate::domain::certificate::is_listed;
 use crate::domain::execution::Execution;
 use crate::domain::lease::Lease;
 use crate::domain::principal::Name;
@@ -14,9 +15,6 @@ use crate::keys::{IssuerCa, Settings, set_validity};
 use crate::spiffe::id::SpiffeId;
 use crate::spiffe::task_certificate::{serial_number, spiffe_id_text};
 use crate::spiffe::task_extension;
-
-/// The longest life of a certificate with `noRevAvail`; longer ones are refused until CRLs exist (FORMATS.md).
-pub const MAX_LIFE_SECONDS: u64 = 15 * 60;
 
 /// `notBefore` lies so long before `iat`.
 const BACKDATED: Span = Span::from_seconds(30);
@@ -50,9 +48,6 @@ pub(super) fn certificate(
     let spki = lease.draft.public_key.as_deref().ok_or(MintError::Disagree("public key"))?;
     let key =
         SubjectPublicKeyInfo::from_der(spki).map_err(|_| MintError::Disagree("public key"))?;
-    if lease.expires_seconds.saturating_sub(lease.issued_seconds()) > MAX_LIFE_SECONDS {
-        return Err(MintError::TooLong);
-    }
     let expires = Stamp::from_seconds(lease.expires_seconds);
     if expires > ca.life().expires() {
         return Err(MintError::KeyGone);
@@ -72,13 +67,23 @@ pub(super) fn certificate(
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
-    params.custom_extensions = vec![
-        CustomExtension::from_oid_content(NO_REV_AVAIL, NULL.to_vec()),
-        CustomExtension::from_oid_content(
-            settings.task_extension.arcs(),
-            task_extension::encode(&execution)?,
-        ),
-    ];
+    // INVARIANT (listed): the commit decided by the same times whether who makes the lists finds it.
+    if is_listed(lease.issued_seconds(), lease.expires_seconds) {
+        if !ca.authority().signs_lists() {
+            return Err(MintError::Signing);
+        }
+        // One point with one name: some readers look at the first only (RUSTSEC-2026-0049).
+        let uris = vec![distribution_point(&settings.base_url, ca.key_id())];
+        params.crl_distribution_points = vec![CrlDistributionPoint { uris }];
+    } else {
+        // Both together are forbidden (RFC 9608 section 3).
+        let none = CustomExtension::from_oid_content(NO_REV_AVAIL, NULL.to_vec());
+        params.custom_extensions.push(none);
+    }
+    params.custom_extensions.push(CustomExtension::from_oid_content(
+        settings.task_extension.arcs(),
+        task_extension::encode(&execution)?,
+    ));
     let issued = Stamp::from_seconds(lease.issued_seconds());
     // `notAfter` is inclusive.
     set_validity(&mut params, issued.minus(BACKDATED), expires.minus(Span::from_seconds(1)));

@@ -57,9 +57,18 @@ impl Authority {
 
     /// Its subject key identifier in lower-case hex: the name of the authority's key in scopes. `None` if it has none.
     pub fn subject_key_id(&self) -> Option<String> {
-        let certificate = Certificate::read(&self.der).ok()?;
-        let id = certificate.subject_key_id()?;
-        Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+        Some(self.subject_key_id_bytes()?.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The same as bytes.
+    pub fn subject_key_id_bytes(&self) -> Option<Vec<u8>> {
+        Some(Certificate::read(&self.der).ok()?.subject_key_id()?.to_vec())
+    }
+
+    /// Whether its key usage, if it has one, lets it sign revocation lists (RFC 5280 section 4.2.1.3).
+    pub fn signs_lists(&self) -> bool {
+        let certificate = Certificate::read(&self.der);
+        certificate.is_ok_and(|c| c.key_usage().is_none_or(|(usage, _)| usage.crl_sign()))
     }
 
     /// How many authorities may stand between it and a leaf; `None` if any number may (RFC 5280 section 4.2.1.9).

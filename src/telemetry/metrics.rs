@@ -36,6 +36,10 @@ pub const SERVER_CERTIFICATE_EXPIRY: &str = "leasehold_server_certificate_expiry
 
 /// How far the broker's time is ahead of the store's, in seconds; behind it is below zero.
 pub const CLOCK_SKEW: &str = "leasehold_clock_skew_seconds";
+/// How long ago the broker read what its revocation lists were made from, in seconds.
+pub const REVOCATION_LIST_AGE: &str = "leasehold_revocation_list_age_seconds";
+/// How many certificates are on its revocation lists.
+pub const REVOCATION_LIST_ENTRIES: &str = "leasehold_revocation_list_entries";
 
 const COUNTERS: [(&str, &str); 6] = [
     (CALLS, "RPCs and HTTP requests answered, by call and code"),
@@ -46,10 +50,20 @@ const COUNTERS: [(&str, &str); 6] = [
     (TRUST_LOADS, "Trust bundles, issuers' keys and server certificates that were read again"),
 ];
 
-const GAUGES: [(&str, &str); 3] = [
-    (TRUST_BUNDLE_AGE, "Time since the source of a trust bundle confirmed it"),
-    (SERVER_CERTIFICATE_EXPIRY, "When the broker's certificate towards its callers expires"),
-    (CLOCK_SKEW, "How far the broker's time is ahead of the store's"),
+const GAUGES: [(&str, Unit, &str); 5] = [
+    (TRUST_BUNDLE_AGE, Unit::Seconds, "Time since the source of a trust bundle confirmed it"),
+    (
+        SERVER_CERTIFICATE_EXPIRY,
+        Unit::Seconds,
+        "When the broker's certificate towards its callers expires",
+    ),
+    (CLOCK_SKEW, Unit::Seconds, "How far the broker's time is ahead of the store's"),
+    (
+        REVOCATION_LIST_AGE,
+        Unit::Seconds,
+        "Time since what the revocation lists were made from was read",
+    ),
+    (REVOCATION_LIST_ENTRIES, Unit::Count, "Certificates on the broker's revocation lists"),
 ];
 
 const HISTOGRAMS: [(&str, &str); 2] = [
@@ -104,8 +118,8 @@ fn first_install() -> Result<Handle, MetricsError> {
     for (name, meaning) in COUNTERS {
         describe_counter!(name, meaning);
     }
-    for (name, meaning) in GAUGES {
-        describe_gauge!(name, Unit::Seconds, meaning);
+    for (name, unit, meaning) in GAUGES {
+        describe_gauge!(name, unit, meaning);
     }
     for (name, meaning) in HISTOGRAMS {
         describe_histogram!(name, Unit::Seconds, meaning);
@@ -117,7 +131,7 @@ fn first_install() -> Result<Handle, MetricsError> {
 pub fn described() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     let of = |kind| move |(name, meaning)| (name, kind, meaning);
     let counters = COUNTERS.into_iter().map(of("counter"));
-    let gauges = GAUGES.into_iter().map(of("gauge"));
+    let gauges = GAUGES.into_iter().map(|(name, _, meaning)| (name, "gauge", meaning));
     counters.chain(gauges).chain(HISTOGRAMS.into_iter().map(of("histogram")))
 }
 
@@ -170,6 +184,12 @@ pub fn clock_skew(ahead: Duration, behind: Duration) {
     gauge!(CLOCK_SKEW).set(seconds);
 }
 
+/// The broker's revocation lists were made from what it read so long ago, and name so many certificates.
+pub fn revocation_lists(age: Duration, entries: usize) {
+    gauge!(REVOCATION_LIST_AGE).set(age.as_secs_f64());
+    gauge!(REVOCATION_LIST_ENTRIES).set(f64::from(u32::try_from(entries).unwrap_or(u32::MAX)));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,12 +215,13 @@ mod tests {
         trust_bundle_age("test.example", Duration::from_secs(7));
         server_certificate_expires(1_790_000_000);
         clock_skew(Duration::ZERO, Duration::from_millis(1_500));
+        revocation_lists(Duration::from_secs(2), 7);
         handle.fold();
         let text = handle.render();
         for (name, meaning) in COUNTERS {
             assert!(text.contains(&format!("# HELP {name} {meaning}\n# TYPE {name} counter\n")));
         }
-        for (name, meaning) in GAUGES {
+        for (name, _, meaning) in GAUGES {
             assert!(text.contains(&format!("# HELP {name} {meaning}\n# TYPE {name} gauge\n")));
         }
         for (name, meaning) in HISTOGRAMS {

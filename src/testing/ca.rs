@@ -68,6 +68,13 @@ impl TestAuthority {
         self.intermediate_with(params)
     }
 
+    /// An intermediate that may sign no revocation lists.
+    pub fn intermediate_without_lists(&self) -> Self {
+        let mut params = authority("no cRLSign");
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        self.intermediate_with(params)
+    }
+
     /// An intermediate that may vouch for URIs of one host only.
     pub fn intermediate_for_uris_of(&self, host: &str) -> Self {
         let mut params = authority("constrained");

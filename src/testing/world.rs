@@ -25,7 +25,7 @@ use super::{keys, model, trust};
 use crate::broker::access::Caller;
 use crate::broker::request::Idempotency;
 use crate::broker::seams::Clock;
-use crate::broker::{Broker, DpopSettings, Limits, Parts, Settings};
+use crate::broker::{Broker, DpopSettings, Limits, ListSettings, Parts, Settings};
 use crate::domain::id::{Partition, PartitionCount};
 use crate::domain::platform::Platform;
 use crate::domain::principal::{Name, SpiffePattern};
@@ -254,6 +254,7 @@ pub fn settings() -> Settings {
             targets: vec![HttpsUri::parse("https://leasehold.example:7700").unwrap()],
             is_nonce_required: false,
         },
+        lists: ListSettings::default(),
         limits: Limits {
             depth: 8,
             fan_out: 64,

@@ -2,18 +2,33 @@
 
 use super::*;
 
+const NO_REV_AVAIL: &str = "2.5.29.56";
+const DISTRIBUTION_POINTS: &str = "2.5.29.31";
+
 #[tokio::test]
-async fn x509_beyond_15_minutes_is_refused() {
+async fn class_16_a_certificate_says_that_there_is_no_list_or_names_it_and_never_both() {
     for kind in [Kind::X509Svid, Kind::AccessToken] {
         let (mut scene, _) = Scene::with_csr(kind).await;
         let minted = |scene: &Scene| match kind {
-            Kind::X509Svid => scene.certificate().map(drop),
-            Kind::AccessToken | Kind::JwtSvid => scene.token().map(drop),
+            Kind::X509Svid => scene.certificate().unwrap(),
+            Kind::AccessToken | Kind::JwtSvid => scene.token().unwrap().certificate.unwrap(),
         };
-        scene.lease.expires_seconds = now().seconds() + 900;
-        assert_eq!(minted(&scene), Ok(()));
-        scene.lease.expires_seconds += 1;
-        assert_eq!(minted(&scene), Err(MintError::TooLong));
+        for (seconds, expected) in [
+            (60, [NO_REV_AVAIL]),
+            (900, [NO_REV_AVAIL]),
+            (901, [DISTRIBUTION_POINTS]),
+            (3_600, [DISTRIBUTION_POINTS]),
+        ] {
+            scene.lease.expires_seconds = now().seconds() + seconds;
+            let minted = minted(&scene);
+            let (_, x509) = parse_x509_certificate(minted.leaf()).unwrap();
+            let oids = x509.extensions().iter().map(|e| e.oid.to_id_string());
+            let about = [NO_REV_AVAIL, DISTRIBUTION_POINTS].map(str::to_owned);
+            let found: Vec<_> = oids.filter(|oid| about.contains(oid)).collect();
+            assert_eq!(found, expected, "{seconds} s");
+            // Introspection reads the one as the other.
+            assert_eq!(scene.read_certificate(minted.leaf()).unwrap().jti, [0x85; 16]);
+        }
     }
 }
 

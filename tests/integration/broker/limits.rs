@@ -81,16 +81,9 @@ async fn class_04_no_token_outlives_the_key_that_signed_it() {
     assert_eq!(clamped(&scene, &agent, request).await, (Clamp::SigningKey, 70));
 }
 
-/// A token that comes with a certificate ends with the certificate's authority, which here ends before the key of tokens; one
-/// that comes without does not.
-#[tokio::test]
-async fn class_04_no_token_that_comes_with_a_certificate_outlives_the_authority_of_that() {
-    let scene = Scene::on_model().await;
-    let agent = scene.world.caller(&agent_of(0));
-    let (now, folder) = (scene.a.now(), tempfile::tempdir().unwrap());
-    let last = now.plus(Span::from_seconds(69));
-    let root = TestAuthority::root("root");
-    let lower = root.intermediate("lower", now.minus(Span::from_seconds(3_600)), last);
+/// A broker whose authority is an operator's own.
+async fn broker_of(scene: &Scene, root: &TestAuthority, lower: &TestAuthority) -> Broker {
+    let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let file = folder.path().join(name);
         std::fs::write(&file, text).unwrap();
@@ -101,9 +94,22 @@ async fn class_04_no_token_that_comes_with_a_certificate_outlives_the_authority_
         intermediate: Some(write("lower.pem", &lower.pem())),
         key: write("lower.key", &lower.key().serialize_pem()),
     });
-    let keys = keys_of(now, keys::Settings { authority, ..keys::settings() }).await;
+    let keys = keys_of(scene.a.now(), keys::Settings { authority, ..keys::settings() }).await;
     let keys = SharedKeys::new(ArcSwap::from_pointee(keys));
-    let broker = Broker::new(Parts { keys, ..scene.world.parts() }, settings());
+    Broker::new(Parts { keys, ..scene.world.parts() }, settings())
+}
+
+/// A token that comes with a certificate ends with the certificate's authority, which here ends before the key of tokens; one
+/// that comes without does not.
+#[tokio::test]
+async fn class_04_no_token_that_comes_with_a_certificate_outlives_the_authority_of_that() {
+    let scene = Scene::on_model().await;
+    let agent = scene.world.caller(&agent_of(0));
+    let now = scene.a.now();
+    let last = now.plus(Span::from_seconds(69));
+    let root = TestAuthority::root("root");
+    let lower = root.intermediate("lower", now.minus(Span::from_seconds(3_600)), last);
+    let broker = broker_of(&scene, &root, &lower).await;
     let plain = begin(&scene, spec(&agent_of(0))).await;
     let beside = CredentialRequest::AccessToken(TokenProof::Csr(new_csr()));
     for (credential, won) in [
@@ -161,20 +167,28 @@ async fn class_04_less_than_the_tier_s_minimum_is_refused_by_the_limit_s_name() 
 }
 
 #[tokio::test]
-async fn class_16_a_certificate_of_more_than_fifteen_minutes_is_refused_before_there_is_a_lease() {
+async fn class_16_an_authority_that_may_sign_no_list_signs_no_certificate_that_needs_one() {
     let scene = Scene::on_model().await;
+    let root = TestAuthority::root("root");
+    let broker = broker_of(&scene, &root, &root.intermediate_without_lists()).await;
     let agent = scene.world.caller(&agent_of(0));
     let long = TaskSpec { tier: Some("long".parse_name()), ..spec(&agent_of(0)) };
     let request = begin(&scene, long).await;
     assert_eq!(clamped(&scene, &agent, request.clone()).await, (Clamp::Tier, 3_600));
     let credential = CredentialRequest::X509Svid(new_csr());
-    let certificate = IssueRequest { credential, ..request };
-    let refusal = scene.issue_at(&scene.a, &agent, certificate.clone()).await;
-    assert_eq!(reason(refusal), "REQUEST_INVALID");
-    let shorter = IssueRequest { ttl_seconds: Some(900), ..certificate };
-    assert_eq!(clamped(&scene, &agent, shorter).await, (Clamp::Requested, 900));
+    let certificate = IssueRequest { credential, ..request.clone() };
+    let credential = CredentialRequest::AccessToken(TokenProof::Csr(new_csr()));
+    for wanted in [certificate.clone(), IssueRequest { credential, ..request.clone() }] {
+        let refusal = refused(scene.issue_at(&broker, &agent, wanted).await);
+        assert!(refusal.to_string().contains("`cRLSign`"), "{refusal}");
+    }
+    let key_id = broker.keys().authority(scene.a.now()).unwrap().key_id().to_owned();
+    assert!(broker.revocation_list(&key_id).await.unwrap().is_none());
+    let shorter = IssueRequest { ttl_seconds: Some(900), ..certificate.clone() };
+    scene.issue_at(&broker, &agent, shorter).await.unwrap();
+    assert_eq!(clamped(&scene, &agent, certificate).await, (Clamp::Tier, 3_600));
     let leases = scene.a.list_leases(&agent, request.task, 0, "").await.unwrap().leases;
-    assert_eq!(leases.len(), 2);
+    assert_eq!(leases.len(), 3, "none of what was refused");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod races;
 mod renewals;
 mod renewals_as_issue;
 mod replays;
+mod revocation_lists;
 mod round_trips;
 mod scene;
 mod stores;

@@ -97,7 +97,7 @@ async fn class_04_a_renewal_lives_as_long_as_its_tier_gives_by_now() {
 }
 
 #[tokio::test]
-async fn class_04_a_certificate_of_more_than_fifteen_minutes_is_not_renewed_either() {
+async fn class_16_a_renewed_certificate_is_kept_for_lists_if_it_is_long_now() {
     let scene = Scene::on_model().await;
     let csr = new_csr();
     let (agent, held) = held(&scene, "long", CredentialRequest::X509Svid(csr.clone())).await;
@@ -106,9 +106,16 @@ async fn class_04_a_certificate_of_more_than_fifteen_minutes_is_not_renewed_eith
         let proof = Some(RenewalProof::Csr(csr.clone()));
         scene.b.renew(&agent, &id, held.lease, ttl, proof).await
     };
-    assert_eq!(reason(renew(None).await), "REQUEST_INVALID");
-    assert_eq!(reason(renew(Some(901)).await), "REQUEST_INVALID");
+    let partition = held.lease.partition();
+    let kept = async || {
+        let kept = scene.world.store.upkeep.certificates(partition, Stamp::ZERO, 9).await;
+        kept.unwrap().into_iter().map(|certificate| certificate.draft.jti).collect::<Vec<_>>()
+    };
+    let before = kept().await;
     renew(Some(900)).await.unwrap();
+    assert_eq!(kept().await, before);
+    let longer = renew(Some(901)).await.unwrap().lease.lease.draft.jti;
+    assert_eq!(kept().await, [before, vec![longer]].concat());
 }
 
 /// The agents of the task above grew so many that no token has room for their names; and that is said before anything is

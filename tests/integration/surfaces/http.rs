@@ -43,6 +43,15 @@ impl Http {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
+    /// An answer whole, to who has already what a tag names.
+    pub async fn fetch(&self, path: &str, known: Option<&str>) -> reqwest::Response {
+        let mut request = self.client.get(format!("{}{path}", self.base));
+        if let Some(tag) = known {
+            request = request.header("if-none-match", tag);
+        }
+        request.send().await.unwrap()
+    }
+
     /// How long to wait before trying again, as an answer says it.
     pub async fn retry_after(&self, path: &str, form: &str) -> Option<(u16, String)> {
         let request = self.client.post(format!("{}{path}", self.base));

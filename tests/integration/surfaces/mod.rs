@@ -15,6 +15,7 @@ mod outage;
 mod ownership;
 mod pages;
 mod public;
+mod revocation_lists;
 mod secrets;
 mod site;
 mod wire;

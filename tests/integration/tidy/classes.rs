@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::source::Source;
 
 /// The classes without which nothing goes out.
-const REQUIRED: [u32; 17] = [1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15, 17, 18, 22, 26];
+const REQUIRED: [u32; 18] = [1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 22, 26];
 
 /// Where table and tree differ: a row without tests or guards, a name that is not in the tree, a class without a row.
 pub fn differences(readme: &str, sources: &[Source]) -> Vec<String> {

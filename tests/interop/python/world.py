@@ -216,7 +216,9 @@ store = {{ kind = "embedded", path = "data" }}
 listen = {{ grpc = "127.0.0.1:{world.grpc_port}", http = "127.0.0.1:{world.http_port}" }}
 tls = {{ cert_file = "broker.pem", key_file = "broker.key" }}
 keys = {{ encryption_key_file = "keyring.key" }}
+crl.max_age = "1s"
 tiers.standard = {{ ttl = "5m", ceiling = "1h" }}
+tiers.long = {{ ttl = "30m", ceiling = "1h" }}
 tiers.relaxed = {{ ttl = "5m", ceiling = "1h", proof = "optional" }}
 
 [[trust.spiffe]]
@@ -238,7 +240,7 @@ match = "{ORCHESTRATOR}"
 role = "agent"
 class = "summarizer"
 owner = "docs"
-tiers = ["standard", "relaxed"]
+tiers = ["standard", "long", "relaxed"]
 match = "spiffe://{TRUST_DOMAIN}/agents/summarizer/*"
 
 [[roles]]
