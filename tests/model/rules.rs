@@ -1,0 +1,54 @@
+//! The rules of DESIGN.md section 5 as switches.
+
+/// One rule. 1 to 14 are the list of the feed's requirements; 15 and 16 are what the model found to be missing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rule {
+    /// 1: `as_of` is the time at which the read was sent. Without: at which it was counted.
+    AsOfIsSendTime,
+    /// 2: freshness is granted only from reads that were sent after the registration was confirmed. Without: from any.
+    ReadsAfterRegistration,
+    /// 3: the registry is read after RECORDED. Without: before the commit.
+    RegistryAfterRecorded,
+    /// 4: a verifier counts until `lapse(delta_max)` after its last answer. Without: while it is connected.
+    CountsUntilLapse,
+    /// 5: brokers and verifiers are counted by instance. Without: by name, so a restart inherits and overwrites.
+    InstanceIds,
+    /// 6: an answer stays behind the events that were queued before it. Without: it may overtake them.
+    AnswerBehindEvents,
+    /// 7: `as_of` is the earliest of all partitions'. Without: the latest.
+    EarliestPartition,
+    /// 8: `lapse(Δ)` is `Δ(1 + ρ)²`. Without: `Δ(1 + ρ)`.
+    LapseIsSquared,
+    /// 9: the last confirmed beat counts into the age. Without: reads alone.
+    BeatCounts,
+    /// 10: a stopping broker leaves its record. Without: it removes it.
+    StoppingLeavesRecord,
+    /// 11: a verifier that restarts has no freshness. Without: it keeps the freshness, and loses the view.
+    RestartIsStale,
+    /// 12: freshness counts from the verifier's own send time. Without: from the receipt of the answer.
+    FreshFromSendTime,
+    /// 13: a registry younger than `lapse(delta_max)` counts no acknowledgements. Without: it does.
+    YoungRegistry,
+    /// 14: a new incarnation of partition 0 ends the registration and what was read under it. Without: it stands.
+    RegistrationOfIncarnation,
+    /// 15: a beat that finds no record of its own is a new registration. Without: the old one is taken to have stood.
+    RegistrationOfRecord,
+    /// 16: the ending broker reads the registry where reads are confirmed. Without: a deposed primary will do.
+    RegistryReadConfirmed,
+}
+
+/// Which rules hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rules(u32);
+
+impl Rules {
+    pub const ALL: Self = Self(u32::MAX);
+
+    pub fn without(self, rule: Rule) -> Self {
+        Self(self.0 & !(1 << rule as u32))
+    }
+
+    pub fn hold(self, rule: Rule) -> bool {
+        self.0 & (1 << rule as u32) != 0
+    }
+}
