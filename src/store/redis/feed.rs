@@ -89,7 +89,7 @@ impl RedisStore {
     }
 }
 
-fn registry() -> Call {
+pub(super) fn registry() -> Call {
     let keys = Keys(Partition::ZERO);
     Call::on([keys.meta(), keys.brokers()])
 }

@@ -9,22 +9,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
+use super::super::feed::registry;
+use super::super::script::Reply;
 use super::super::{RIGHTS, RedisStore, Settings};
 use super::{made_on, opened_on};
 use crate::domain::clamp::{Clamp, Limit, Limits};
 use crate::domain::event::EventKind;
+use crate::domain::id::Partition;
 use crate::domain::lattice::Entry;
 use crate::domain::path::Origin;
 use crate::domain::secret::Secret;
 use crate::domain::time::{INFINITY, Span};
+use crate::store::codec_broker::broker_bytes;
 use crate::store::{
-    Changed, Commit, Constants, Denial, Lane, Outcome, RecordKey, Replay, Store as _, StoreError,
-    Subject, Write, Written, codec,
+    Changed, Commit, Constants, Denial, Feed as _, Lane, Outcome, RecordKey, Replay, Store as _,
+    StoreError, Subject, Write, Written, codec,
 };
 use crate::testing::entropy::SeededEntropy;
 use crate::testing::redis::{PASSWORD, RedisServer};
 use crate::testing::store_contract::constants;
-use crate::testing::store_contract::feed::{announce, changed};
+use crate::testing::store_contract::feed::{announce, changed, record};
 use crate::testing::store_contract::samples::{
     P, at, begin, commit, draft, event, guard, issue, kill, lease_id, replay, task, task_id,
 };
@@ -81,6 +85,27 @@ async fn issue_is_one_round_trip() {
     let from_outside = |line: &&String| !line.contains(" lua] ") && !line.contains("\"AUTH\"");
     let sent: Vec<_> = sent.iter().filter(from_outside).collect();
     assert_eq!(sent.len(), 1, "{sent:?}");
+}
+
+/// Between the look at its beat and the removal.
+#[tokio::test]
+async fn a_record_that_was_written_meanwhile_is_not_removed() {
+    let server = RedisServer::durable();
+    made_on(&server).await;
+    let store = connect(&server.settings()).await.unwrap();
+    store.beat(&record(10, 1)).await.unwrap();
+    store.beat(&record(10, 2)).await.unwrap();
+    let remove = async |beat| {
+        let seen = record(10, beat);
+        let mut call = registry();
+        call.arg(seen.instance.to_string()).arg(broker_bytes(&seen));
+        let value = store.feed.run(&store.scripts.forget, &call).await.unwrap();
+        Reply::parse(value, Partition::ZERO).unwrap().0
+    };
+    assert_eq!(remove(1).await, "moved");
+    assert_eq!(store.brokers().await.unwrap().1, [record(10, 2)]);
+    assert_eq!(remove(2).await, "forgotten");
+    assert_eq!(store.brokers().await.unwrap().1, []);
 }
 
 #[tokio::test]
