@@ -76,7 +76,7 @@ pub async fn a_page_goes_on_behind_the_position_and_says_whether_there_is_more(f
     assert_eq!(f.tags(start, 4).await, Some((vec![1, 2, 3, 4], true)));
     let (events, _) = f.following(start, 2).await.unwrap();
     assert_eq!(f.tags(position(&events[1]), 2).await, Some((vec![3, 4], true)));
-    let page = f.page(Some(position(&events[1])), 2).await;
+    let page = f.page(Some(position(&events[1])), 1).await;
     assert_eq!(page.head.map(|head| (head.at.stamp, head.tag)), Some((at(5), 5)));
     assert_eq!((page.meta.stamp, page.meta.open), (at(5), true));
     assert_eq!(f.tags(f.head().await, 10).await, Some((vec![], false)));
