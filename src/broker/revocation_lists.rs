@@ -162,7 +162,7 @@ impl Broker {
             let (newest, made) = self.newest_number().await?;
             let partitions = self.parts.upkeep.constants().partitions.all();
             let found = try_join_all(partitions.map(|partition| self.dead_in(partition))).await?;
-            let dead = self.with_former(found.into_iter().flatten(), made)?;
+            let dead = self.with_former(found.into_iter().flatten())?;
             // The store's time keeps the numbers rising though the record should be lost.
             let number = newest.map_or(0, |(number, _)| number).saturating_add(1);
             let number = number.max(made.micros());
@@ -211,7 +211,6 @@ impl Broker {
     fn with_former(
         &self,
         found: impl Iterator<Item = (IssuedCertificate, Revocation)>,
-        now: Stamp,
     ) -> Result<BTreeMap<String, Dead>, BrokerError> {
         let mut dead = BTreeMap::<String, Dead>::new();
         if let Some(former) = self.lists.newest.load_full() {
@@ -223,8 +222,6 @@ impl Broker {
         }
         for (certificate, revocation) in found {
             let IssuedCertificate { draft, expires_seconds, .. } = certificate;
-            // Other partitions were read a little later.
-            let revocation = Revocation { at: revocation.at.min(now), ..revocation };
             let entries = dead.entry(draft.authority).or_default();
             entries.entry(draft.jti).or_insert(Listed { revocation, expires_seconds });
             let most = self.settings.lists.most_entries;

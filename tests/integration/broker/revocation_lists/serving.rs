@@ -3,14 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use leasehold::broker::access::Rpc;
 use leasehold::broker::error::BrokerError;
 use leasehold::broker::seams::Clock;
+use leasehold::broker::{Broker, Parts};
 use leasehold::domain::time::Span;
+use leasehold::keys::{SharedKeys, load_or_make};
 use leasehold::store::{Commit, Entries, Listing, Outcome, Query, Snapshot, Store, StoreError};
+use leasehold::testing::entropy::SeededEntropy;
 use leasehold::testing::faulty_store::FaultyStore;
-use leasehold::testing::world::OPERATOR;
+use leasehold::testing::keys;
+use leasehold::testing::world::{OPERATOR, settings};
 use tokio::sync::Notify;
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
@@ -191,4 +196,36 @@ async fn class_16_only_an_ending_within_the_lists_age_is_not_on_it() {
     assert_eq!(before, after, "nothing is written for lists that nobody needs");
     let unknown = short.revocation_list("00").await;
     assert!(unknown.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn class_07_what_a_list_said_of_a_certificate_the_next_one_says_too() {
+    let scene = Scene::on_model().await;
+    let (task, _) = certify(&scene).await;
+    scene.a.suspend(&scene.ci, &scene.world.id(), task, String::new()).await.unwrap();
+    let suspended = entries(&list_of(&scene, &scene.a).await);
+    assert_eq!(suspended.len(), 1);
+    scene.end(Rpc::CompleteTask, task).await.unwrap();
+    assert_eq!(entries(&list_of(&scene, &scene.a).await), suspended);
+}
+
+/// Its keys stay until the keyring is loaded again.
+#[tokio::test]
+async fn class_07_an_authority_that_has_expired_keeps_no_other_from_its_list() {
+    let mut scene = Scene::on_model().await;
+    let (clock, store) = (scene.world.clock.clone(), scene.world.store.store.clone());
+    let load = async || {
+        let entropy = SeededEntropy::new(clock.now().micros());
+        load_or_make(&*store, &keys::kek(), &keys::settings(), &entropy).await.unwrap()
+    };
+    let first = load().await.authority(clock.now()).unwrap().life();
+    let left = first.expires().seconds() - clock.now().seconds();
+    scene.forward(left - 7_200).await;
+    let both = SharedKeys::new(ArcSwap::from_pointee(load().await));
+    assert_eq!(both.load().authorities().count(), 2);
+    scene.a = Broker::new(Parts { keys: both, ..scene.world.parts() }, settings());
+    scene.forward(7_200 + 60).await;
+    let second = scene.a.keys().authority(clock.now()).unwrap().key_id().to_owned();
+    let list = scene.a.revocation_list(&second).await.unwrap().unwrap();
+    assert!(entries(&list).is_empty());
 }
