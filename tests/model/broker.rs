@@ -28,15 +28,8 @@ impl Protocol {
         if b > 0 && state.faults.broker_stops > 0 {
             actions.push(Action::Stop { b });
         }
-        let may_remove = |record: &usize| {
-            let unchanged = broker.unchanged[*record];
-            *record > 0
-                && state.store.registry[*record].is_some()
-                && unchanged == self.lapse(self.delta_max())
-        };
         if b == 0 && self.scenario.removal {
-            let stale = (0..self.scenario.brokers.len()).filter(may_remove);
-            actions.extend(stale.map(|record| Action::RemoveRecord { record }));
+            self.removals(state, broker, actions);
         }
         for v in 0..self.scenario.verifiers.len() {
             let may_answer = state.streams[b][v].is_some_and(|queue| !queue.has_answer())
@@ -44,6 +37,21 @@ impl Protocol {
             if may_answer {
                 actions.push(Action::AnswerKeepAlive { b, v });
             }
+        }
+    }
+
+    fn removals(&self, state: &State, broker: &Broker, actions: &mut Vec<Action>) {
+        let stands_still = |record: &usize| {
+            let is_there = state.store.registry[*record].is_some();
+            is_there && broker.unchanged[*record] == self.lapse(self.delta_max())
+        };
+        let still = (1..self.scenario.brokers.len()).filter(stands_still);
+        if self.holds(Rule::RemovalCompares) {
+            actions.extend(still.map(|record| Action::RemoveRecord { record }));
+        } else if let Some(record) = broker.condemned {
+            actions.push(Action::RemoveRecord { record: record.into() });
+        } else {
+            actions.extend(still.map(|record| Action::CondemnRecord { record }));
         }
     }
 
@@ -148,7 +156,9 @@ impl Protocol {
     /// Broker 0 saw the record's beat unchanged for `lapse(delta_max)`.
     pub fn remove_record(&self, state: &mut State, record: usize) {
         state.store.registry[record] = None;
-        state.broker(0).unchanged[record] = 0;
+        let watcher = state.broker(0);
+        watcher.unchanged[record] = 0;
+        watcher.condemned = None;
     }
 
     /// A keep-alive arrives, and its answer goes behind what is queued. The keep-alive was sent at this instant: one that
@@ -201,6 +211,7 @@ impl Protocol {
             reads: [None; PARTITIONS],
             answered: [None; VERIFIERS],
             unchanged: [0; BROKERS],
+            condemned: None,
         });
         if self.scenario.brokers[b].serves {
             for v in 0..self.scenario.verifiers.len() {

@@ -124,6 +124,11 @@ fn rule_16_registry_is_read_where_reads_are_confirmed() {
     breaks(DEPOSED, &[Rule::RegistryReadConfirmed], FENCED);
 }
 
+#[test]
+fn rule_17_record_is_removed_only_if_its_beat_still_stands() {
+    breaks(REMOVAL, &[Rule::RemovalCompares], FENCED);
+}
+
 /// Explores every state that can be reached. The promise holds in each, and in some of them something is promised.
 fn explore_all(scenario: Scenario) -> usize {
     let name = scenario.name;

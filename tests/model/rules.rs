@@ -1,6 +1,6 @@
 //! The rules of DESIGN.md section 5 as switches.
 
-/// One rule. 1 to 14 are the list of the feed's requirements; 15 and 16 are what the model found to be missing.
+/// One rule. 1 to 14 are the list of the feed's requirements; 15 to 17 are what the model found to be missing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rule {
     /// 1: `as_of` is the time at which the read was sent. Without: at which it was counted.
@@ -35,6 +35,9 @@ pub enum Rule {
     RegistrationOfRecord,
     /// 16: the ending broker reads the registry where reads are confirmed. Without: a deposed primary will do.
     RegistryReadConfirmed,
+    /// 17: a record is removed only if its beat is still the one that stood still, at one instant. Without: a beat between
+    /// the look and the removal goes unseen.
+    RemovalCompares,
 }
 
 /// Which rules hold.

@@ -106,6 +106,8 @@ pub struct Broker {
     pub answered: [Option<Answered>; VERIFIERS],
     /// Since each record's beat last changed; told of broker 0 only, which removes. Limit: `lapse(delta_max)`.
     pub unchanged: [Age; BROKERS],
+    /// The record that it will remove without looking again: rule 17.
+    pub condemned: Option<u8>,
 }
 
 /// A read on its way back to the broker.
