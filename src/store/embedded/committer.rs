@@ -110,7 +110,7 @@ impl Committer {
             };
             if let Some((own, durable)) = own {
                 group.is_durable |= durable == Durable::Yes;
-                group.rows.append(own);
+                group.rows.extend(own);
             }
         }
         group

@@ -35,7 +35,7 @@ pub(super) fn begin_all(
         let mut transaction = Transaction::new(tree, &rows);
         recovered.push(begin(&mut transaction, partition, (clock, entropy), loss)?);
         let own = transaction.own;
-        rows.append(own);
+        rows.extend(own);
     }
     Ok((rows, recovered))
 }

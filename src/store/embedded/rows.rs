@@ -35,8 +35,9 @@ impl Rows {
     }
 
     /// Lays later rows over these.
-    pub(super) fn append(&mut self, mut later: Self) {
-        self.0.append(&mut later.0);
+    // Not `BTreeMap::append`, which builds the whole map anew: a group's commits would cost the square of their number.
+    pub(super) fn extend(&mut self, later: Self) {
+        self.0.extend(later.0);
     }
 
     pub(super) fn into_iter(self) -> impl Iterator<Item = (Key, Option<Slice>)> {
