@@ -48,16 +48,17 @@ local function number()
   return value
 end
 
--- An id of 40 hex digits in what INFO says. Plain search, since a pattern is tried at every byte.
-local function id(info, name)
-  local _, at = string.find(info, '\n' .. name .. ':', 1, true)
-  return at and string.sub(info, at + 1, at + 40)
-end
-
--- The server that this script runs on.
+-- The server that this script runs on, for as long as it stays the primary that it is: its replication id, 40 hex digits.
+--
+-- INVARIANT (one server): a primary draws that id at random when it starts, whatever it loads, and when it is promoted. A
+-- replica has its primary's, so it has no name of its own here: what runs there is closed. The id of the process says
+-- nothing more, and is in a section that takes as long again to write out.
 local function server()
-  local info = redis.call('INFO', 'server', 'replication')
-  return id(info, 'run_id'), id(info, 'master_replid')
+  local info = redis.call('INFO', 'replication')
+  if not string.find(info, '\nrole:master\r', 1, true) then return nil end
+  -- Plain search, since a pattern is tried at every byte.
+  local _, at = string.find(info, '\nmaster_replid:', 1, true)
+  return at and string.sub(info, at + 1, at + 40)
 end
 
 -- The store's clock, in microseconds.
@@ -82,15 +83,14 @@ end
 -- The record of a partition; nothing if there is none, or part of it is missing: then the partition is lost, not empty.
 local function partition(key)
   local meta = redis.call('HMGET', key,
-    'run_id', 'replid', 'incarnation', 'stamp', 'max_exp', 'floor', 'incarnations', 'durable')
+    'replid', 'incarnation', 'stamp', 'max_exp', 'floor', 'incarnations', 'durable')
   for _, value in ipairs(meta) do
     if not value then return nil end
   end
-  local run_id, replid = server()
   return {
-    open = meta[1] == run_id and meta[2] == replid,
-    incarnation = tonumber(meta[3]), stamp = tonumber(meta[4]), max_exp = tonumber(meta[5]), floor = tonumber(meta[6]),
-    incarnations = meta[7], durable = meta[8],
+    open = meta[1] == server(),
+    incarnation = tonumber(meta[2]), stamp = tonumber(meta[3]), max_exp = tonumber(meta[4]), floor = tonumber(meta[5]),
+    incarnations = meta[6], durable = meta[7],
   }
 end
 

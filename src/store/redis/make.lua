@@ -9,9 +9,9 @@ end
 
 local n, delta_max, stamp, durable, living = text(number()), text(number()), number(), argument(), argument()
 for i = 1, #KEYS, 3 do
-  redis.call('HSET', KEYS[i], 'n', n, 'delta_max', delta_max)
   begin(KEYS[i], KEYS[i + 1], KEYS[i + 2], {
     stamp = stamp, max_exp = 0, floor = 0, durable = durable, incarnations = ' ', living = living, event = argument(),
   })
+  redis.call('HSET', KEYS[i], 'n', n, 'delta_max', delta_max)
 end
 return { 'made' }

@@ -11,9 +11,8 @@
 //!             blocks  names of the blocks in the set     {lh:00}:brokers  the registry, instance by instance
 //! ```
 //!
-//! Fields of `meta`, as decimal texts: `n`, `delta_max` (µs), `incarnation`, `stamp`, `max_exp`, `floor`; the server, as `run_id`
-//! and `replid`; `incarnations`, those that have an end in the set; and `durable`, whether nothing answered in this incarnation
-//! can be lost.
+//! Fields of `meta`, as decimal texts: `n`, `delta_max` (µs), `incarnation`, `stamp`, `max_exp`, `floor`; the server, as `replid`;
+//! `incarnations`, those that have an end in the set; and `durable`, whether nothing answered in this incarnation can be lost.
 
 mod commit;
 mod connection;

@@ -115,8 +115,35 @@ async fn class_24_a_server_that_was_a_replica_meanwhile_is_closed() {
     assert!(is_closed(&f.store.commit(commit(at(1))).await), "its process is the same");
     f.upkeep.recover().await.unwrap();
     f.done(commit(at(1))).await;
-    server.command(&["HSET", "{lh:01}:meta", "run_id", &"0".repeat(40)]);
-    assert!(is_closed(&f.store.commit(commit(at(2))).await), "another process");
+    server.command(&["HSET", "{lh:01}:meta", "replid", &"0".repeat(40)]);
+    assert!(is_closed(&f.store.commit(commit(at(2))).await), "another server");
+}
+
+#[tokio::test]
+async fn class_24_a_replica_that_takes_writes_is_closed_though_it_has_heard_nothing_yet() {
+    let server = RedisServer::durable();
+    let f = made_on(&server).await;
+    let name = || server.command(&["INFO", "replication"]);
+    f.done(commit(at(0))).await;
+    let id = replication_id(name());
+    server.command(&["CONFIG", "SET", "replica-read-only", "no"]);
+    // Nobody is there: its data stay, and so does its replication id.
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert_eq!(replication_id(name()), id);
+    for lane in [Lane::Ordinary, Lane::Ending] {
+        assert!(is_closed(&f.store.commit(Commit { lane, ..commit(at(1)) }).await), "{lane:?}");
+    }
+    assert!(!f.snapshot(Vec::new(), Entries::None).await.meta.open);
+    assert!(f.upkeep.recover().await.is_err(), "a replica begins no incarnation");
+    server.command(&["REPLICAOF", "NO", "ONE"]);
+    assert!(is_closed(&f.store.commit(commit(at(1))).await), "it was promoted");
+    f.upkeep.recover().await.unwrap();
+    f.done(commit(at(1))).await;
+}
+
+fn replication_id(info: redis::Value) -> String {
+    let info: String = redis::from_redis_value(info).unwrap();
+    info.lines().find(|line| line.starts_with("master_replid:")).unwrap().to_owned()
 }
 
 #[tokio::test]
