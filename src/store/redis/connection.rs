@@ -1,9 +1,11 @@
 //! Connections to one Redis server: how to reach it, who we are to it, and what its errors mean to us.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ErrorKind,
@@ -96,10 +98,11 @@ fn file(path: &Path) -> Result<Vec<u8>, StoreError> {
         .map_err(|error| misconfigured(format!("`{}` cannot be read: {error}", path.display())))
 }
 
-/// One connection that many requests share, in order, and that is made anew after it broke.
-pub(super) struct Connection {
+/// A few connections that many requests share by turns. They are made together, and made anew after one of them broke.
+pub(super) struct Connections {
     client: Client,
     config: AsyncConnectionConfig,
+    count: usize,
     current: Mutex<Current>,
     attempts: AtomicU64,
 }
@@ -107,15 +110,16 @@ pub(super) struct Connection {
 #[derive(Default)]
 struct Current {
     generation: u64,
-    connection: Option<MultiplexedConnection>,
+    /// Whose turn it is stands last; empty: none is there.
+    connections: VecDeque<MultiplexedConnection>,
 }
 
-impl Connection {
-    /// Nothing is sent yet.
+impl Connections {
+    /// So many. Nothing is sent yet.
     ///
     /// # Errors
     /// [`StoreError::Misconfigured`]
-    pub(super) fn new(settings: &Settings) -> Result<Self, StoreError> {
+    pub(super) fn new(settings: &Settings, count: usize) -> Result<Self, StoreError> {
         let timeout: Duration = settings.response_timeout.to_std();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(timeout))
@@ -123,6 +127,7 @@ impl Connection {
         Ok(Self {
             client: settings.client()?,
             config,
+            count,
             current: Mutex::default(),
             attempts: AtomicU64::new(0),
         })
@@ -158,21 +163,23 @@ impl Connection {
         self.look_at(generation, result).await
     }
 
-    /// The connection; whoever waits while one cannot be made fails together with the attempt.
+    /// The next connection; whoever waits while none can be made fails together with the attempt.
     async fn get(&self) -> Result<(u64, MultiplexedConnection), StoreError> {
         let seen = self.attempts.load(Ordering::Acquire);
         let mut current = self.current.lock().await;
-        if let Some(connection) = &current.connection {
-            return Ok((current.generation, connection.clone()));
+        if let Some(connection) = current.next() {
+            return Ok((current.generation, connection));
         }
         if self.attempts.load(Ordering::Acquire) != seen {
             return Err(StoreError::Unavailable("no connection can be made".to_owned()));
         }
-        let made = self.client.get_multiplexed_async_connection_with_config(&self.config).await;
+        let one = |_| self.client.get_multiplexed_async_connection_with_config(&self.config);
+        let made = try_join_all((0..self.count).map(one)).await;
         self.attempts.fetch_add(1, Ordering::AcqRel);
-        let connection = made.map_err(failed)?;
+        current.connections = made.map_err(failed)?.into();
         current.generation = current.generation.wrapping_add(1);
-        current.connection = Some(connection.clone());
+        let connection = current.next();
+        let connection = connection.ok_or_else(|| misconfigured("no connection is wanted"))?;
         Ok((current.generation, connection))
     }
 
@@ -186,10 +193,18 @@ impl Connection {
         if error.is_unrecoverable_error() || error.is_io_error() {
             let mut current = self.current.lock().await;
             if current.generation == generation {
-                current.connection = None;
+                current.connections.clear();
             }
         }
         Err(failed(error))
+    }
+}
+
+impl Current {
+    fn next(&mut self) -> Option<MultiplexedConnection> {
+        let connection = self.connections.pop_front()?;
+        self.connections.push_back(connection.clone());
+        Some(connection)
     }
 }
 

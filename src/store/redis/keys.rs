@@ -125,12 +125,12 @@ pub(super) fn fence(task: TaskId) -> String {
 
 /// The name of a scope's watermark.
 pub(super) fn watermark(reach: Reach) -> String {
-    format!("w:{}", hex(reach))
+    format!("w:{:032x}", u128::from_be_bytes(reach.0))
 }
 
 /// The name of a scope's block.
 pub(super) fn block(reach: Reach) -> String {
-    format!("b:{}", hex(reach))
+    format!("b:{:032x}", u128::from_be_bytes(reach.0))
 }
 
 /// The name of a lease's end.
@@ -140,10 +140,6 @@ pub(super) fn lease(id: LeaseId) -> String {
 
 fn end(incarnation: Stamp) -> String {
     format!("i:{incarnation}")
-}
-
-fn hex(reach: Reach) -> String {
-    format!("{:032x}", u128::from_be_bytes(reach.0))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ use async_trait::async_trait;
 pub use self::connection::Settings;
 pub use self::startup::RIGHTS;
 
-use self::connection::{Connection, misconfigured};
+use self::connection::{Connections, misconfigured};
 use self::hints::Hints;
 use self::keys::Keys;
 use self::recovery::Which;
@@ -46,11 +46,15 @@ use crate::store::{
     StoreError, Upkeep,
 };
 
+/// Before it syncs, a server takes some 20 KB from each connection, which are eight commits. With more connections as many more share a
+/// sync, where so many wait.
+const ORDINARY_CONNECTIONS: usize = 4;
+
 /// A store on one Redis server.
 pub struct RedisStore {
-    ordinary: Connection,
-    ending: Connection,
-    feed: Connection,
+    ordinary: Connections,
+    ending: Connections,
+    feed: Connections,
     hints: Hints,
     scripts: Scripts,
     constants: Constants,
@@ -100,9 +104,9 @@ impl RedisStore {
 
     async fn reach(settings: &Settings, entropy: Arc<dyn Entropy>) -> Result<Self, StoreError> {
         let store = Self {
-            ordinary: Connection::new(settings)?,
-            ending: Connection::new(settings)?,
-            feed: Connection::new(settings)?,
+            ordinary: Connections::new(settings, ORDINARY_CONNECTIONS)?,
+            ending: Connections::new(settings, 1)?,
+            feed: Connections::new(settings, 1)?,
             hints: Hints::new(settings.client()?, settings.response_timeout.to_std()),
             scripts: Scripts::new(),
             constants: Constants { partitions: PartitionCount::DEFAULT, delta_max: Span::ZERO },

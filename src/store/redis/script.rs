@@ -54,6 +54,10 @@ impl Scripts {
     }
 }
 
+/// What fits a commit that issues a credential.
+const USUAL_ARGUMENTS: usize = 32;
+const USUAL_BYTES: usize = 2_560;
+
 /// The keys and arguments of one call: numbers, packed into one argument, and texts behind it.
 #[derive(Debug, Default)]
 pub(super) struct Call {
@@ -123,8 +127,8 @@ impl Call {
     }
 
     pub(super) fn command(&self, script: &Script) -> Cmd {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(script.get_hash()).arg(self.keys.len()).arg(&self.keys);
+        let mut command = Cmd::with_capacity(USUAL_ARGUMENTS, USUAL_BYTES);
+        command.arg("EVALSHA").arg(script.get_hash()).arg(self.keys.len()).arg(&self.keys);
         command.arg(&self.numbers).arg(&self.texts);
         command
     }
