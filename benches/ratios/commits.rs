@@ -119,10 +119,12 @@ impl Caller for DiskCaller {
     }
 }
 
-/// A script over the one connection that all callers share.
-#[derive(Clone)]
+/// Connections that all callers share: as many as the store has, since a server reads only so much of each before it syncs.
+const CONNECTIONS: usize = 4;
+
+/// A script over a few connections.
 pub(crate) struct Server {
-    connection: MultiplexedConnection,
+    connections: Vec<MultiplexedConnection>,
     script: Arc<Script>,
 }
 
@@ -132,23 +134,28 @@ impl Server {
         let config =
             AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(2)));
         let client = redis::Client::open(url)?;
-        let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        Ok(Self { connection, script: Arc::new(Script::new(COMMIT)) })
+        let mut connections = Vec::with_capacity(CONNECTIONS);
+        for _ in 0..CONNECTIONS {
+            connections.push(client.get_multiplexed_async_connection_with_config(&config).await?);
+        }
+        Ok(Self { connections, script: Arc::new(Script::new(COMMIT)) })
     }
 
     pub(crate) fn callers(&self, count: usize) -> Outcome<Vec<ServerCaller>> {
         let expires_millis = SystemClock::default().now().plus(LIFE).micros() / 1_000;
-        let caller = |n| {
-            let (server, ids) = (self.clone(), Ids::of_caller(n)?);
-            Ok(ServerCaller { server, ids, index: format!("{{bench}}:tl:{n}"), expires_millis })
+        let caller = |(n, connection): (usize, &MultiplexedConnection)| {
+            let (connection, script) = (connection.clone(), Arc::clone(&self.script));
+            let (ids, index) = (Ids::of_caller(n)?, format!("{{bench}}:tl:{n}"));
+            Ok(ServerCaller { connection, script, ids, index, expires_millis })
         };
-        (0..count).map(caller).collect()
+        self.connections.iter().cycle().take(count).enumerate().map(caller).collect()
     }
 }
 
 /// Commits to a [`Server`].
 pub(crate) struct ServerCaller {
-    server: Server,
+    connection: MultiplexedConnection,
+    script: Arc<Script>,
     ids: Ids,
     index: String,
     expires_millis: u64,
@@ -158,12 +165,11 @@ impl Caller for ServerCaller {
     async fn run(&mut self) -> Outcome<()> {
         let id = self.ids.next();
         let name = format!("{id:032x}");
-        let Server { connection, script } = &mut self.server;
-        let mut call = script.key("{bench}:e");
+        let mut call = self.script.key("{bench}:e");
         call.key(format!("{{bench}}:l:{name}")).key(&self.index).key(format!("{{bench}}:r:{name}"));
         call.arg(&name).arg(self.expires_millis).arg(&[b'e'; EVENT_BYTES]);
         call.arg(&[b'e'; LEASE_BYTES]).arg(&[b'e'; ANSWER_BYTES - LEASE_BYTES]);
-        let word: String = call.invoke_async(connection).await?;
+        let word: String = call.invoke_async(&mut self.connection).await?;
         match word.as_str() {
             "done" => Ok(()),
             _ => Err("the script answered something else".into()),

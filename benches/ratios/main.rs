@@ -20,6 +20,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use leasehold::telemetry::{self, LogFormat};
 use leasehold::testing::redis::RedisServer;
 use mimalloc::MiMalloc;
 use tokio_util::sync::CancellationToken;
@@ -63,8 +64,8 @@ async fn run(mut report: Report) -> Outcome<()> {
     let provider = rustls::crypto::ring::default_provider();
     provider.install_default().map_err(|_| "rustls has a provider already")?;
     // Logs as `serve` has them by default, so that calls pay for their spans; nobody reads them.
-    let logs = tracing_subscriber::fmt().with_env_filter("info").with_writer(std::io::sink);
-    logs.try_init()?;
+    let logs = telemetry::subscriber(LogFormat::Human, "info", false, std::io::sink)?;
+    tracing::subscriber::set_global_default(logs)?;
     let meter = Meter::default();
     let world = World::start(None).await?;
     let sizes = world.sizes().await?;
