@@ -7,10 +7,11 @@
 //!  main → cli → app                      app: the one place that names concrete implementations
 //!  grpc, http → listen, broker → contracts (store, policy, identity, mint, keys) → domain
 //!  store/{embedded,redis}, policy/grant, identity/{x509_svid,jwt_svid,oidc} → their own contract, jose, spiffe, domain
+//!  verifier → clock, jose, spiffe, proto, domain
 //! ```
 //!
 //! Modules in reading order: [`domain`] holds the rules and nothing else; [`jose`] and [`spiffe`] are the two formats
-//! that credentials come in. The rest is the broker: `identity`, `policy`, `store`, `keys` and `mint` are its contracts
+//! that credentials come in; [`verifier`] is the library of whoever accepts them. The rest is the broker: `identity`, `policy`, `store`, `keys` and `mint` are its contracts
 //! with their implementations; `workload_api` is the agent beside it, if there is one; `broker` has one verb a file; `listen`
 //! is the door, `grpc` and `http` are the surfaces behind it; `config`, `telemetry`, `app` and `cli` make a program of it.
 
@@ -18,6 +19,11 @@ pub mod domain;
 pub mod jose;
 pub mod proto;
 pub mod spiffe;
+
+#[cfg(feature = "verifier")]
+pub mod clock;
+#[cfg(feature = "verifier")]
+pub mod verifier;
 
 #[cfg(feature = "server")]
 pub mod app;

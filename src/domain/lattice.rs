@@ -2,6 +2,10 @@
 //!
 //! Entries move one way only, so merging is always safe and order never matters. There is no entry that takes another back.
 
+mod revocation;
+
+pub use revocation::{EntryName, Revocation};
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::id::{LeaseId, TaskId};
@@ -89,26 +93,16 @@ impl Lattice {
     // INVARIANT (lattice monotone): merging never makes a dead credential alive.
     pub fn merge(&mut self, entry: &Entry) {
         match entry {
-            Entry::Fence(task, fence) => {
-                let known = self.fences.entry(*task).or_insert(*fence);
-                known.epoch = known.epoch.max(fence.epoch);
-                known.branch = known.branch.max(fence.branch);
-            }
+            Entry::Fence(task, fence) => self.learn(&Revocation::Fence(*task, *fence)),
             Entry::Watermark(scope, origin) => {
-                let known = self.watermarks.entry(scope.reach()).or_insert(*origin);
-                *known = (*known).max(*origin);
+                self.learn(&Revocation::Watermark(scope.reach(), *origin));
             }
             Entry::Block(scope, count) => {
                 let known = self.blocks.entry(scope.reach()).or_insert(*count);
                 *known = (*known).max(*count);
             }
-            Entry::Lease(lease) => {
-                self.leases.insert(*lease);
-            }
-            Entry::End(incarnation, last) => {
-                let known = self.ends.entry(*incarnation).or_insert(*last);
-                *known = (*known).min(*last);
-            }
+            Entry::Lease(lease) => self.learn(&Revocation::Lease(*lease)),
+            Entry::End(incarnation, last) => self.learn(&Revocation::End(*incarnation, *last)),
         }
     }
 

@@ -74,6 +74,56 @@ fn licence_expression_is_not_allowed_by_half_of_a_conjunction() {
     }
 }
 
+/// What a resource server must not have to build: what listens, stores, mints, measures or configures.
+const OF_SERVERS: [&str; 22] = [
+    "axum",
+    "clap",
+    "fjall",
+    "flate2",
+    "governor",
+    "jiff",
+    "metrics",
+    "mimalloc",
+    "moka",
+    "rcgen",
+    "redis",
+    "reqwest",
+    "rustls-native-certs",
+    "strsim",
+    "tempfile",
+    "toml",
+    "tonic-health",
+    "tonic-reflection",
+    "tonic-types",
+    "tracing-subscriber",
+    "uuid",
+    "webpki-roots",
+];
+
+#[test]
+fn the_verifier_library_links_nothing_of_servers() {
+    let tree = |features: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["tree", "--locked", "--offline", "--edges=normal", "--prefix=none"]);
+        let output = cargo.args(features).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let names = text.lines().filter_map(|line| line.split(' ').next().map(str::to_owned));
+        names.collect::<BTreeSet<_>>()
+    };
+    let of_servers = |linked: &BTreeSet<String>| {
+        OF_SERVERS.into_iter().filter(|name| linked.contains(*name)).collect::<Vec<_>>()
+    };
+    let library = tree(&["--no-default-features", "--features=verifier"]);
+    assert_eq!(of_servers(&library), [""; 0]);
+    assert!(library.contains("tonic") && library.len() < 130, "{} crates", library.len());
+    assert_eq!(
+        of_servers(&tree(&[])).len(),
+        OF_SERVERS.len() - 1,
+        "all but a web's roots are in the broker"
+    );
+}
+
 #[test]
 fn every_dependency_says_what_it_is_for() {
     let manifest = fs::read_to_string("Cargo.toml").unwrap();

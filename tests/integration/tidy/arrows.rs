@@ -11,7 +11,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("jose", &["domain"]),
     ("spiffe", &["domain", "jose"]), // a bundle is a JWK set
     ("proto", &[]),
-    ("verifier", &["domain", "jose", "spiffe", "proto"]),
+    ("clock", &["domain"]),
+    ("verifier", &["domain", "jose", "spiffe", "proto", "clock"]),
     // Contracts, with their implementations beside them.
     ("telemetry", &[]),
     ("workload_api", &["domain", "spiffe", "proto", "broker::seams"]),
@@ -29,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "broker",
         &["domain", "jose", "spiffe", "identity", "policy", "store", "keys", "mint", "telemetry"],
     ),
+    ("broker::seams", &["domain", "clock"]),
     ("listen", &["domain", "spiffe", "identity", "workload_api", "broker::seams", "telemetry"]),
     (
         "grpc",
@@ -104,7 +106,7 @@ const TECHNOLOGY: [&str; 9] = [
 ];
 
 /// What a verifier library is made of: none of it may need a server.
-const VERIFIER: [&str; 5] = ["domain", "jose", "spiffe", "proto", "verifier"];
+const VERIFIER: [&str; 6] = ["domain", "jose", "spiffe", "proto", "clock", "verifier"];
 
 /// What pure rules may use of other crates and of the standard library's doors to the world.
 const PURE_CRATES: [&str; 6] = ["base64", "ring", "serde", "serde_json", "thiserror", "zeroize"];

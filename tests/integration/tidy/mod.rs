@@ -272,7 +272,11 @@ fn server_crates() -> BTreeSet<String> {
     let dependencies = manifest["dependencies"].as_table().unwrap().iter();
     let optional =
         |entry: &toml::Value| entry.get("optional").is_some_and(|o| o.as_bool() == Some(true));
-    let server = dependencies.filter(|(_, entry)| optional(entry));
+    let verifier = manifest["features"]["verifier"].as_array().unwrap();
+    let in_verifier = |name: &str| {
+        verifier.iter().any(|feature| feature.as_str() == Some(&format!("dep:{name}")))
+    };
+    let server = dependencies.filter(|(name, entry)| optional(entry) && !in_verifier(name));
     server.map(|(name, _)| name.replace('-', "_")).collect()
 }
 

@@ -1,0 +1,202 @@
+//! One connection to a broker, as messages: what is sent, and what comes back. No I/O and no clock.
+//!
+//! ```text
+//!  subscribe ─▶ ◀─ subscribed
+//!               ◀─ revocations …            receive, settle: swap the view, then acknowledge
+//!  keep-alive ─▶ ◀─ freshness               fresh from the keep-alive's own send time on, less the broker's age
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::mirror::{Mirror, TooMany};
+use super::view::Change;
+use super::wire::{self, NotUnderstood, Terms};
+use crate::clock::Present;
+use crate::domain::id::Partition;
+use crate::domain::path::Origin;
+use crate::proto::v1::watch_revocations_request::Message as Say;
+use crate::proto::v1::watch_revocations_response::Message as Heard;
+use crate::proto::v1::{
+    Acknowledgement, FeedPosition, Freshness, KeepAlive, Revocations, Subscribe,
+    WatchRevocationsRequest, WatchRevocationsResponse,
+};
+
+/// What a broker sends is not what the contract says. The connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// A message that is not understood.
+    #[error(transparent)]
+    NotUnderstood(#[from] NotUnderstood),
+    /// Too much of it.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    /// `subscribed` did not come first, or came twice.
+    #[error("the broker did not begin with `subscribed`, or said it twice")]
+    OutOfOrder,
+    /// A partition that the store does not have.
+    #[error("the broker names a partition that the store does not have")]
+    Partition,
+    /// It says how fresh the view is, and has not sent all of it.
+    #[error("the broker answered a keep-alive before it had sent every partition")]
+    Incomplete,
+}
+
+/// One connection.
+pub struct Stream {
+    mirror: Arc<Mirror>,
+    terms: Option<Terms>,
+    /// How far this broker has sent each partition.
+    positions: BTreeMap<Partition, Origin>,
+    sequence: u64,
+    /// The keep-alive that is not answered yet, and when it was sent.
+    open: Option<(u64, Present)>,
+    /// What was acknowledged last.
+    acknowledged: Option<Acknowledgement>,
+    /// Whether something came since the last swap.
+    is_unsettled: bool,
+}
+
+impl Stream {
+    /// A new connection, and its first message.
+    pub fn open(mirror: Arc<Mirror>, name: &str) -> (Self, WatchRevocationsRequest) {
+        let instance = mirror.instance().to_string();
+        let subscribe = Subscribe { instance, name: name.to_owned(), drains: true };
+        let stream = Self {
+            mirror,
+            terms: None,
+            positions: BTreeMap::new(),
+            sequence: 0,
+            open: None,
+            acknowledged: None,
+            is_unsettled: false,
+        };
+        (stream, say(Say::Subscribe(subscribe)))
+    }
+
+    /// What the broker said of the store, once it has.
+    pub fn terms(&self) -> Option<Terms> {
+        self.terms
+    }
+
+    /// Takes a message. It counts for checks once [`Self::settle`] was called.
+    ///
+    /// # Errors
+    /// [`StreamError`]: the connection is over.
+    pub fn receive(
+        &mut self,
+        response: WatchRevocationsResponse,
+        now: Present,
+    ) -> Result<(), StreamError> {
+        let message = response.message.ok_or(NotUnderstood("message"))?;
+        match (message, self.terms) {
+            (Heard::Subscribed(subscribed), None) => {
+                self.terms = Some(wire::terms(&subscribed)?);
+                Ok(())
+            }
+            (Heard::Revocations(revocations), Some(terms)) => self.revoked(&revocations, terms),
+            (Heard::Freshness(freshness), Some(terms)) => self.answered(&freshness, terms, now),
+            (Heard::Subscribed(_), Some(_)) | (_, None) => Err(StreamError::OutOfOrder),
+        }
+    }
+
+    fn revoked(&mut self, revocations: &Revocations, terms: Terms) -> Result<(), StreamError> {
+        let partition = wire::partition(revocations.partition)?;
+        if !terms.partitions.contains(partition) {
+            return Err(StreamError::Partition);
+        }
+        for entry in &revocations.entries {
+            let (revocation, keep_until) = wire::entry(entry, partition)?;
+            self.mirror.learn(partition, revocation, keep_until)?;
+        }
+        if let Some(position) = &revocations.position {
+            let (of, at) = wire::position(position)?;
+            if of != partition {
+                return Err(StreamError::Partition);
+            }
+            self.reached(of, at);
+        }
+        self.is_unsettled = true;
+        Ok(())
+    }
+
+    /// The answer to the open keep-alive; any other is passed over, since its send time is not known.
+    // INVARIANT (fencing, rule 6): what is to be known by this answer came before it on the same stream, and is swapped with it.
+    fn answered(
+        &mut self,
+        freshness: &Freshness,
+        terms: Terms,
+        now: Present,
+    ) -> Result<(), StreamError> {
+        for position in &freshness.positions {
+            let (partition, at) = wire::position(position)?;
+            if !terms.partitions.contains(partition) {
+                return Err(StreamError::Partition);
+            }
+            self.reached(partition, at);
+        }
+        if self.positions.len() != usize::from(terms.partitions.get()) {
+            return Err(StreamError::Incomplete);
+        }
+        let (age, store) = wire::freshness(freshness)?;
+        if let Some((sequence, sent)) = self.open
+            && sequence == freshness.sequence
+        {
+            self.open = None;
+            self.mirror.change(Change::Answer { sent, age, store, heard: now.moment });
+        }
+        self.is_unsettled = true;
+        Ok(())
+    }
+
+    fn reached(&mut self, partition: Partition, at: Origin) {
+        let known = self.positions.entry(partition).or_insert(at);
+        *known = (*known).max(at);
+        self.mirror.change(Change::Position(partition, at));
+    }
+
+    /// Makes checks go by everything that came, and only then acknowledges it, if there is anything new to say.
+    // INVARIANT (acknowledged after the swap): no check that begins after the broker heard it goes by an earlier view.
+    pub fn settle(&mut self, now: Present) -> Option<WatchRevocationsRequest> {
+        if std::mem::take(&mut self.is_unsettled) {
+            self.mirror.publish(now);
+        }
+        let acknowledgement = self.acknowledgement();
+        if acknowledgement.applied.is_empty()
+            || self.acknowledged.as_ref() == Some(&acknowledgement)
+        {
+            return None;
+        }
+        self.acknowledged = Some(acknowledgement.clone());
+        Some(say(Say::Acknowledgement(acknowledgement)))
+    }
+
+    fn acknowledgement(&self) -> Acknowledgement {
+        let told = |positions: &mut dyn Iterator<Item = (Partition, Origin)>| {
+            positions.map(wire::feed_position).collect::<Vec<FeedPosition>>()
+        };
+        let applied = || self.positions.iter().map(|(partition, at)| (*partition, *at));
+        let drained = applied()
+            .filter_map(|(partition, at)| Some((partition, self.mirror.drained(partition, at)?)));
+        Acknowledgement { applied: told(&mut applied()), drained: told(&mut { drained }) }
+    }
+
+    /// The next keep-alive, sent `now`; `None` while one is open.
+    pub fn keep_alive(&mut self, now: Present) -> Option<WatchRevocationsRequest> {
+        if self.open.is_some() || self.terms.is_none() {
+            return None;
+        }
+        self.sequence = self.sequence.saturating_add(1);
+        self.open = Some((self.sequence, now));
+        Some(say(Say::KeepAlive(KeepAlive { sequence: self.sequence })))
+    }
+
+    /// Since when a keep-alive is open.
+    pub fn unanswered_since(&self) -> Option<Present> {
+        self.open.map(|(_, sent)| sent)
+    }
+}
+
+fn say(message: Say) -> WatchRevocationsRequest {
+    WatchRevocationsRequest { message: Some(message) }
+}
