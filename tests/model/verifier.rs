@@ -2,7 +2,7 @@
 
 use super::protocol::{Action, Protocol};
 use super::rules::Rule;
-use super::state::{BROKERS, Life, Message, PARTITIONS, Partitions, Queue, State};
+use super::state::{BROKERS, Life, Message, Partitions, Queue, State};
 
 impl Protocol {
     pub fn stream_actions(&self, state: &State, b: usize, v: usize, actions: &mut Vec<Action>) {
@@ -47,9 +47,10 @@ impl Protocol {
     }
 
     pub fn receive_answer_first(&self, state: &mut State, b: usize, v: usize) {
-        let is_answer = |place: &usize| matches!(state.streams[b][v], Some(queue) if matches!(queue.0[*place], Message::Answer(_)));
-        if let Some(place) = (0..=PARTITIONS).find(is_answer) {
-            let message = state.stream(b, v).remove(place);
+        let queue = state.stream(b, v);
+        let is_answer = |message: &Message| matches!(message, Message::Answer(_));
+        if let Some(place) = queue.0.iter().position(is_answer) {
+            let message = queue.remove(place);
             self.swap_in(state, v, message);
         }
     }
