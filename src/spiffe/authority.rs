@@ -55,6 +55,11 @@ impl Authority {
         &self.der
     }
 
+    /// Whether another one, by name and key, signed it (RFC 5280 section 6.1.3).
+    pub fn is_signed_by(&self, other: &Self) -> bool {
+        Certificate::read(&self.der).is_ok_and(|certificate| certificate.is_signed_by(other))
+    }
+
     /// Its subject key identifier in lower-case hex: the name of the authority's key in scopes. `None` if it has none.
     pub fn subject_key_id(&self) -> Option<String> {
         Some(self.subject_key_id_bytes()?.iter().map(|byte| format!("{byte:02x}")).collect())

@@ -150,12 +150,17 @@ impl Checker {
         }
     }
 
-    /// Checks a certificate for a task: all but its audience and what it allows, which only its lease says.
+    /// Checks a certificate for a task, by what leads from it up to the broker's bundle: all but its audience and what it allows,
+    /// which only its lease says.
     ///
     /// # Errors
     /// [`Refused`], for the first rule that it breaks.
-    pub fn check_certificate(&self, der: &[u8], present: Present) -> Result<Admission, Refused> {
-        match self.look_at_certificate(der, present)? {
+    pub fn check_certificate(
+        &self,
+        (leaf, intermediates): (&[u8], &[&[u8]]),
+        present: Present,
+    ) -> Result<Admission, Refused> {
+        match self.look_at_certificate((leaf, intermediates), present)? {
             Outcome::Admitted(admission) => Ok(admission),
             Outcome::Stale(stale) => Err(stale.refused()),
         }
@@ -184,12 +189,13 @@ impl Checker {
 
     pub(super) fn look_at_certificate(
         &self,
-        der: &[u8],
+        (leaf, intermediates): (&[u8], &[&[u8]]),
         present: Present,
     ) -> Result<Outcome, Refused> {
         let now = self.mirror.now(&self.mirror.view(), present);
-        let credential = self.verified(der, |trust| {
-            Ok(trust.verify_certificate(der, &self.rules.task_extension, now)?.into())
+        let credential = self.verified(leaf, |trust| {
+            let oid = &self.rules.task_extension;
+            Ok(trust.verify_certificate(leaf, intermediates, oid, now)?.into())
         })?;
         if credential.token().is_some() || now >= credential.expires() {
             return Err(Refused::Certificate(LeafError::Expired.into()));

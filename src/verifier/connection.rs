@@ -36,7 +36,7 @@ const LONGEST_WAIT: Span = Span::from_seconds(5);
 /// A keep-alive that is unanswered for so many intervals, and for so long, has been forgotten.
 const PATIENCE: (u64, Span) = (10, Span::from_seconds(5));
 
-/// A broker, and the connection to it while there is one.
+/// A broker, and the last connection to it: calls may go through while the stream does not.
 pub(super) struct Broker {
     pub(super) address: String,
     pub(super) channel: ArcSwapOption<Channel>,
@@ -84,7 +84,6 @@ impl Link {
                 Ok(never) => match never {},
                 Err(lost) => lost,
             };
-            broker.channel.store(None);
             failures = if was_fresh { 1 } else { failures.saturating_add(1) };
             let wait = wait(failures, jitter());
             tracing::warn!(

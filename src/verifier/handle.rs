@@ -114,13 +114,18 @@ impl Verifier {
         self.settle(looked?, || Shown::Token(shown.token.to_owned())).await
     }
 
-    /// Checks a certificate for a task, in DER, as [`Self::admit`] does a token: all but its audience and what it allows.
+    /// Checks a certificate for a task, in DER with what leads up to the broker's bundle, as [`Self::admit`] does a token: all
+    /// but its audience and what it allows.
     ///
     /// # Errors
     /// [`Refused`], for the first rule that it breaks.
-    pub async fn admit_certificate(&self, der: &[u8]) -> Result<Admission, Refused> {
-        let looked = self.checker().look_at_certificate(der, self.present())?;
-        self.settle(looked, || Shown::CertificateDer(der.to_vec())).await
+    pub async fn admit_certificate(
+        &self,
+        leaf: &[u8],
+        intermediates: &[&[u8]],
+    ) -> Result<Admission, Refused> {
+        let looked = self.checker().look_at_certificate((leaf, intermediates), self.present())?;
+        self.settle(looked, || Shown::CertificateDer(leaf.to_vec())).await
     }
 
     /// Waits until something can be let in: a broker has sent its keys and every revocation, and said how fresh they are.

@@ -37,12 +37,15 @@
 //! ```
 
 mod admission;
+mod certificates;
 mod check;
 mod connection;
 mod credential;
 mod handle;
 mod known;
+mod layer;
 mod mirror;
+mod peer;
 mod refused;
 mod replays;
 mod settings;
@@ -52,10 +55,13 @@ mod view;
 mod wire;
 
 pub use admission::Admission;
+pub use certificates::{Acceptor, Connection, TaskCertificates, until_over};
 pub use check::{Checker, Presented, Rules, Scheme};
 pub use credential::Credential;
 pub use handle::{StartError, Verifier};
+pub use layer::{Guard, Guarded, GuardedBody};
 pub use mirror::{MAX_ENTRIES, Mirror, TooMany};
+pub use peer::PeerCertificate;
 pub use refused::{Fault, Refused};
 pub use settings::{Identity, Settings, SettingsError, WhenStale};
 pub use stream::{Stream, StreamError};

@@ -1,8 +1,10 @@
 //! A broker's keys, tokens and feed, made by hand, and the checks that go by them.
 
 mod admissions;
+mod certificates;
 mod checks;
 mod feeds;
+mod guards;
 mod served;
 
 use std::sync::Arc;

@@ -1,5 +1,13 @@
 //! What the broker signs with, as it said itself over the connection that it was known by.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+
 use crate::domain::time::Stamp;
 use crate::jose::access_token::{self, AccessToken, AccessTokenError};
 use crate::jose::{KeySet, KeySetError};
@@ -10,6 +18,9 @@ use crate::spiffe::id::{TrustDomain, TrustDomainError};
 use crate::spiffe::task_certificate::{TaskCertificate, TaskCertificateError};
 use crate::spiffe::task_extension::ExtensionOid;
 
+/// Certificates between a leaf and the bundle that are looked at.
+const MAX_INTERMEDIATES: usize = 4;
+
 /// The broker's keys: what credentials are verified with.
 #[derive(Clone, Debug)]
 pub struct Trust {
@@ -17,6 +28,7 @@ pub struct Trust {
     keys: KeySet,
     trust_domain: TrustDomain,
     authorities: Vec<Authority>,
+    chains: Option<Arc<dyn ClientCertVerifier>>,
     /// What it was read from, to see whether another one says anything new.
     source: GetTrustBundleResponse,
 }
@@ -53,11 +65,13 @@ impl Trust {
         if issuer.is_some_and(|issuer| issuer != source.issuer) {
             return Err(TrustError::OtherIssuer(source.issuer));
         }
+        let authorities = Bundle::parse(source.spiffe_bundle.as_bytes())?.authorities().to_vec();
         Ok(Self {
             issuer: source.issuer.clone(),
             keys: KeySet::parse(source.access_token_jwks.as_bytes())?,
             trust_domain: TrustDomain::parse(&source.trust_domain)?,
-            authorities: Bundle::parse(source.spiffe_bundle.as_bytes())?.authorities().to_vec(),
+            chains: chains(&authorities),
+            authorities,
             source,
         })
     }
@@ -85,12 +99,67 @@ impl Trust {
         access_token::verify(token, &self.keys, &self.issuer, now)
     }
 
+    /// The leaf, and whatever leads up to the bundle.
     pub(super) fn verify_certificate(
         &self,
-        der: &[u8],
+        leaf: &[u8],
+        intermediates: &[&[u8]],
         oid: &ExtensionOid,
         now: Stamp,
     ) -> Result<TaskCertificate, TaskCertificateError> {
-        TaskCertificate::verify(der, &self.authorities, (&self.trust_domain, oid), now)
+        let known = self.with_intermediates(intermediates, now);
+        let certificate = TaskCertificate::verify(leaf, &known, (&self.trust_domain, oid), now)?;
+        self.must_lead_here(leaf, intermediates, now)?;
+        Ok(certificate)
     }
+
+    /// The bundle's authorities, and those that they vouch for, directly or not.
+    // INVARIANT (the signer's name is vouched for): a quarantine of a key goes by the signer's key identifier; anybody can write
+    // another one into a certificate of the same key that nobody signed.
+    fn with_intermediates(&self, intermediates: &[&[u8]], now: Stamp) -> Vec<Authority> {
+        let mut known = self.authorities.clone();
+        let mut rest: Vec<Authority> = intermediates
+            .iter()
+            .take(MAX_INTERMEDIATES)
+            .filter_map(|der| Authority::check(der).ok())
+            .filter(|authority| authority.is_valid_at(now))
+            .collect();
+        for _ in 0..MAX_INTERMEDIATES {
+            let (vouched, others) = rest.into_iter().partition(|one: &Authority| {
+                known.iter().any(|other| other.is_valid_at(now) && one.is_signed_by(other))
+            });
+            rest = others;
+            known.extend(vouched);
+        }
+        known
+    }
+
+    /// By every rule of a chain (RFC 5280 section 6.1): lengths, constraints, critical extensions.
+    fn must_lead_here(
+        &self,
+        leaf: &[u8],
+        intermediates: &[&[u8]],
+        now: Stamp,
+    ) -> Result<(), TaskCertificateError> {
+        let chains = self.chains.as_ref().ok_or(TaskCertificateError::Signature)?;
+        let intermediates: Vec<_> = intermediates
+            .iter()
+            .take(MAX_INTERMEDIATES)
+            .map(|der| CertificateDer::from(*der))
+            .collect();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now.seconds()));
+        let verified = chains.verify_client_cert(&CertificateDer::from(leaf), &intermediates, now);
+        verified.map(drop).map_err(|_| TaskCertificateError::Signature)
+    }
+}
+
+/// Who is below these authorities; `None` if there are none to be below of.
+fn chains(authorities: &[Authority]) -> Option<Arc<dyn ClientCertVerifier>> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        // One that webpki does not read vouches for nobody.
+        let _ = roots.add(CertificateDer::from(authority.der().to_vec()));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()
 }

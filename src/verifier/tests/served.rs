@@ -20,18 +20,18 @@ use crate::testing::ca::TestAuthority;
 type Told = Result<WatchRevocationsResponse, Status>;
 
 /// A broker that has two partitions and nothing revoked.
-struct FakeBroker {
-    signer: Signer,
-    bundle: Mutex<GetTrustBundleResponse>,
+pub(super) struct FakeBroker {
+    pub(super) signer: Signer,
+    pub(super) bundle: Mutex<GetTrustBundleResponse>,
     /// What is sent to whoever is connected.
-    tell: broadcast::Sender<WatchRevocationsResponse>,
+    pub(super) tell: broadcast::Sender<WatchRevocationsResponse>,
     /// Whether keep-alives are answered.
-    answers: AtomicBool,
+    pub(super) answers: AtomicBool,
     /// What introspection says; `None`: that it is away.
     active: Mutex<Option<bool>>,
     /// The instance that subscribed last, and how often one did.
     subscribed: watch::Sender<(String, usize)>,
-    acknowledged: watch::Sender<Acknowledgement>,
+    pub(super) acknowledged: watch::Sender<Acknowledgement>,
     /// Ends every stream that is open when it changes.
     hang_up: watch::Sender<u64>,
 }
@@ -111,27 +111,31 @@ impl FakeBroker {
         }
     }
 
-    /// A token like [`Signer::token`], for a minute from now on.
-    fn token(&self) -> String {
+    /// What [`Signer::claims`] says, for a minute from now on.
+    fn claims(&self) -> AccessToken {
         let now = SystemClock::default().now();
         let mut claims = self.signer.claims();
         claims.issued_seconds = now.seconds();
         claims.expires_seconds = now.seconds() + 60;
         claims.execution.origin.stamp = now;
-        self.signer.sign(&claims)
+        claims
+    }
+
+    fn token(&self) -> String {
+        self.signer.sign(&self.claims())
     }
 }
 
 /// A running broker, and the files of a verifier.
-struct Scene {
-    broker: Arc<FakeBroker>,
+pub(super) struct Scene {
+    pub(super) broker: Arc<FakeBroker>,
     address: String,
     folder: tempfile::TempDir,
     serving: tokio::task::JoinHandle<()>,
 }
 
 impl Scene {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let root = TestAuthority::root("root");
@@ -167,7 +171,7 @@ impl Scene {
         Self { broker, address, folder, serving }
     }
 
-    fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Settings {
         let file = |name| self.folder.path().join(name);
         let identity = Identity {
             ca_file: file("ca.pem"),
@@ -177,19 +181,23 @@ impl Scene {
         Settings::new([self.address.clone()], identity, AUDIENCE)
     }
 
-    async fn verifier(&self, settings: Settings) -> Verifier {
+    pub(super) fn claims(&self) -> AccessToken {
+        self.broker.claims()
+    }
+
+    pub(super) async fn verifier(&self, settings: Settings) -> Verifier {
         let verifier = Verifier::start(settings).unwrap();
         verifier.ready().await;
         verifier
     }
 
-    fn end(&self, up_to: u64) {
+    pub(super) fn end(&self, up_to: u64) {
         let ended = fence(1, INFINITY.micros(), INFINITY.micros());
         self.broker.tell.send(revoked(1, [ended], Some(up_to))).unwrap();
     }
 
     /// Waits until the verifier acknowledged so much of partition 1.
-    async fn applied(&self, millis: u64) -> Acknowledgement {
+    pub(super) async fn applied(&self, millis: u64) -> Acknowledgement {
         let mut acknowledged = self.broker.acknowledged.subscribe();
         let is_there = |a: &Acknowledgement| a.applied.contains(&position(1, millis));
         acknowledged.wait_for(is_there).await.unwrap().clone()

@@ -1,0 +1,217 @@
+//! Certificates for tasks: who leads up to the broker's bundle, and connections that last no longer than their certificate.
+
+use std::io::ErrorKind;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, SanType,
+    SerialNumber,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio_rustls::TlsConnector;
+
+use super::served::Scene;
+use super::*;
+use crate::clock::{Clock as _, SystemClock};
+use crate::domain::lattice::Dead;
+use crate::keys::set_validity;
+use crate::spiffe::authority::Authority;
+use crate::spiffe::bundle::Bundle;
+use crate::spiffe::id::TrustDomain;
+use crate::spiffe::task_certificate::{TaskCertificateError, serial_number, spiffe_id_text};
+use crate::spiffe::task_extension::{self, ExtensionOid};
+use crate::testing::ca::TestAuthority;
+
+/// An authority of the broker's, with its key.
+struct Ca {
+    params: CertificateParams,
+    key: KeyPair,
+    der: CertificateDer<'static>,
+}
+
+impl Ca {
+    fn params(name: &str) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params
+    }
+
+    fn root(name: &str) -> Self {
+        let (params, key) = (Self::params(name), KeyPair::generate().unwrap());
+        let der = params.self_signed(&key).unwrap().der().clone();
+        Self { params, key, der }
+    }
+
+    fn below(&self, name: &str) -> Self {
+        let (params, key) = (Self::params(name), KeyPair::generate().unwrap());
+        let der = params.signed_by(&key, &self.issuer()).unwrap().der().clone();
+        Self { params, key, der }
+    }
+
+    fn issuer(&self) -> Issuer<'_, &KeyPair> {
+        Issuer::from_params(&self.params, &self.key)
+    }
+
+    /// The certificate of an execution, good for a minute around now.
+    fn leaf(&self, execution: &Execution, key: &KeyPair) -> CertificateDer<'static> {
+        let domain = TrustDomain::parse("leasehold.example").unwrap();
+        let id = spiffe_id_text(&domain, execution, &Name::parse("finance").unwrap());
+        let now = SystemClock::default().now();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.serial_number = Some(SerialNumber::from_slice(&serial_number([1; 16])));
+        params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let oid = ExtensionOid::default();
+        let extension = task_extension::encode(execution).unwrap();
+        params.custom_extensions = vec![CustomExtension::from_oid_content(oid.arcs(), extension)];
+        let minute = Span::from_seconds(60);
+        set_validity(&mut params, now.minus(minute), now.plus(minute));
+        params.signed_by(key, &self.issuer()).unwrap().der().clone()
+    }
+}
+
+fn bundle(root: &Ca) -> String {
+    let authority = Authority::check(&root.der).unwrap();
+    Bundle::of_authorities(vec![authority]).to_document().to_string()
+}
+
+/// A broker with an authority, a verifier, and a certificate of task 2.
+struct Site {
+    scene: Scene,
+    verifier: Verifier,
+    root: Ca,
+    intermediate: Ca,
+    key: KeyPair,
+    leaf: CertificateDer<'static>,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let scene = Scene::start().await;
+        let root = Ca::root("root of tasks");
+        let intermediate = root.below("tasks");
+        scene.broker.bundle.lock().spiffe_bundle = bundle(&root);
+        let verifier = scene.verifier(scene.settings()).await;
+        let key = KeyPair::generate().unwrap();
+        let short = Span::from_millis(500);
+        let execution = Execution { freshness: short, ..scene.claims().execution };
+        let leaf = intermediate.leaf(&execution, &key);
+        Self { scene, verifier, root, intermediate, key, leaf }
+    }
+
+    async fn admit(&self, intermediates: &[&[u8]]) -> Result<Admission, Refused> {
+        self.verifier.admit_certificate(&self.leaf, intermediates).await
+    }
+
+    /// Both ends of a connection: what the acceptor makes of it, and the client's.
+    async fn connect(
+        &self,
+    ) -> (
+        std::io::Result<Connection<DuplexStream>>,
+        std::io::Result<tokio_rustls::client::TlsStream<DuplexStream>>,
+    ) {
+        let authority = TestAuthority::root("servers");
+        let server = authority.server();
+        let config = ServerConfig::builder()
+            .with_client_cert_verifier(Arc::new(TaskCertificates::new(self.verifier.clone())))
+            .with_single_cert(server.chain.clone(), server.key_der())
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der().clone()).unwrap();
+        let chain = vec![self.leaf.clone(), self.intermediate.der.clone()];
+        let key: PrivateKeyDer<'_> = PrivatePkcs8KeyDer::from(self.key.serialize_der()).into();
+        let client = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .unwrap();
+        let (near, far) = duplex(16_384);
+        let acceptor = Acceptor::new(self.verifier.clone(), config);
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(client));
+        tokio::join!(acceptor.accept(near), connector.connect(name, far))
+    }
+}
+
+#[tokio::test]
+async fn class_08_a_certificate_is_taken_that_leads_to_the_bundle_and_no_other() {
+    let site = Site::start().await;
+    let refused = Err(Refused::Certificate(TaskCertificateError::Signature));
+    assert_eq!(site.admit(&[]).await.map(drop), refused, "the bundle has its root alone");
+    let impostor = Ca::root("tasks");
+    assert_eq!(site.admit(&[&impostor.der]).await.map(drop), refused);
+    let admission = site.admit(&[&site.intermediate.der]).await.unwrap();
+    assert_eq!(admission.credential().execution().path.own().task, task(2));
+    assert_eq!(admission.credential().grant(), None);
+    let other = site.intermediate.leaf(&site.scene.claims().execution, &site.key);
+    let constrained =
+        Ca { params: Ca::params("tasks"), key: KeyPair::generate().unwrap(), ..site.root };
+    let by_nobody = constrained.leaf(&site.scene.claims().execution, &site.key);
+    assert!(site.verifier.admit_certificate(&other, &[&site.intermediate.der]).await.is_ok());
+    let intermediates: &[&[u8]] = &[&site.intermediate.der];
+    let outcome = site.verifier.admit_certificate(&by_nobody, intermediates).await;
+    assert_eq!(outcome.map(drop), refused);
+}
+
+#[tokio::test]
+async fn class_16_the_signer_s_own_key_identifier_is_what_a_quarantine_goes_by() {
+    let site = Site::start().await;
+    // The same name and key, under another key identifier, signed by nobody that counts.
+    let mut params = site.intermediate.params.clone();
+    params.key_identifier_method = KeyIdMethod::PreSpecified(vec![9; 20]);
+    let forged = params.self_signed(&site.intermediate.key).unwrap().der().clone();
+    let signer = Authority::check(&site.intermediate.der).unwrap();
+    let quarantined = watermark(&Scope::Key(signer.subject_key_id().unwrap()), 1_000_000_000_000);
+    site.scene.broker.tell.send(revoked(1, [quarantined], Some(60_000))).unwrap();
+    site.scene.applied(60_000).await;
+    let outcome = site.admit(&[&forged, &site.intermediate.der]).await;
+    assert_eq!(outcome.map(drop), Err(Refused::Dead(Dead::Quarantined)));
+}
+
+#[tokio::test]
+async fn class_09_a_connection_ends_with_its_task_while_nothing_is_said_on_it() {
+    let site = Site::start().await;
+    let (server, client) = site.connect().await;
+    let (mut server, mut client) = (server.unwrap(), client.unwrap());
+    client.write_all(b"hello").await.unwrap();
+    let mut hello = [0; 5];
+    server.read_exact(&mut hello).await.unwrap();
+    let waiting = tokio::spawn(async move {
+        let error = server.read(&mut [0; 1]).await.unwrap_err();
+        let written = server.write(b"late").await.unwrap_err();
+        (error.kind(), written.kind(), error.to_string())
+    });
+    site.scene.end(60_000);
+    let (read, written, why) = waiting.await.unwrap();
+    assert_eq!((read, written), (ErrorKind::ConnectionAborted, ErrorKind::ConnectionAborted));
+    assert_eq!(why, Dead::Fenced.to_string());
+    site.scene.applied(60_000).await;
+    let (server, client) = site.connect().await;
+    assert!(server.is_err(), "nor does another one begin");
+    let mut byte = [0];
+    let told = match client {
+        Ok(mut client) => client.read(&mut byte).await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(told.to_string().contains("Revoked"), "{told}");
+}
+
+#[tokio::test]
+async fn class_07_a_connection_ends_when_it_cannot_be_known_any_more_whether_its_task_lives() {
+    let site = Site::start().await;
+    let (mut server, _client) = match site.connect().await {
+        (Ok(server), Ok(client)) => (server, client),
+        (server, client) => panic!("{server:?} {client:?}"),
+    };
+    site.scene.broker.answers.store(false, std::sync::atomic::Ordering::Release);
+    let error = server.read(&mut [0; 1]).await.unwrap_err();
+    assert_eq!(error.to_string(), Refused::Stale(Span::from_millis(500)).to_string());
+}
