@@ -223,12 +223,21 @@ impl Endpoint {
         !is_waiting
     }
 
+    fn vouches_for_itself(&self) -> bool {
+        self.vouching.as_ref().is_some_and(|who| who.bootstrap.is_some())
+    }
+
     /// Fetches once and takes over what came; answers with the refresh hint in it.
     async fn fetch(&self, trust: &TrustStore, now: Stamp) -> Result<Option<Span>, RefreshError> {
         let fetched = self.fetcher.get(&self.config.url).await?;
         let bundle = Bundle::parse(&fetched.body)?;
         let hint = bundle.refresh_hint_seconds().map(Span::from_seconds);
+        let ends_itself = bundle.authorities().is_empty() && self.vouches_for_itself();
         trust.put(&self.config.trust_domain, bundle, now)?;
+        if ends_itself {
+            let trust_domain = &self.config.trust_domain;
+            tracing::error!(%trust_domain, "the trust bundle has no roots any more, so that nobody can vouch for its endpoint: put a current one into the file to begin with, and restart");
+        }
         Ok(hint)
     }
 }

@@ -10,15 +10,13 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{
-    WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
-};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 
+use super::handshake::HandshakeSignatures;
 use super::trust_bundle::SharedBundles;
 use super::x509_svid::{self, X509SvidError};
 use crate::domain::time::Stamp;
@@ -43,14 +41,13 @@ pub async fn with_fault<T>(handshake: impl Future<Output = T>) -> (T, Option<X50
 #[derive(Debug)]
 pub struct SvidClientVerifier {
     bundles: SharedBundles,
-    algorithms: WebPkiSupportedAlgorithms,
+    signatures: HandshakeSignatures,
 }
 
 impl SvidClientVerifier {
     /// A verifier over the bundles as they are at each handshake.
     pub fn new(bundles: SharedBundles) -> Self {
-        let algorithms = ring::default_provider().signature_verification_algorithms;
-        Self { bundles, algorithms }
+        Self { bundles, signatures: HandshakeSignatures::new() }
     }
 }
 
@@ -83,7 +80,7 @@ impl ClientCertVerifier for SvidClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
+        self.signatures.verify_tls12(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -92,11 +89,11 @@ impl ClientCertVerifier for SvidClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        self.signatures.verify_tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.signatures.schemes()
     }
 }
 

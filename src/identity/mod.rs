@@ -4,6 +4,7 @@
 
 mod address;
 mod fetch;
+mod handshake;
 mod jwks_cache;
 mod platform;
 mod token_review;

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{
-    WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
-};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 
 use crate::broker::seams::Clock;
 use crate::domain::time::Stamp;
+use crate::identity::handshake::HandshakeSignatures;
 use crate::identity::trust_bundle::{SharedBundles, TrustBundle};
 use crate::identity::x509_svid;
 use crate::spiffe::id::{SpiffeId, TrustDomain};
@@ -32,7 +30,8 @@ impl Vouching {
         let bundles = self.bundles.load();
         match &self.bootstrap {
             // The latest that was fetched, also if callers of the domain are refused by now because of its age: who may
-            // renew a bundle would else be nobody.
+            // renew a bundle would else be nobody. One without roots too: whoever published that ended the relationship, which
+            // begins anew by a bundle of the operator's (SPIFFE Federation sections 5.2.2.4 and 6.3).
             Some(bootstrap) => {
                 Some(Arc::clone(bundles.last(&self.trust_domain).unwrap_or(bootstrap)))
             }
@@ -47,7 +46,7 @@ pub(super) struct EndpointServer {
     id: SpiffeId,
     vouching: Arc<Vouching>,
     clock: SharedClock,
-    algorithms: WebPkiSupportedAlgorithms,
+    signatures: HandshakeSignatures,
 }
 
 struct SharedClock(Arc<dyn Clock>);
@@ -60,8 +59,7 @@ impl std::fmt::Debug for SharedClock {
 
 impl EndpointServer {
     pub(super) fn new(id: SpiffeId, vouching: Arc<Vouching>, clock: Arc<dyn Clock>) -> Self {
-        let algorithms = ring::default_provider().signature_verification_algorithms;
-        Self { id, vouching, clock: SharedClock(clock), algorithms }
+        Self { id, vouching, clock: SharedClock(clock), signatures: HandshakeSignatures::new() }
     }
 }
 
@@ -91,7 +89,7 @@ impl ServerCertVerifier for EndpointServer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
+        self.signatures.verify_tls12(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -100,10 +98,10 @@ impl ServerCertVerifier for EndpointServer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        self.signatures.verify_tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.signatures.schemes()
     }
 }

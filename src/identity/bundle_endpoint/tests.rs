@@ -211,6 +211,24 @@ async fn class_07_an_emptied_bundle_is_taken_over_and_trusts_nothing() {
     assert_eq!(*site.held().unwrap().source(), Bundle::default());
 }
 
+/// Keys that vouched before would be keys that their owner withdrew.
+#[tokio::test]
+async fn class_07_an_endpoint_that_withdrew_its_own_roots_is_not_known_by_them_any_more() {
+    let site = Site::new();
+    let endpoint = site.endpoint(&site.svid(SERVER)).await;
+    let endpoints = site.fetching(&endpoint, site.spiffe(SERVER, true));
+    site.tick(&endpoints).await;
+    assert!(site.trusts(&site.root));
+    endpoint.says(Answer::of(r#"{"keys":[]}"#));
+    site.clock.forward(MINUTE.times(5));
+    site.tick(&endpoints).await;
+    endpoint.says(Answer::of(document(&site.root)));
+    site.clock.forward(MINUTE.times(5));
+    site.tick(&endpoints).await;
+    assert_eq!(endpoint.fetches(), 2, "the former roots, and those to begin with, were believed");
+    assert_eq!(*site.held().unwrap().source(), Bundle::default());
+}
+
 #[tokio::test]
 async fn class_12_a_server_of_another_spiffe_id_or_of_the_web_is_not_asked() {
     let site = Site::new();
