@@ -70,6 +70,32 @@ impl Confirmation {
     }
 }
 
+/// What a token that is too large mostly consists of, in bytes. Written out, it says what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bulk {
+    /// Of `leasehold.reach`.
+    reach: usize,
+    /// Of `authorization_details`.
+    grant: usize,
+}
+
+impl std::fmt::Display for Bulk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { reach, grant } = self;
+        if reach > grant {
+            write!(
+                f,
+                "{reach} of them for the agents through whom it is had; have the tasks above begun for fewer `instances`, or for one agent each"
+            )
+        } else {
+            write!(
+                f,
+                "{grant} of them for what it allows; ask for fewer actions in `authorization_details`"
+            )
+        }
+    }
+}
+
 /// A text is not an access token of ours, or one could not be made. Nothing of the token is in the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccessTokenError {
@@ -94,10 +120,8 @@ pub enum AccessTokenError {
     #[error(transparent)]
     Execution(#[from] ExecutionError),
     /// More than [`MAX_BODY_BYTES`].
-    #[error(
-        "the token would have more than {MAX_BODY_BYTES} bytes; ask for fewer actions in `authorization_details`, or for fewer agents in the tasks above"
-    )]
-    TooLarge,
+    #[error("the token would have more than {MAX_BODY_BYTES} bytes, {0}")]
+    TooLarge(Bulk),
     /// The key did not sign.
     #[error(transparent)]
     Signing(#[from] SigningKeyError),
@@ -180,8 +204,13 @@ impl AccessToken {
     /// # Errors
     /// [`AccessTokenError::TooLarge`].
     pub fn must_fit(&self) -> Result<(), AccessTokenError> {
-        let body = serde_json::to_vec(&self.body()).map_err(|_| SigningKeyError::Claims)?;
-        if body.len() > MAX_BODY_BYTES { Err(AccessTokenError::TooLarge) } else { Ok(()) }
+        let length = length_of(&self.body())?;
+        if length > MAX_BODY_BYTES { Err(self.too_large()?) } else { Ok(()) }
+    }
+
+    fn too_large(&self) -> Result<AccessTokenError, AccessTokenError> {
+        let reach = ExecutionClaim::of(&self.execution).reach_bytes();
+        Ok(AccessTokenError::TooLarge(Bulk { reach, grant: length_of(&self.grant)? }))
     }
 
     /// The compact JWS.
@@ -193,7 +222,7 @@ impl AccessToken {
         let payload = compact.expose_text().split('.').nth(1).unwrap_or_default();
         // Four characters of base64url are three bytes.
         if payload.len() * 3 / 4 > MAX_BODY_BYTES {
-            return Err(AccessTokenError::TooLarge);
+            return Err(self.too_large()?);
         }
         Ok(compact)
     }
@@ -220,6 +249,10 @@ impl AccessToken {
             leasehold: ExecutionClaim::of(&self.execution),
         }
     }
+}
+
+fn length_of(value: &impl Serialize) -> Result<usize, AccessTokenError> {
+    Ok(serde_json::to_vec(value).map_err(|_| SigningKeyError::Claims)?.len())
 }
 
 /// The payload, its members in the order of FORMATS.md.

@@ -57,6 +57,11 @@ impl ExecutionClaim {
         }
     }
 
+    /// Bytes of `reach` in JSON, each scope with its quotes and comma.
+    pub(super) fn reach_bytes(&self) -> usize {
+        self.reach.iter().map(|scope| scope.len() + 3).sum()
+    }
+
     /// The execution among the claims of a token.
     ///
     /// # Errors

@@ -146,7 +146,7 @@ impl MintError {
         match self {
             Self::OtherCertificate => Some(Refusal::ProofInvalid(text)),
             Self::KeyGone => Some(Refusal::LeaseRevoked),
-            Self::Token(AccessTokenError::TooLarge) => {
+            Self::Token(AccessTokenError::TooLarge(_)) => {
                 Some(Refusal::AuthorizationDetailsInvalid(text))
             }
             Self::Disagree(_) | Self::Token(_) | Self::Extension(_) | Self::Signing => None,

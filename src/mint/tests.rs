@@ -445,6 +445,13 @@ async fn a_lease_of_a_key_that_is_gone_mints_nothing() {
     let (mut scene, _) = Scene::with_csr(Kind::X509Svid).await;
     scene.lease.draft.signing_key = "00".to_owned();
     assert_eq!(scene.certificate().unwrap_err(), MintError::KeyGone);
+    // The certificate beside a token is by the authority that the commit asked about, and by none that followed it.
+    let (mut scene, _) = Scene::with_csr(Kind::AccessToken).await;
+    assert!(scene.token().is_ok());
+    for authority in [Some("00".to_owned()), None] {
+        scene.lease.draft.authority = authority;
+        assert_eq!(scene.token().unwrap_err(), MintError::KeyGone);
+    }
 }
 
 #[tokio::test]

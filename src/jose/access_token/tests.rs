@@ -6,6 +6,7 @@ use signature::Signer as _;
 use super::super::json::JsonError;
 use super::*;
 use crate::domain::execution::Spelled;
+use crate::domain::scope::Scope;
 use crate::domain::time::Span;
 
 const GOLDEN: &str = include_str!("../../../tests/golden/access-token.json");
@@ -340,9 +341,30 @@ fn a_body_of_more_than_4_kib_is_not_minted() {
     assert!(fitting.must_fit().is_ok() && fitting.sign(&issuer.key).is_ok());
     for over in 1..4 {
         let large = with_audience(MAX_BODY_BYTES - rest + over);
-        assert_eq!(large.must_fit(), Err(AccessTokenError::TooLarge));
-        assert_eq!(large.sign(&issuer.key).unwrap_err(), AccessTokenError::TooLarge);
+        assert!(matches!(large.must_fit(), Err(AccessTokenError::TooLarge(_))));
+        assert!(matches!(large.sign(&issuer.key), Err(AccessTokenError::TooLarge(_))));
     }
+}
+
+#[test]
+fn what_makes_a_token_too_large_is_named_with_its_remedy() {
+    let issuer = Issuer::new();
+    let refusal = |change: &dyn Fn(&mut AccessToken)| {
+        let mut token = token(issuer.key.kid());
+        change(&mut token);
+        token.must_fit().unwrap_err().to_string()
+    };
+    let many = refusal(&|token| {
+        let agent = |n: u128| Scope::parse(&format!("principal:spiffe://a.example/{n}")).unwrap();
+        token.execution.reach = (0..150).map(|n| agent(n).reach()).collect();
+    });
+    assert!(many.contains("fewer `instances`") && !many.contains("actions"), "{many}");
+    let actions: Vec<_> = (0..250).map(|n| format!("summarize-report-{n}")).collect();
+    let wide = refusal(&|token| {
+        let entry = json!([{"type": "resource_access", "audience": "https://a.example", "actions": actions}]);
+        token.grant = Grant::parse(&entry.to_string()).unwrap();
+    });
+    assert!(wide.contains("fewer actions") && !wide.contains("instances"), "{wide}");
 }
 
 #[test]
