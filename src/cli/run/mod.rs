@@ -84,6 +84,8 @@ enum Outcome {
     Exited(ExitStatus),
     /// The task did, and the command was stopped.
     Over(Over),
+    /// The command cannot be waited for.
+    Lost(std::io::Error),
 }
 
 impl Run {
@@ -135,7 +137,7 @@ fn interrupted(signal: Signal) -> u8 {
     u8::try_from(128 + signal.as_raw()).unwrap_or(exits::FAILED)
 }
 
-/// From the task to the exit code. Where nothing was started, the task fails at once.
+/// From the task to the exit code. Where nothing was started, the task fails at once; one that goes on has its leases back.
 async fn run(
     driver: Driver,
     task: v1::Task,
@@ -143,22 +145,25 @@ async fn run(
     common: Common,
     mut signals: Signals,
 ) -> Result<u8, Failure> {
-    let end = async |driver: &Driver, reason: String| {
-        if ends_task && let Err(failure) = driver.end(&Ending::Failed(reason)).await {
+    let (agent, mut keepers) = (Arc::new(agent), Vec::new());
+    let abandon = async |keepers: &[Keeper], reason: String| {
+        let about = (ends_task, &driver, &*agent);
+        if let Err(failure) = end(about, &Ending::Failed(reason), leases(keepers)).await {
             driver.tell().say("unended", &format!("the task could not be ended: {failure}"));
         }
     };
     let prepared = tokio::select! {
-        prepared = Session::prepare(&driver, &task, agent, &common) => prepared,
+        prepared = Session::prepare(&driver, &task, (&agent, &mut keepers), &common) => prepared,
         signal = signals.stop() => {
-            end(&driver, format!("signal {} before the command was started", signal.as_raw())).await;
+            let reason = format!("signal {} before the command was started", signal.as_raw());
+            abandon(&keepers, reason).await;
             return Ok(interrupted(signal));
         }
     };
-    let (agent, keepers, nudge, handed, socket) = match prepared {
+    let (nudge, handed, socket) = match prepared {
         Ok(prepared) => prepared,
         Err(failure) => {
-            end(&driver, format!("the command was not started: {failure}")).await;
+            abandon(&keepers, format!("the command was not started: {failure}")).await;
             return Err(failure);
         }
     };
@@ -167,7 +172,7 @@ async fn run(
     let running = match running {
         Ok(running) => running,
         Err(fault) => {
-            end(&driver, format!("the command was not started: {fault}")).await;
+            abandon(&keepers, format!("the command was not started: {fault}")).await;
             return Err(Failure::Usage(format!("the command cannot be started: {fault}")));
         }
     };
@@ -177,39 +182,37 @@ async fn run(
     session.live(running, signals).await
 }
 
-type Prepared = (Arc<Connection>, Vec<Keeper>, Arc<Notify>, Handed, Option<UnixListener>);
+type Prepared = (Arc<Notify>, Handed, Option<UnixListener>);
 
 impl Session {
     /// Issues the first tokens, and puts them where the command finds them.
     async fn prepare(
         driver: &Driver,
         task: &v1::Task,
-        agent: Connection,
+        (agent, keepers): (&Arc<Connection>, &mut Vec<Keeper>),
         common: &Common,
     ) -> Result<Prepared, Failure> {
         let audiences = common.audiences(&audiences_of(task));
-        let (agent, nudge) = (Arc::new(agent), Arc::new(Notify::new()));
-        let terms = common.terms(&agent)?;
+        let nudge = Arc::new(Notify::new());
+        let terms = common.terms(agent)?;
         common.must_suit(audiences.len())?;
-        let mut keepers = Vec::new();
         for audience in audiences {
             let about = (task.task_id.clone(), audience);
             let around = (nudge.clone(), driver.tell().clone());
             keepers.push(Keeper::first(agent.clone(), terms, about, around).await?);
         }
         let mut handed = Handed::new()?;
-        let socket = common.hand_over(&mut handed, &mut keepers, &agent, task)?;
-        Ok((agent, keepers, nudge, handed, socket))
+        let socket = common.hand_over(&mut handed, keepers, agent, task)?;
+        Ok((nudge, handed, socket))
     }
 
     /// Runs until the command or the task ends, whichever is first, and then ends the other.
     async fn live(mut self, mut running: Running, mut signals: Signals) -> Result<u8, Failure> {
-        let outcome = self.until_either_ends(&mut running, &mut signals).await?;
+        let outcome = self.until_either_ends(&mut running, &mut signals).await;
         let Self { driver, ends_task, agent, keepers, handed, common, .. } = self;
         let (tell, grace) = (driver.tell(), super::arguments::standard(common.grace));
         // What the command was handed is gone before anything else happens.
-        let leases: Vec<_> =
-            keepers.iter().filter_map(Keeper::lease_id).map(str::to_owned).collect();
+        let leases = leases(&keepers);
         drop((keepers, handed));
         let (ending, code) = match outcome {
             Outcome::Exited(status) => (Some(ending(status)), command::code(status)),
@@ -219,24 +222,22 @@ impl Session {
                     "over",
                     &format!("the task is over for the command: {why}; it is stopped"),
                 );
-                if let Err(fault) = running.stop(grace).await {
-                    tell.say("left", &format!("the command cannot be stopped: {fault}"));
-                }
+                stop(&mut running, grace, tell).await;
                 (ending, exits::TASK_OVER)
+            }
+            Outcome::Lost(fault) => {
+                let why = Failure::Command(fault).to_string();
+                tell.say("lost", &format!("{why}; it is stopped"));
+                stop(&mut running, grace, tell).await;
+                (Some(Ending::Failed(why)), exits::FAILED)
             }
         };
         if !descent::leave_nothing().await {
             tell.say("left", "something that the command started cannot be killed");
         }
         let Some(ending) = ending else { return Ok(code) };
-        let ended = async {
-            match ends_task {
-                true => driver.end(&ending).await,
-                false => release(&agent, leases).await,
-            }
-        };
         let ended = tokio::select! {
-            ended = ended => ended,
+            ended = end((ends_task, &driver, &*agent), &ending, leases) => ended,
             signal = signals.insist() => {
                 tell.say("unended", "told to stop before the broker said that the task has ended; it ends by itself");
                 return Ok(u8::try_from(128 + signal.as_raw()).unwrap_or(exits::UNENDED));
@@ -254,11 +255,7 @@ impl Session {
         }
     }
 
-    async fn until_either_ends(
-        &mut self,
-        running: &mut Running,
-        signals: &mut Signals,
-    ) -> Result<Outcome, Failure> {
+    async fn until_either_ends(&mut self, running: &mut Running, signals: &mut Signals) -> Outcome {
         let slots: Vec<_> = self
             .keepers
             .iter()
@@ -274,9 +271,9 @@ impl Session {
             }
         };
         tokio::select! {
-            status = running.exited(signals) => Ok(Outcome::Exited(status.map_err(Failure::Command)?)),
-            over = self.driver.watch(view, &self.nudge) => Ok(Outcome::Over(over)),
-            (over, _, _) = select_all(keep) => Ok(Outcome::Over(over)),
+            status = running.exited(signals) => status.map_or_else(Outcome::Lost, Outcome::Exited),
+            over = self.driver.watch(view, &self.nudge) => Outcome::Over(over),
+            (over, _, _) = select_all(keep) => Outcome::Over(over),
             () = served => std::future::pending().await,
         }
     }
@@ -294,6 +291,28 @@ fn told(over: Over) -> (String, Option<Ending>) {
             let why = "a quarantine blocks its agent".to_owned();
             (why.clone(), Some(Ending::Failed(why)))
         }
+    }
+}
+
+async fn stop(running: &mut Running, grace: Duration, tell: &tell::Tell) {
+    if let Err(fault) = running.stop(grace).await {
+        tell.say("left", &format!("the command cannot be stopped: {fault}"));
+    }
+}
+
+fn leases(keepers: &[Keeper]) -> Vec<String> {
+    keepers.iter().filter_map(Keeper::lease_id).map(str::to_owned).collect()
+}
+
+/// Ends a task that ends with the command; of one that goes on, gives the leases back.
+async fn end(
+    (ends_task, driver, agent): (bool, &Driver, &Connection),
+    ending: &Ending,
+    leases: Vec<String>,
+) -> Result<(), Failure> {
+    match ends_task {
+        true => driver.end(ending).await,
+        false => release(agent, leases).await,
     }
 }
 

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use super::play::{AUDIENCE, Play, Started, signal, wait_for};
+use super::play::{AUDIENCE, Play, SUMMARIZER, Started, signal, wait_for};
 
 /// Tells where things are, and waits until it is let go.
 const WAIT: &str =
@@ -131,6 +131,41 @@ fn while_the_task_is_suspended_there_is_no_token_and_then_there_is_one_again() {
     play.ask("operator", &["task", "resume", &task, "--expected-epoch", "2"]);
     wait_for("200", || (play.get(&socket, "/").0 == 200).then_some(()));
     assert!(play.is_active(&fs::read_to_string(&file).unwrap()));
+    let_go(&play, run);
+}
+
+#[test]
+fn a_token_that_expires_while_the_broker_is_away_is_taken_away() {
+    let mut play = Play::start();
+    let _run = Started::new(play.run(&["--ttl", "10s"], WAIT));
+    let (socket, file) = (play.read("socket"), play.read("token-file"));
+    assert_eq!(play.get(&socket, "/").0, 200);
+    play.stop();
+    wait_for("the file's end", || fs::metadata(&file).is_err().then_some(()));
+    let (status, answer) = play.get(&socket, "/");
+    assert_eq!((status, &answer["error"]), (503, &"temporarily_unavailable".into()));
+    assert_eq!(answer["access_token"], Value::Null);
+}
+
+/// Whoever suspended it decides when it goes on.
+#[test]
+fn what_its_orchestrator_has_suspended_waits_for_its_orchestrator() {
+    let play = Play::start();
+    let run = Started::new(play.run(&["--heartbeat", "1s"], WAIT));
+    let (task, socket) = (play.read("task"), play.read("socket"));
+    play.ask("orchestrator", &["task", "suspend", &task]);
+    wait_for("503", || (play.get(&socket, "/").0 == 503).then_some(()));
+    // Until silence has suspended another one the run has looked at its own again and again.
+    let grant = format!("{AUDIENCE}=read");
+    let other = ["--tier", "standard", "--grant", &grant, "--duration", "5m", "--heartbeat", "1s"];
+    let other = [&["task", "begin", "--agent", SUMMARIZER][..], &other].concat();
+    let other = play.ask("orchestrator", &other)["task"]["task_id"].take();
+    let state = |id: &str| play.ask("orchestrator", &["task", "get", id])["task"]["state"].take();
+    let other = other.as_str().unwrap();
+    wait_for("silence", || (state(other) == "TASK_STATE_SUSPENDED").then_some(()));
+    assert_eq!(state(&task), "TASK_STATE_SUSPENDED");
+    play.ask("orchestrator", &["task", "resume", &task, "--expected-epoch", "2"]);
+    wait_for("200", || (play.get(&socket, "/").0 == 200).then_some(()));
     let_go(&play, run);
 }
 

@@ -232,17 +232,56 @@ fn success_that_the_broker_cannot_be_told_of_is_told_apart() {
 #[test]
 fn a_task_that_is_joined_outlives_the_command_and_its_lease_does_not() {
     let play = Play::start();
-    let grant = format!("{AUDIENCE}=read");
-    let begun = ["task", "begin", "--agent", SUMMARIZER, "--tier", "standard", "--grant", &grant];
-    let begun = play.ask("orchestrator", &[&begun[..], &["--duration", "5m"]].concat());
-    let id = begun["task"]["task_id"].as_str().unwrap();
+    let id = begun(&play);
     let script = format!("{NAME_TASK} cp $LEASEHOLD_TASK_TOKEN_FILE token; exit 3");
-    let mut join = play.program("summarizer", &["task", "join", id, "--", "sh", "-c", &script]);
+    let mut join = play.program("summarizer", &["task", "join", &id, "--", "sh", "-c", &script]);
     assert_eq!(join.status().unwrap().code(), Some(3));
     assert_eq!(play.task()["state"], "TASK_STATE_ACTIVE");
     assert!(!play.is_active(&play.read("token")));
-    let leases = play.ask("orchestrator", &["lease", "list", "--task", id]);
+    let leases = play.ask("orchestrator", &["lease", "list", "--task", &id]);
     assert_eq!(leases["leases"].as_array().map(Vec::len), Some(1));
+}
+
+/// A task for the summarizer that somebody else drives.
+fn begun(play: &Play) -> String {
+    let grant = format!("{AUDIENCE}=read");
+    let begin = ["task", "begin", "--agent", SUMMARIZER, "--tier", "standard", "--grant", &grant];
+    let task = play.ask("orchestrator", &[&begin[..], &["--duration", "5m"]].concat());
+    task["task"]["task_id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn where_nothing_is_started_under_a_joined_task_its_lease_is_given_back() {
+    let play = Play::start();
+    let id = begun(&play);
+    std::fs::write(play.file("taken"), "").unwrap();
+    for (options, command) in [(&[][..], "no-such-command"), (&["--socket", "taken"], "true")] {
+        let mut line = vec!["task", "join", &id];
+        line.extend(options);
+        let ran = play.program("summarizer", &line).args(["--", command]).output().unwrap();
+        assert_ne!(ran.status.code(), Some(0), "{command}");
+    }
+    let leases = play.ask("orchestrator", &["lease", "list", "--task", &id]);
+    let states: Vec<_> =
+        leases["leases"].as_array().unwrap().iter().map(|lease| &lease["state"]).collect();
+    assert_eq!(states, ["LEASE_STATE_REVOKED", "LEASE_STATE_REVOKED"], "given back");
+}
+
+#[test]
+fn a_task_that_is_handed_to_somebody_else_is_not_known_any_more_and_the_command_is_stopped() {
+    let play = Play::start();
+    let id = begun(&play);
+    let script = format!("{NAME_TASK} while :; do sleep 0.05; done");
+    let line = ["task", "join", &id, "--", "sh", "-c", &script];
+    let run = Started::new(play.program("summarizer", &line));
+    play.read("task");
+    let other = "spiffe://dev.example/agents/researcher/1";
+    let hand_over = ["task", "advance", &id, "--expected-epoch", "1", "--agent", other];
+    play.ask("orchestrator", &hand_over);
+    let (code, said) = run.end();
+    assert_eq!(code, Some(124), "{said}");
+    assert!(said.contains("not known any more, or not ours"), "{said}");
+    assert_eq!(play.task()["state"], "TASK_STATE_ACTIVE");
 }
 
 #[test]

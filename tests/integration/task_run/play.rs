@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -181,9 +182,17 @@ impl Started {
 
     /// Exit code, and what it said.
     pub fn end(mut self) -> (Option<i32>, String) {
-        let mut said = String::new();
-        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (self.0.wait().unwrap().code(), said)
+        let mut told = self.0.stderr.take().unwrap();
+        let (sender, said) = mpsc::channel();
+        // Read beside: whoever does not end keeps it open, and so does whatever it leaves behind.
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = told.read_to_string(&mut text);
+            sender.send(text)
+        });
+        let status = wait_for("the end of the run", || self.0.try_wait().unwrap());
+        let said = wait_for("the end of what it says", || said.try_recv().ok());
+        (status.code(), said)
     }
 }
 
