@@ -8,6 +8,7 @@
 mod certificate;
 mod descriptors;
 mod doors;
+mod feed;
 mod identity;
 mod keys;
 mod store;
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +35,7 @@ use crate::grpc::{self, CallLimits, LaneLimits};
 use crate::http::{self, HttpLimits};
 use crate::identity::authn::Authenticator;
 use crate::identity::client_cert::SvidClientVerifier;
+use crate::identity::trust_store::TrustStore;
 use crate::jose::dpop::{HttpsUri, HttpsUriError};
 use crate::listen::tls::{TlsError, server_config};
 use crate::policy::grant::GrantPolicy;
@@ -227,16 +230,17 @@ pub async fn start_with(
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     // Nothing runs on where the start fails.
     let unless_started = stop.clone().drop_guard();
-    for agent in agents {
-        let stop = stop.clone();
-        tasks.spawn(async move { stop.run_until_cancelled(agent.follow()).await });
-    }
+    agents.into_iter().for_each(|agent| {
+        tasks.spawn(stop.clone().run_until_cancelled_owned(agent.follow()));
+    });
+    let feed = feed::make(&config, &store, &seams, &listening, &stop)?;
     let certificate = certificate::load(&config, &seams, &tasks, &stop).await?;
     let authenticator = Arc::new(Authenticator::new(trust.shared(), jwt_svid, issuers));
     let broker = Arc::new(Broker::new(
         Parts {
             store: store.store.clone(),
             upkeep: store.upkeep.clone(),
+            feed: feed.clone(),
             policy: Arc::new(GrantPolicy),
             keys: keyring.shared.clone(),
             clock: seams.clock.clone(),
@@ -257,13 +261,13 @@ pub async fn start_with(
     };
     let in_flight = config.limits.requests_in_flight;
     let http_limits = HttpLimits { timeout: limits.timeout, in_flight };
-    let clients = Arc::new(SvidClientVerifier::new(trust.shared()));
     let doors = Doors {
         services,
         endpoints: http::router(parts.clone(), http_limits, listening.metrics.is_none()),
         numbers: http::numbers(parts, http_limits),
-        tls: server_config(certificate.shown.clone(), clients, &["h2"], seams.clock.clone())?,
+        tls: tls(&certificate, &trust, &seams)?,
     };
+    feed::begin(&feed, &tasks).await;
     let addresses = doors.open(listening, &config, &tasks, &stop)?;
     let upkeep = upkeep::Upkeep {
         broker: broker.clone(),
@@ -285,6 +289,16 @@ pub async fn start_with(
     unless_started.disarm();
     let Addresses { grpc, http, metrics } = addresses;
     Ok(Running { grpc, http, metrics, broker, stop, tasks, store })
+}
+
+/// How callers are met: with the broker's certificate, and asked for theirs.
+fn tls(
+    certificate: &certificate::Certificate,
+    trust: &TrustStore,
+    seams: &Seams,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let clients = Arc::new(SvidClientVerifier::new(trust.shared()));
+    server_config(certificate.shown.clone(), clients, &["h2"], seams.clock.clone())
 }
 
 fn must_fit(config: &Config, store: &store::Opened) -> Result<(), AppError> {

@@ -5,15 +5,17 @@
 //!
 //! ```text
 //!  main → cli → app                      app: the one place that names concrete implementations
-//!  grpc, http → listen, broker → contracts (store, policy, identity, mint, keys) → domain
+//!  grpc, http → listen, broker → contracts (store, policy, identity, mint, keys), feed → domain
 //!  store/{embedded,redis}, policy/grant, identity/{x509_svid,jwt_svid,oidc} → their own contract, jose, spiffe, domain
 //!  verifier → clock, jose, spiffe, proto, domain
 //! ```
 //!
 //! Modules in reading order: [`domain`] holds the rules and nothing else; [`jose`] and [`spiffe`] are the two formats
-//! that credentials come in; [`verifier`] is the library of whoever accepts them. The rest is the broker: `identity`, `policy`, `store`, `keys` and `mint` are its contracts
-//! with their implementations; `workload_api` is the agent beside it, if there is one; `broker` has one verb a file; `listen`
-//! is the door, `grpc` and `http` are the surfaces behind it; `config`, `telemetry`, `app` and `cli` make a program of it.
+//! that credentials come in; [`verifier`] is the library of whoever accepts them. The rest is the broker: `identity`,
+//! `policy`, `store`, `keys` and `mint` are its contracts with their implementations; `feed` tells verifiers what is
+//! revoked, and learns when it is dead everywhere; `workload_api` is the agent beside it, if there is one; `broker` has one
+//! verb a file; `listen` is the door, `grpc` and `http` are the surfaces behind it; `config`, `telemetry`, `app` and `cli`
+//! make a program of it.
 
 pub mod domain;
 pub mod jose;
@@ -35,6 +37,8 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "server")]
 pub mod demo;
+#[cfg(feature = "server")]
+pub mod feed;
 #[cfg(feature = "server")]
 pub mod grpc;
 #[cfg(feature = "server")]

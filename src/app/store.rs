@@ -7,12 +7,13 @@ use crate::config::Config;
 use crate::config::store::{RedisConfig, StoreConfig};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis::{RedisStore, Settings};
-use crate::store::{Constants, Recovered, Store, StoreError, Upkeep};
+use crate::store::{Constants, Feed, Recovered, Store, StoreError, Upkeep};
 
 /// An open store, as the contracts see it.
 pub(super) struct Opened {
     pub(super) store: Arc<dyn Store>,
     pub(super) upkeep: Arc<dyn Upkeep>,
+    pub(super) feed: Arc<dyn Feed>,
     embedded: Option<Arc<EmbeddedStore>>,
 }
 
@@ -43,13 +44,18 @@ pub(super) async fn open(config: &Config, seams: &Seams) -> Result<Opened, AppEr
                 EmbeddedStore::open(&path, seams.clock, &*seams.entropy)
             });
             let store = opening.await.map_err(panicked)??;
-            Ok(Opened { store: store.clone(), upkeep: store.clone(), embedded: Some(store) })
+            Ok(Opened {
+                store: store.clone(),
+                upkeep: store.clone(),
+                feed: store.clone(),
+                embedded: Some(store),
+            })
         }
         StoreConfig::Redis(redis) => {
             let settings = redis_settings(redis)?;
             let connected = RedisStore::connect(&settings, seams.entropy.clone()).await;
             let store = Arc::new(connected.map_err(away(redis))?);
-            Ok(Opened { store: store.clone(), upkeep: store, embedded: None })
+            Ok(Opened { store: store.clone(), upkeep: store.clone(), feed: store, embedded: None })
         }
     }
 }

@@ -85,7 +85,7 @@ impl Upkeep {
 
     /// Whether the broker can work; recovers the store if it is closed.
     pub(super) async fn look(&self) {
-        let fault = self.fault().await;
+        let fault = self.fault().await.or_else(|| self.unregistered());
         let is_ready = fault.is_none();
         if self.ready.send_replace(is_ready) != is_ready {
             match fault {
@@ -116,6 +116,12 @@ impl Upkeep {
             Ok(found) => found.map(|hindrance| hindrance.to_string()),
             Err(fault) => Some(fault.to_string()),
         }
+    }
+
+    /// Whether brokers would not wait for this one's verifiers, so that it changes nothing.
+    fn unregistered(&self) -> Option<String> {
+        let text = "this broker is not registered with the store";
+        (!self.broker.feed().is_registered()).then(|| text.to_owned())
     }
 
     async fn reload_keyring(&self) {

@@ -76,6 +76,39 @@ impl Rpc {
     }
 }
 
+impl Rpc {
+    /// Whether it may change something in the store.
+    pub fn is_mutation(self) -> bool {
+        match self {
+            Self::BeginTask
+            | Self::DelegateTask
+            | Self::AdvanceTask
+            | Self::SuspendTask
+            | Self::ResumeTask
+            | Self::CompleteTask
+            | Self::FailTask
+            | Self::CancelTask
+            | Self::Heartbeat
+            | Self::IssueCredential
+            | Self::RenewCredential
+            | Self::ReleaseCredential
+            | Self::RevokeLease
+            | Self::RevokeTask
+            | Self::Quarantine
+            | Self::LiftQuarantine => true,
+            Self::GetTask
+            | Self::ListTasks
+            | Self::GetLease
+            | Self::ListLeases
+            | Self::IntrospectCredential
+            | Self::WatchRevocations
+            | Self::GetTrustBundle
+            | Self::ListTiers
+            | Self::GetStatus => false,
+        }
+    }
+}
+
 /// What a caller is to the thing that it asks about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {

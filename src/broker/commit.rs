@@ -114,10 +114,10 @@ impl Broker {
 
     /// Sends a commit, keeps the cache current, and turns denials into refusals.
     pub(super) async fn attempt(&self, commit: Commit) -> Result<Attempt, BrokerError> {
-        let partition = commit.partition;
         let guards = commit.guards.clone();
         let tasks = |write: &&Write| matches!(write, Write::Task { .. } | Write::DropTask { .. });
         let written: Vec<Write> = commit.writes.iter().filter(tasks).cloned().collect();
+        let (partition, entries) = (commit.partition, commit.entries().to_vec());
         let minimum = commit.times.as_ref().map_or(0, |times| times.limits.minimum_seconds);
         let lane = match commit.lane {
             Lane::Ordinary => "commit",
@@ -131,6 +131,7 @@ impl Broker {
         match outcome? {
             Outcome::Done(receipt) => {
                 self.now.hear(&*self.parts.clock, receipt.origin.stamp);
+                self.parts.feed.merge(partition, receipt.origin, &entries);
                 for write in written {
                     self.remember(write, receipt.origin.stamp);
                 }

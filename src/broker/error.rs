@@ -24,6 +24,9 @@ pub enum BrokerError {
     /// Too many brokers or orchestrators changed the same records at once.
     #[error("the task kept changing while this was decided; try again")]
     Contended,
+    /// The store's registry does not hold this broker yet.
+    #[error("this broker is not registered with the store yet; try again, or another broker")]
+    Unregistered,
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] EntropyError),

@@ -53,6 +53,7 @@ use crate::domain::role::RoleEntry;
 use crate::domain::scope::Scope;
 use crate::domain::tier::Tier;
 use crate::domain::time::Stamp;
+use crate::feed::Feed;
 use crate::identity::VerifiedCaller;
 use crate::keys::{Keys, SharedKeys};
 use crate::policy::Policy;
@@ -65,6 +66,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The store's upkeep.
     pub upkeep: Arc<dyn Upkeep>,
+    /// What verifiers learn, and how far they are. Its owner runs it.
+    pub feed: Arc<Feed>,
     /// May it.
     pub policy: Arc<dyn Policy>,
     /// Our own keys.
@@ -140,16 +143,25 @@ impl Broker {
         self.parts.keys.load_full()
     }
 
+    /// The feed of revocations.
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.parts.feed
+    }
+
     /// Looks up the roles of a verified caller, and counts the call; an ending is counted apart from all others.
     ///
     /// # Errors
-    /// [`error::BrokerError::RateLimited`]; or a refusal if the caller matches two agent classes.
+    /// [`error::BrokerError::RateLimited`]; [`error::BrokerError::Unregistered`] if the call changes something; or a refusal if the caller matches two agent classes.
     pub fn caller(
         &self,
         identity: VerifiedCaller,
         rpc: access::Rpc,
     ) -> Result<access::Caller, error::BrokerError> {
         self.rates.count(identity.principal(), rpc)?;
+        // INVARIANT (fencing, rule 2): nothing is answered by a broker that nobody would wait for.
+        if rpc.is_mutation() && !self.parts.feed.is_registered() {
+            return Err(error::BrokerError::Unregistered);
+        }
         Ok(access::Caller::new(identity, &self.settings.roles)?)
     }
 }

@@ -6,6 +6,7 @@
 pub mod crl;
 pub mod dpop;
 pub mod duration;
+pub mod feed;
 pub mod keys;
 pub mod limits;
 pub mod listen;
@@ -33,6 +34,7 @@ use crate::spiffe::id::TrustDomain;
 use crl::Crl;
 use document::{Document, Field};
 use dpop::Dpop;
+use feed::Feed;
 use keys::Keys;
 use limits::{Limits, Log};
 use listen::{CertificateSource, Listen};
@@ -69,6 +71,8 @@ pub struct Config {
     pub crl: Crl,
     /// Its own keys.
     pub keys: Keys,
+    /// Its part of fencing.
+    pub feed: Feed,
     /// Upper limits.
     pub limits: Limits,
     /// Logs.
@@ -156,6 +160,7 @@ fn config(document: &Document<'_>, table: &DeTable<'_>) -> Option<Config> {
     let crl = root.or("crl", Crl::default(), value::table(crl::read));
     let example = "keys = { encryption_key_file = \"keyring.key\" }";
     let keys = root.required("keys", example, value::table(keys::read));
+    let feed = root.or("feed", Feed::default(), value::table(feed::read));
     let limits = root.or("limits", Limits::default(), value::table(limits::read));
     let log = root.or("log", Log::default(), value::table(limits::log));
     root.finish();
@@ -171,6 +176,7 @@ fn config(document: &Document<'_>, table: &DeTable<'_>) -> Option<Config> {
         dpop: dpop?,
         crl: crl?,
         keys: keys?,
+        feed: feed?,
         limits: limits?,
         log: log?,
         warnings: Vec::new(),

@@ -122,6 +122,10 @@ fn the_annotated_example_is_complete_and_taken() {
         assert!(warning.text.contains("which is not there"), "{warning}");
     }
     assert_eq!(config.limits, Limits::default(), "the example shows the defaults");
+    assert_eq!(
+        config.feed,
+        super::feed::Feed { name: Some("broker-1".into()), ..Default::default() }
+    );
     assert_eq!(config.log, Log::default());
     assert_eq!(config.listen, Listen::default());
     assert_eq!(config.trust.oidc[0].max_lifetime, trust::DEFAULT_MAX_LIFETIME);

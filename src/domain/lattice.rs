@@ -88,7 +88,50 @@ pub enum Dead {
     LeaseOver,
 }
 
+/// What a verifier needs of an entry: scopes by their hashes, and nothing that only forbids issuing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kill {
+    /// Credentials of incarnations before this one are dead.
+    Floor(Stamp),
+    /// Credentials of the incarnation after the stamp are dead.
+    End(Stamp, Stamp),
+    /// The scope's credentials up to the origin are dead.
+    Watermark(Reach, Origin),
+    /// The task's credentials below its epoch are dead, and below its branch those that pass through it.
+    Fence(TaskId, Fence),
+    /// The lease's credentials are dead.
+    Lease(LeaseId),
+}
+
+impl Entry {
+    /// What it kills; `None`: nothing.
+    pub fn kill(&self) -> Option<Kill> {
+        Some(match self {
+            Self::Fence(task, fence) => Kill::Fence(*task, *fence),
+            Self::Watermark(scope, origin) => Kill::Watermark(scope.reach(), *origin),
+            Self::Block(..) => return None,
+            Self::Lease(lease) => Kill::Lease(*lease),
+            Self::End(incarnation, last) => Kill::End(*incarnation, *last),
+        })
+    }
+}
+
 impl Lattice {
+    /// Everything that it kills, ends and floor first.
+    pub fn kills(&self) -> impl Iterator<Item = Kill> {
+        let floor = (self.floor > Stamp::ZERO).then_some(Kill::Floor(self.floor));
+        let ends = self.ends.iter().map(|(incarnation, last)| Kill::End(*incarnation, *last));
+        let marks = self.watermarks.iter().map(|(reach, origin)| Kill::Watermark(*reach, *origin));
+        let fences = self.fences.iter().map(|(task, fence)| Kill::Fence(*task, *fence));
+        let leases = self.leases.iter().map(|lease| Kill::Lease(*lease));
+        floor.into_iter().chain(ends).chain(marks).chain(fences).chain(leases)
+    }
+
+    /// Every scope that was ever blocked, by its hash, with its count: odd while it is blocked.
+    pub fn blocked(&self) -> impl Iterator<Item = (Reach, u64)> {
+        self.blocks.iter().map(|(reach, count)| (*reach, *count))
+    }
+
     /// Merges one entry upward.
     // INVARIANT (lattice monotone): merging never makes a dead credential alive.
     pub fn merge(&mut self, entry: &Entry) {

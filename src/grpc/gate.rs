@@ -18,6 +18,7 @@ use tracing::Instrument;
 use super::authz::{self, Admitted};
 use super::lanes::{LaneLimits, Lanes};
 use super::public::Public;
+use super::recheck::Recheck;
 use super::{deadline, status};
 use crate::broker::Broker;
 use crate::broker::access::{Caller, Rpc};
@@ -79,6 +80,11 @@ impl Gate {
         let admitted = self.admit(rpc, &head).await?;
         let _room = self.lanes.enter(rpc).await.map_err(|_| status::no_room())?;
         head.extensions.insert(admitted);
+        if rpc == Rpc::WatchRevocations {
+            let (broker, authenticator) = (self.broker.clone(), self.authenticator.clone());
+            let recheck = Recheck::new(broker, authenticator, rpc, &head);
+            head.extensions.insert(recheck);
+        }
         Ok(next.run(Request::from_parts(head, body)).await)
     }
 }

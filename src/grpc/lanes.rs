@@ -24,6 +24,8 @@ impl Default for LaneLimits {
 pub(super) struct Lanes {
     endings: Semaphore,
     others: Semaphore,
+    /// Verifiers that subscribe; what they then watch has a bound of its own.
+    subscribing: Semaphore,
 }
 
 /// There is no room now.
@@ -32,15 +34,20 @@ pub(super) struct Full;
 
 impl Lanes {
     pub(super) fn new(limits: LaneLimits) -> Self {
-        Self { endings: Semaphore::new(limits.endings), others: Semaphore::new(limits.others) }
+        Self {
+            endings: Semaphore::new(limits.endings),
+            others: Semaphore::new(limits.others),
+            subscribing: Semaphore::new(limits.others),
+        }
     }
 
     /// Room for one RPC, until the permit is dropped.
     pub(super) async fn enter(&self, rpc: Rpc) -> Result<SemaphorePermit<'_>, Full> {
-        if rpc.is_ending() {
-            self.endings.acquire().await.map_err(|_| Full)
-        } else {
-            self.others.try_acquire().map_err(|_| Full)
+        match rpc {
+            ending if ending.is_ending() => self.endings.acquire().await.map_err(|_| Full),
+            // A verifier that is kept out by a flood of other calls would refuse what is alive.
+            Rpc::WatchRevocations => self.subscribing.try_acquire().map_err(|_| Full),
+            _ => self.others.try_acquire().map_err(|_| Full),
         }
     }
 }
@@ -50,6 +57,14 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn class_15_verifiers_subscribe_while_issuing_is_turned_away() {
+        let lanes = Lanes::new(LaneLimits { endings: 1, others: 1 });
+        let _issuing = lanes.enter(Rpc::IssueCredential).await.unwrap();
+        let _subscribing = lanes.enter(Rpc::WatchRevocations).await.unwrap();
+        assert_eq!(lanes.enter(Rpc::WatchRevocations).await.map(drop), Err(Full));
+    }
 
     #[tokio::test]
     async fn class_15_revocation_gets_through_when_issuing_is_turned_away() {

@@ -12,6 +12,8 @@ mod gate;
 mod lanes;
 mod operator;
 mod public;
+mod recheck;
+mod revocations;
 mod services;
 mod status;
 mod tasks;

@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::broker::error::BrokerError;
 use crate::domain::refusal::Refusal;
+use crate::feed::Misuse;
 use crate::identity::authn::AuthnError;
 use crate::store::StoreError;
 use crate::telemetry::metrics;
@@ -89,6 +90,7 @@ impl From<BrokerError> for Status {
                     .retry(Duration::from_millis(retry_after_millis))
                     .into()
             }
+            BrokerError::Unregistered => away(error.to_string()),
             BrokerError::Contended => {
                 Answer::new(Code::Aborted, "CONTENDED", error.to_string()).retry(RACE_RETRY).into()
             }
@@ -139,6 +141,35 @@ impl From<AuthnError> for Status {
 pub(super) fn no_room() -> Status {
     let text = "the broker is at its limit; try again";
     Answer::new(Code::ResourceExhausted, "RATE_LIMITED", text).retry(ROOM_RETRY).into()
+}
+
+/// The broker stops, and with it what goes on.
+pub(super) fn stopping() -> Status {
+    away("the broker is stopping; connect to another one, or again in a moment")
+}
+
+/// A stream of revocations that its verifier did not keep up with.
+pub(super) fn fell_behind() -> Status {
+    let text = "this stream did not keep up with what is revoked; subscribe again";
+    Answer::new(Code::ResourceExhausted, "FELL_BEHIND", text).retry(RACE_RETRY).into()
+}
+
+impl From<Misuse> for Status {
+    fn from(misuse: Misuse) -> Self {
+        let field = match misuse {
+            Misuse::Full(_) => {
+                let text = misuse.to_string();
+                return Answer::new(Code::ResourceExhausted, "RATE_LIMITED", text)
+                    .retry(STORE_RETRY)
+                    .into();
+            }
+            Misuse::Closed => return fell_behind(),
+            Misuse::InstanceTaken => "subscribe.instance",
+            Misuse::SequenceNotRaised => "keep_alive.sequence",
+            Misuse::NeverSent(_) => "acknowledgement",
+        };
+        Refusal::invalid(field, misuse.to_string()).into()
+    }
 }
 
 /// The call took longer than it may. What it changes may have been changed.

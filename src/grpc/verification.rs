@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::authz::admitted;
 use super::convert::fields;
+use super::recheck::Recheck;
+use super::{revocations, status};
 use crate::broker::access::Rpc;
 use crate::broker::{Broker, Presented};
 use crate::domain::refusal::Refusal;
@@ -44,14 +46,17 @@ impl VerificationService for Verification {
         Ok(Response::new(answer))
     }
 
-    type WatchRevocationsStream =
-        futures_util::stream::Empty<Result<v1::WatchRevocationsResponse, Status>>;
+    type WatchRevocationsStream = revocations::Answers;
 
     async fn watch_revocations(
         &self,
-        _: Request<tonic::Streaming<v1::WatchRevocationsRequest>>,
-    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
-        Err(Status::unimplemented("this broker has no feed"))
+        mut request: Request<Streaming<v1::WatchRevocationsRequest>>,
+    ) -> Answer<Self::WatchRevocationsStream> {
+        let recheck = request.extensions_mut().remove::<Recheck>();
+        let recheck = recheck.ok_or_else(status::not_admitted)?;
+        let (caller, inbound) = admitted(request, Rpc::WatchRevocations)?;
+        let principal = caller.identity().principal().as_str();
+        revocations::watch(self.0.feed(), principal, recheck, inbound).await.map(Response::new)
     }
 
     async fn get_trust_bundle(

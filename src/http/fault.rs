@@ -95,6 +95,7 @@ impl Answer {
                 }
             }
             BrokerError::Contended => Self::away("CONTENDED"),
+            BrokerError::Unregistered => Self::away("DEPENDENCY_UNAVAILABLE"),
             BrokerError::Store(StoreError::Closed(_)) => Self::away("PARTITION_CLOSED"),
             BrokerError::Store(StoreError::Unavailable(_)) => {
                 tracing::debug!(%error, "the store is away");

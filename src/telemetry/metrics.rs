@@ -41,16 +41,37 @@ pub const REVOCATION_LIST_AGE: &str = "leasehold_revocation_list_age_seconds";
 /// How many certificates are on its revocation lists.
 pub const REVOCATION_LIST_ENTRIES: &str = "leasehold_revocation_list_entries";
 
-const COUNTERS: [(&str, &str); 6] = [
+/// Reads of a partition's revocations, by `outcome`: `counted`, `closed` or `failed`.
+pub const FEED_READS: &str = "leasehold_feed_reads_total";
+/// Writings of the broker's record in the registry, by `outcome`: `confirmed` or `failed`.
+pub const BEATS: &str = "leasehold_feed_beats_total";
+/// Keep-alives of verifiers, by `outcome`: `answered`, or `stale` where the broker's view was too old to answer.
+pub const KEEP_ALIVES: &str = "leasehold_feed_keep_alives_total";
+/// Streams of verifiers that were closed because they did not keep up.
+pub const FEED_OVERFLOWS: &str = "leasehold_feed_overflows_total";
+/// How old the broker's view of revocations is; infinite while it may not answer verifiers.
+pub const FEED_AGE: &str = "leasehold_feed_age_seconds";
+/// Open streams of verifiers.
+pub const FEED_STREAMS: &str = "leasehold_feed_streams";
+/// Brokers in the store's registry.
+pub const BROKERS: &str = "leasehold_brokers";
+/// Seconds from RECORDED to FENCED.
+pub const FENCED_SECONDS: &str = "leasehold_fenced_seconds";
+
+const COUNTERS: [(&str, &str); 10] = [
     (CALLS, "RPCs and HTTP requests answered, by call and code"),
     (REFUSALS, "Requests refused, by the stable reason of the answer"),
     (CREDENTIALS, "Credentials minted, by kind and by verb: issue or renew"),
     (TASKS_ENDED, "Tasks ended, by final state"),
     (COMMITS, "Commits that the store answered, by command and outcome"),
     (TRUST_LOADS, "Trust bundles, issuers' keys and server certificates that were read again"),
+    (FEED_READS, "Reads of a partition's revocations, by outcome"),
+    (BEATS, "Writings of the broker's record in the registry, by outcome"),
+    (KEEP_ALIVES, "Keep-alives of verifiers, by outcome: stale ones get no answer"),
+    (FEED_OVERFLOWS, "Streams of verifiers that were closed because they did not keep up"),
 ];
 
-const GAUGES: [(&str, Unit, &str); 5] = [
+const GAUGES: [(&str, Unit, &str); 8] = [
     (TRUST_BUNDLE_AGE, Unit::Seconds, "Time since the source of a trust bundle confirmed it"),
     (
         SERVER_CERTIFICATE_EXPIRY,
@@ -64,11 +85,15 @@ const GAUGES: [(&str, Unit, &str); 5] = [
         "Time since what the revocation lists were made from was read",
     ),
     (REVOCATION_LIST_ENTRIES, Unit::Count, "Certificates on the broker's revocation lists"),
+    (FEED_AGE, Unit::Seconds, "How old the broker's view of revocations is"),
+    (FEED_STREAMS, Unit::Count, "Open streams of verifiers"),
+    (BROKERS, Unit::Count, "Brokers in the store's registry"),
 ];
 
-const HISTOGRAMS: [(&str, &str); 2] = [
+const HISTOGRAMS: [(&str, &str); 3] = [
     (CALL_SECONDS, "Time from a request's headers to its answer, by call"),
     (COMMIT_SECONDS, "Time that the store took for a commit, by command"),
+    (FENCED_SECONDS, "Time from RECORDED to FENCED"),
 ];
 
 /// Upper bounds of the histograms' buckets, in seconds: a commit in memory to a call that times out.
@@ -190,6 +215,48 @@ pub fn revocation_lists(age: Duration, entries: usize) {
     gauge!(REVOCATION_LIST_ENTRIES).set(f64::from(u32::try_from(entries).unwrap_or(u32::MAX)));
 }
 
+/// A partition's revocations were read, or not.
+pub fn feed_read(outcome: &'static str) {
+    counter!(FEED_READS, "outcome" => outcome).increment(1);
+}
+
+/// The broker's record was written, or not.
+pub fn beat(outcome: &'static str) {
+    counter!(BEATS, "outcome" => outcome).increment(1);
+}
+
+/// A verifier's keep-alive was answered, or not.
+pub fn keep_alive(outcome: &'static str) {
+    counter!(KEEP_ALIVES, "outcome" => outcome).increment(1);
+}
+
+/// So many streams of verifiers were closed because they did not keep up.
+pub fn feed_overflowed(streams: usize) {
+    if let Ok(streams @ 1..) = u64::try_from(streams) {
+        counter!(FEED_OVERFLOWS).increment(streams);
+    }
+}
+
+/// The broker's view of revocations is so old; `None`: too old.
+pub fn feed_age(age: Option<Duration>) {
+    gauge!(FEED_AGE).set(age.map_or(f64::INFINITY, |age| age.as_secs_f64()));
+}
+
+/// So many streams of verifiers are open.
+pub fn feed_streams(count: usize) {
+    gauge!(FEED_STREAMS).set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+}
+
+/// So many brokers are in the registry.
+pub fn brokers_registered(count: usize) {
+    gauge!(BROKERS).set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+}
+
+/// An ending was FENCED so long after it was RECORDED.
+pub fn fenced(after: Duration) {
+    histogram!(FENCED_SECONDS).record(after);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +283,14 @@ mod tests {
         server_certificate_expires(1_790_000_000);
         clock_skew(Duration::ZERO, Duration::from_millis(1_500));
         revocation_lists(Duration::from_secs(2), 7);
+        feed_read("test");
+        beat("test");
+        keep_alive("test");
+        feed_overflowed(1);
+        feed_age(None);
+        feed_streams(1);
+        brokers_registered(1);
+        fenced(Duration::from_millis(3));
         handle.fold();
         let text = handle.render();
         for (name, meaning) in COUNTERS {

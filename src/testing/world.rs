@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde_json::json;
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use super::ca::TestAuthority;
 use super::clock::TestClock;
@@ -26,6 +27,7 @@ use crate::broker::access::Caller;
 use crate::broker::request::Idempotency;
 use crate::broker::seams::Clock;
 use crate::broker::{Broker, DpopSettings, Limits, ListSettings, Parts, Settings};
+use crate::domain::feed::{Drift, InstanceId, Terms};
 use crate::domain::id::{Partition, PartitionCount};
 use crate::domain::platform::Platform;
 use crate::domain::principal::{Name, SpiffePattern};
@@ -33,6 +35,7 @@ use crate::domain::role::{AgentClass, Pattern, Role, RoleEntry};
 use crate::domain::task::OnSilence;
 use crate::domain::tier::{ProofRequirement, Tier};
 use crate::domain::time::{Span, Stamp};
+use crate::feed::{self, Feed};
 use crate::identity::oidc::{JwksSource, OidcIssuer, OidcVerifier};
 use crate::identity::trust_bundle::TrustBundles;
 use crate::identity::x509_svid;
@@ -156,11 +159,33 @@ impl World {
         Parts {
             store: self.store.store.clone(),
             upkeep: self.store.upkeep.clone(),
+            feed: self.feed(),
             policy: Arc::new(GrantPolicy),
             keys: self.keys.clone(),
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
         }
+    }
+
+    /// A feed of one more broker, which nobody runs.
+    pub fn feed(&self) -> Arc<Feed> {
+        let number = u128::from(self.requests.fetch_add(1, Ordering::Relaxed));
+        let constants = self.store.upkeep.constants();
+        let instance = InstanceId::new(number);
+        let name = format!("broker-{number}");
+        let settings = feed::Settings {
+            identity: feed::Identity { instance, name, address: String::new() },
+            terms: Terms { drift: Drift::DEFAULT, delta_max: constants.delta_max },
+            partitions: constants.partitions,
+            streams: 1_024,
+            cadence: Span::from_millis(200),
+        };
+        let parts = feed::Parts {
+            store: self.store.store.clone(),
+            feed: self.store.feed.clone(),
+            clock: self.clock.clone(),
+        };
+        Feed::new(parts, settings, CancellationToken::new())
     }
 
     /// A caller by its SPIFFE ID, with the same certificate each time; it lives longer than any test.

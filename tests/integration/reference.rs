@@ -151,6 +151,7 @@ fn every_fault() -> Vec<Fault> {
     let broker = [
         BrokerError::RateLimited { limit: 50, retry_after_millis: 100 },
         BrokerError::Contended,
+        BrokerError::Unregistered,
         BrokerError::Entropy(EntropyError),
         BrokerError::Mint(String::new()),
         StoreError::Closed(Partition::ZERO).into(),

@@ -9,6 +9,8 @@ use crate::domain::time::{Moment, Span, Stamp};
 #[derive(Clone, Debug)]
 pub struct AsOf {
     partitions: PartitionCount,
+    /// So long after its last beat a record may be gone.
+    delta_max: Span,
     registered: Option<Registered>,
     beat: Option<Moment>,
     read: BTreeMap<Partition, Moment>,
@@ -25,15 +27,18 @@ struct Registered {
 
 impl AsOf {
     /// Of a broker that has neither registered nor read.
-    pub fn new(partitions: PartitionCount) -> Self {
-        Self { partitions, registered: None, beat: None, read: BTreeMap::new() }
+    pub fn new(partitions: PartitionCount, delta_max: Span) -> Self {
+        Self { partitions, delta_max, registered: None, beat: None, read: BTreeMap::new() }
     }
 
     /// A beat was confirmed: the registry holds this broker's record in partition 0's `incarnation`.
     // INVARIANT (fencing, rule 14): a record that an earlier incarnation held may be lost, and with it whoever would have been
     // waited for: what was read under it counts no more.
+    // INVARIANT (fencing, rule 2): the same where the record may have been removed, because it stood still. Others wait for
+    // `lapse(delta_max)` by their clocks before they remove it, so for `delta_max` by this one it was there.
     pub fn beat(&mut self, incarnation: Stamp, sent: Moment, confirmed: Moment) {
-        if self.registered.is_none_or(|known| known.incarnation != incarnation) {
+        let is_other = self.registered.is_none_or(|known| known.incarnation != incarnation);
+        if is_other || self.beat.is_none_or(|last| confirmed.since(last) >= self.delta_max) {
             self.read.clear();
             self.beat = None;
             self.registered = Some(Registered { incarnation, confirmed });
@@ -76,8 +81,8 @@ impl AsOf {
     }
 
     /// What an answer to a keep-alive says; `None`: no answer.
-    pub fn age(&self, now: Moment, delta_max: Span) -> Option<Span> {
-        self.get().map(|as_of| now.since(as_of)).filter(|age| *age < delta_max)
+    pub fn age(&self, now: Moment) -> Option<Span> {
+        self.get().map(|as_of| now.since(as_of)).filter(|age| *age < self.delta_max)
     }
 }
 
@@ -97,20 +102,32 @@ mod tests {
 
     /// Of two partitions, registered from second 10 on.
     fn registered() -> AsOf {
-        let mut as_of = AsOf::new(PartitionCount::new(2).unwrap());
+        let mut as_of = AsOf::new(PartitionCount::new(2).unwrap(), DELTA_MAX);
         as_of.beat(stamp(1), at(9), at(10));
         as_of
     }
 
     #[test]
     fn rule_02_a_read_that_was_sent_before_the_registration_was_confirmed_does_not_count() {
-        let mut as_of = AsOf::new(PartitionCount::new(1).unwrap());
+        let mut as_of = AsOf::new(PartitionCount::new(1).unwrap(), DELTA_MAX);
         as_of.read(Partition(0), at(8));
         as_of.beat(stamp(1), at(9), at(10));
         as_of.read(Partition(0), at(9));
         assert_eq!(as_of.get(), None);
         as_of.read(Partition(0), at(10));
         assert_eq!(as_of.get(), Some(at(9)));
+    }
+
+    #[test]
+    fn rule_02_a_record_that_stood_still_for_so_long_that_it_may_be_gone_is_a_new_one() {
+        for (confirmed, counts) in [(38, Some(at(20))), (39, None)] {
+            let mut as_of = registered();
+            for partition in [Partition(0), Partition(1)] {
+                as_of.read(partition, at(20));
+            }
+            as_of.beat(stamp(1), at(37), at(confirmed));
+            assert_eq!(as_of.get(), counts);
+        }
     }
 
     #[test]
@@ -155,7 +172,7 @@ mod tests {
         for partition in [Partition(0), Partition(1)] {
             as_of.read(partition, at(20));
         }
-        assert_eq!(as_of.age(at(38), DELTA_MAX), Some(Span::from_seconds(29)));
-        assert_eq!(as_of.age(at(39), DELTA_MAX), None);
+        assert_eq!(as_of.age(at(38)), Some(Span::from_seconds(29)));
+        assert_eq!(as_of.age(at(39)), None);
     }
 }

@@ -77,6 +77,11 @@ impl Subscribers {
         }
     }
 
+    /// Whether it is one of them.
+    pub fn contains(&self, instance: InstanceId) -> bool {
+        self.verifiers.contains_key(&instance)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.verifiers.len()

@@ -86,7 +86,7 @@ pub(in crate::grpc) fn timestamp(stamp: Stamp) -> Timestamp {
 }
 
 /// A length of time as the contract has it.
-pub(super) fn duration(span: Span) -> Duration {
+pub(in crate::grpc) fn duration(span: Span) -> Duration {
     let (seconds, nanos) = parts(span.micros());
     Duration { seconds, nanos }
 }

@@ -5,6 +5,7 @@ mod bundles;
 mod callers;
 mod connections;
 mod dpop;
+mod feed;
 mod frames;
 mod http;
 mod http2;

@@ -1,0 +1,299 @@
+//! One broker's feed, driven by hand.
+
+use super::*;
+use crate::domain::feed::Drift;
+use crate::domain::id::{LeaseId, TaskId};
+use crate::domain::lattice::{Fence, Lattice};
+use crate::domain::principal::Name;
+use crate::domain::scope::Scope;
+use crate::feed::hub::Message;
+use crate::feed::testing::{event, meta, page, stamp};
+use crate::store::Continuity;
+
+const P: Partition = Partition(0);
+const ONE: InstanceId = InstanceId::new(1);
+const DELTA_MAX: Span = Span::from_seconds(30);
+
+fn at(seconds: u64) -> Moment {
+    Moment::new(Span::from_seconds(seconds))
+}
+
+fn position(seconds: u64) -> Origin {
+    Origin { incarnation: stamp(1), stamp: stamp(seconds) }
+}
+
+fn up_to(seconds: u64) -> Positions {
+    [(P, position(seconds))].into()
+}
+
+fn lease(n: u128) -> Entry {
+    Entry::Lease(LeaseId::new(P, n))
+}
+
+fn core() -> Core {
+    let identity =
+        Identity { instance: InstanceId::new(9), name: "b".into(), address: String::new() };
+    let terms = Terms { drift: Drift::DEFAULT, delta_max: DELTA_MAX };
+    Core::new(identity, terms, PartitionCount::new(1).unwrap(), 2)
+}
+
+fn snapshot(entries: &[Entry], now: u64) -> Snapshot {
+    let mut lattice = Lattice::default();
+    entries.iter().for_each(|entry| lattice.merge(entry));
+    Snapshot { meta: meta(1, now), records: vec![], lattice, blocks: vec![], raised: vec![] }
+}
+
+/// A broker that read one partition up to second 10, and registered at second 10 of its own clock.
+fn registered() -> Core {
+    let mut core = core();
+    let head = Page {
+        head: Some(crate::store::feed::position(&event(1, 5, vec![]))),
+        ..page(meta(1, 10), Continuity::Broken)
+    };
+    assert!(core.page(P, head, at(9), at(9)).again);
+    core.set(P, &snapshot(&[lease(1)], 10), at(9));
+    let record = core.record(at(9), stamp(0)).unwrap();
+    assert_eq!(record.beat, 1);
+    core.confirmed(stamp(1), at(9), at(10));
+    core
+}
+
+/// Reads that nothing, or something, happened since; sent at a second of the broker's clock.
+fn read(core: &mut Core, sent: u64, now: u64, events: Vec<Recorded>) -> Step {
+    core.page(P, page(meta(1, now), Continuity::Continued(events)), at(sent), at(sent))
+}
+
+fn verifier(instance: InstanceId, principal: &str) -> Subscriber {
+    Subscriber { instance, name: "api".into(), principal: principal.into(), drains: false }
+}
+
+fn subscribed(core: &mut Core, now: u64) -> StreamId {
+    core.subscribe(verifier(ONE, "a"), Arc::default(), at(now)).unwrap()
+}
+
+fn sent(core: &mut Core, stream: StreamId) -> Vec<Message> {
+    let next = || match core.next(stream) {
+        Next::Message(message) => Some(message),
+        Next::Nothing | Next::Overflowed => None,
+    };
+    std::iter::from_fn(next).collect()
+}
+
+#[test]
+fn rule_01_a_view_is_as_old_as_the_sending_of_its_read() {
+    let mut core = registered();
+    let answer = page(meta(1, 20), Continuity::Continued(vec![]));
+    core.confirmed(stamp(1), at(30), at(30));
+    core.page(P, answer, at(20), at(25));
+    assert_eq!(core.age(at(30)), Some(Span::from_seconds(10)));
+}
+
+#[test]
+fn a_read_counts_only_while_the_partition_is_open_and_when_nothing_is_left() {
+    for (open, more) in [(false, false), (true, true)] {
+        let mut core = registered();
+        let found = page(Meta { open, ..meta(1, 20) }, Continuity::Continued(vec![]));
+        let step = core.page(P, Page { more, ..found }, at(20), at(20));
+        assert!(!step.counted);
+        assert_eq!(step.again, more);
+        assert_eq!(core.age(at(20)), None);
+        assert_eq!(core.record(at(20), stamp(0)).unwrap().applied, Positions::new());
+    }
+    let mut core = registered();
+    assert!(read(&mut core, 20, 20, vec![]).counted);
+    assert_eq!(core.record(at(20), stamp(0)).unwrap().applied, up_to(20));
+}
+
+#[test]
+fn rule_02_what_was_read_before_the_registration_grants_nothing() {
+    let mut core = registered();
+    let stream = subscribed(&mut core, 10);
+    assert_eq!(core.keep_alive(stream, 1, at(10)), Ok(None));
+    read(&mut core, 9, 9, vec![]);
+    assert_eq!(core.keep_alive(stream, 2, at(10)), Ok(None), "sent before it was confirmed");
+    read(&mut core, 10, 10, vec![]);
+    assert_eq!(core.keep_alive(stream, 3, at(10)), Ok(Some(Span::from_seconds(1))));
+}
+
+#[test]
+fn rule_14_a_new_incarnation_of_partition_0_takes_the_registration_away() {
+    let mut core = registered();
+    read(&mut core, 10, 10, vec![]);
+    assert!(core.age(at(11)).is_some());
+    core.page(P, page(meta(2, 20), Continuity::Broken), at(11), at(11));
+    assert!(!core.is_registered());
+    core.confirmed(stamp(1), at(11), at(12));
+    assert!(!core.is_registered(), "a late answer of the earlier one registers nothing");
+}
+
+#[test]
+fn a_subscriber_is_sent_the_set_then_what_is_read_and_then_the_answer() {
+    let mut core = registered();
+    read(&mut core, 10, 10, vec![]);
+    let stream = subscribed(&mut core, 11);
+    let step = read(&mut core, 12, 12, vec![event(1, 12, vec![lease(2)])]);
+    assert!(step.kills && step.counted);
+    core.keep_alive(stream, 7, at(13)).unwrap();
+    let messages = sent(&mut core, stream);
+    let [Message::Revocations(set), Message::Revocations(news), Message::Freshness(answer)] =
+        messages.as_slice()
+    else {
+        panic!("{messages:?}")
+    };
+    // What came since may come twice; its position comes behind it.
+    assert_eq!((set.kills.len(), set.position), (2, Some(position(10))));
+    assert_eq!((news.kills.len(), news.position), (1, Some(position(12))));
+    assert_eq!((answer.sequence, &answer.positions), (7, &up_to(12)));
+    assert_eq!(answer.age, Span::from_seconds(4), "the beat's");
+}
+
+#[test]
+fn what_the_broker_committed_itself_is_sent_at_once_and_acknowledged_when_it_was_read() {
+    let mut core = registered();
+    read(&mut core, 10, 10, vec![]);
+    let stream = subscribed(&mut core, 11);
+    sent(&mut core, stream);
+    let fence = Entry::Fence(TaskId::new(P, 1), Fence::ended());
+    core.recorded(position(12), P, std::slice::from_ref(&fence));
+    let early = sent(&mut core, stream);
+    let [Message::Revocations(batch)] = early.as_slice() else { panic!("{early:?}") };
+    assert_eq!((batch.kills.len(), batch.position), (1, None));
+    read(&mut core, 12, 12, vec![event(1, 12, vec![fence])]);
+    let later = sent(&mut core, stream);
+    let [Message::Revocations(batch)] = later.as_slice() else { panic!("{later:?}") };
+    assert_eq!(batch.position, Some(position(12)), "though it is no news");
+}
+
+#[test]
+fn a_watermark_of_ones_own_has_the_origin_of_its_commit() {
+    let mut core = registered();
+    read(&mut core, 10, 10, vec![]);
+    let stream = subscribed(&mut core, 11);
+    sent(&mut core, stream);
+    let scope = Scope::Class(Name::parse("finance").unwrap());
+    let draft = Entry::Watermark(scope.clone(), Origin::default());
+    core.recorded(position(12), P, &[draft]);
+    let messages = sent(&mut core, stream);
+    let [Message::Revocations(batch)] = messages.as_slice() else { panic!("{messages:?}") };
+    let [kept] = batch.kills.as_slice() else { panic!("{batch:?}") };
+    assert_eq!(kept.kill, Kill::Watermark(scope.reach(), position(12)));
+}
+
+#[test]
+fn kills_of_a_part_are_sent_at_once_and_their_position_with_the_last_part() {
+    let mut core = registered();
+    read(&mut core, 10, 10, vec![]);
+    let stream = subscribed(&mut core, 11);
+    sent(&mut core, stream);
+    let first = page(meta(1, 13), Continuity::Continued(vec![event(1, 12, vec![lease(2)])]));
+    core.page(P, Page { more: true, ..first }, at(12), at(12));
+    let rest = read(&mut core, 13, 13, vec![event(1, 13, vec![])]);
+    assert!(rest.kills, "whoever waits for the beat is told");
+    let positions: Vec<_> = sent(&mut core, stream)
+        .iter()
+        .map(|message| match message {
+            Message::Revocations(batch) => batch.position,
+            Message::Freshness(_) => panic!("nobody asked"),
+        })
+        .collect();
+    assert_eq!(positions, [None, Some(position(13))]);
+}
+
+#[test]
+fn a_verifier_that_was_answered_holds_the_broker_up_until_it_acknowledges() {
+    let mut core = registered();
+    read(&mut core, 10, 10, vec![]);
+    let stream = subscribed(&mut core, 11);
+    core.keep_alive(stream, 1, at(11)).unwrap();
+    read(&mut core, 12, 12, vec![event(1, 12, vec![lease(2)])]);
+    assert!(core.acked(at(13)).get(&P) < Some(&position(12)));
+    core.acknowledge(stream, &up_to(12), &Positions::new()).unwrap();
+    assert_eq!(core.acked(at(13)), up_to(12));
+}
+
+#[test]
+fn rule_04_a_verifier_that_left_is_waited_for_until_its_freshness_has_lapsed() {
+    let mut core = registered();
+    read(&mut core, 10, 10, vec![]);
+    let stream = subscribed(&mut core, 11);
+    core.keep_alive(stream, 1, at(11)).unwrap();
+    core.leave(stream, at(12));
+    read(&mut core, 12, 12, vec![event(1, 12, vec![lease(2)])]);
+    assert!(core.acked(at(41)).get(&P) < Some(&position(12)));
+    assert_eq!(core.acked(at(42)), up_to(12));
+    assert!(core.record(at(42), stamp(0)).unwrap().verifiers.is_empty());
+}
+
+#[test]
+fn class_20_nobody_acknowledges_what_was_never_sent_nor_for_another() {
+    let mut core = registered();
+    read(&mut core, 10, 10, vec![]);
+    let stream = subscribed(&mut core, 11);
+    let (future, other) = (up_to(11), [(Partition(1), position(1))].into());
+    for wrong in [&future, &other] {
+        let refused = core.acknowledge(stream, wrong, &Positions::new());
+        assert!(matches!(refused, Err(Misuse::NeverSent(_))), "{refused:?}");
+        let refused = core.acknowledge(stream, &Positions::new(), wrong);
+        assert!(matches!(refused, Err(Misuse::NeverSent(_))), "{refused:?}");
+    }
+    let taken = core.subscribe(verifier(ONE, "b"), Arc::default(), at(11));
+    assert_eq!(taken, Err(Misuse::InstanceTaken));
+}
+
+#[test]
+fn class_15_streams_and_runs_have_a_number() {
+    let mut core = registered();
+    read(&mut core, 10, 10, vec![]);
+    let mut join = |n: u128| {
+        let verifier = verifier(InstanceId::new(n), "a");
+        core.subscribe(verifier, Arc::default(), at(11)).map(|stream| (stream, n))
+    };
+    let first = join(1).unwrap().0;
+    join(2).unwrap();
+    assert_eq!(join(3), Err(Misuse::Full(2)));
+    core.leave(first, at(11));
+    for n in 3..10 {
+        let Ok(stream) = core.subscribe(verifier(InstanceId::new(n), "a"), Arc::default(), at(11))
+        else {
+            assert_eq!(n, 3 + 7 - 1, "the runs that still count are bounded");
+            return;
+        };
+        core.keep_alive(stream, 1, at(11)).unwrap();
+        core.leave(stream, at(11));
+    }
+}
+
+#[test]
+fn keep_alives_are_numbered_upward() {
+    let mut core = registered();
+    let stream = subscribed(&mut core, 11);
+    core.keep_alive(stream, 4, at(11)).unwrap();
+    for sequence in [4, 3] {
+        let refused = core.keep_alive(stream, sequence, at(11));
+        assert_eq!(refused, Err(Misuse::SequenceNotRaised));
+    }
+}
+
+#[test]
+fn the_floor_is_told_though_no_event_tells_it() {
+    let mut core = registered();
+    read(&mut core, 10, 10, vec![]);
+    let stream = subscribed(&mut core, 11);
+    sent(&mut core, stream);
+    let raised = Meta { floor: stamp(1), ..meta(1, 12) };
+    core.page(P, page(raised, Continuity::Continued(vec![])), at(12), at(12));
+    let messages = sent(&mut core, stream);
+    let [Message::Revocations(batch)] = messages.as_slice() else { panic!("{messages:?}") };
+    assert_eq!(batch.kills, [Kept { kill: Kill::Floor(stamp(1)), until: INFINITY }]);
+}
+
+#[test]
+fn a_blocked_scope_is_known_from_the_set_and_from_events_until_it_is_lifted() {
+    let scope = Scope::Class(Name::parse("finance").unwrap());
+    let mut core = core();
+    core.page(P, page(meta(1, 10), Continuity::Broken), at(9), at(9));
+    core.set(P, &snapshot(&[Entry::Block(scope.clone(), 1)], 10), at(9));
+    assert!(core.is_blocked(&[scope.reach()]));
+    read(&mut core, 12, 12, vec![event(1, 12, vec![Entry::Block(scope.clone(), 2)])]);
+    assert!(!core.is_blocked(&[scope.reach()]));
+}

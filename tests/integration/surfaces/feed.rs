@@ -1,0 +1,335 @@
+//! The feed over real sockets: what a verifier is told, what its acknowledgement does, and what ends its stream.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::stream::poll_fn;
+use leasehold::domain::feed::{Drift, InstanceId, Progress};
+use leasehold::domain::id::TaskId;
+use leasehold::domain::path::Origin;
+use leasehold::domain::time::{Span, Stamp};
+use leasehold::feed::{Confirmed, Outcome, WaitFor};
+use leasehold::proto::v1;
+use leasehold::proto::v1::revocation_entry::Entry;
+use leasehold::proto::v1::watch_revocations_request::Message as Say;
+use leasehold::proto::v1::watch_revocations_response::Message as Told;
+use leasehold::testing::redis::RedisServer;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt;
+
+use super::site::{AGENT, NOBODY, ORCHESTRATOR, Site, VERIFIER, reason, request_id};
+
+/// No fact takes longer to come true.
+const PATIENCE: Duration = Duration::from_secs(20);
+const DELTA: Span = Span::from_seconds(5);
+const DELTA_MAX: Span = Span::from_seconds(30);
+
+/// A verifier on the feed, by hand.
+struct Watcher {
+    say: UnboundedSender<v1::WatchRevocationsRequest>,
+    told: Streaming<v1::WatchRevocationsResponse>,
+    sequence: u64,
+}
+
+impl Watcher {
+    async fn open(site: &Site, spiffe_id: &str, first: Say) -> Result<Self, Status> {
+        let (say, mut said) = unbounded_channel();
+        say.send(request(first)).unwrap();
+        let saying = poll_fn(move |context| said.poll_recv(context));
+        let told = site.verification(spiffe_id).watch_revocations(saying).await?.into_inner();
+        Ok(Self { say, told, sequence: 0 })
+    }
+
+    async fn subscribe(site: &Site, instance: u128) -> Self {
+        let mut watcher = Self::open(site, VERIFIER, subscribe(instance)).await.unwrap();
+        let Some(Told::Subscribed(subscribed)) = watcher.next().await.unwrap() else {
+            panic!("the first message is another")
+        };
+        assert_eq!(subscribed.partitions, 16);
+        assert_eq!(subscribed.drift_ppm, Drift::DEFAULT.ppm());
+        watcher
+    }
+
+    async fn next(&mut self) -> Result<Option<Told>, Status> {
+        let next = tokio::time::timeout(PATIENCE, self.told.message());
+        next.await.expect("nothing came").map(|m| m.and_then(|m| m.message))
+    }
+
+    fn say(&self, message: Say) {
+        self.say.send(request(message)).unwrap();
+    }
+
+    /// Asks how fresh it is until it is told, and what came before that.
+    async fn fresh(&mut self) -> (Vec<v1::Revocations>, v1::Freshness) {
+        let mut seen = Vec::new();
+        loop {
+            self.sequence += 1;
+            self.say(Say::KeepAlive(v1::KeepAlive { sequence: self.sequence }));
+            let wait = tokio::time::sleep(Duration::from_millis(200));
+            tokio::pin!(wait);
+            loop {
+                tokio::select! {
+                    () = &mut wait => break,
+                    told = self.told.message() => match told.unwrap().unwrap().message.unwrap() {
+                        Told::Freshness(freshness) => return (seen, freshness),
+                        Told::Revocations(revocations) => seen.push(revocations),
+                        Told::Subscribed(_) => panic!("twice"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything until the fence of a task and the position with it.
+    async fn until_fenced(&mut self, task: &v1::Task) -> v1::FeedPosition {
+        let mut is_there = false;
+        loop {
+            if let Some(Told::Revocations(told)) = self.next().await.unwrap() {
+                is_there |= told.entries.iter().any(|entry| is_fence(entry, task));
+                if let (true, Some(position)) = (is_there, told.position) {
+                    return position;
+                }
+            }
+        }
+    }
+
+    fn acknowledge(&self, applied: Vec<v1::FeedPosition>) {
+        self.say(Say::Acknowledgement(v1::Acknowledgement { applied, drained: vec![] }));
+    }
+
+    async fn refusal(&mut self) -> Status {
+        loop {
+            match self.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the stream ended without a word"),
+                Err(status) => return status,
+            }
+        }
+    }
+}
+
+fn request(message: Say) -> v1::WatchRevocationsRequest {
+    v1::WatchRevocationsRequest { message: Some(message) }
+}
+
+fn subscribe(instance: u128) -> Say {
+    let instance = format!("{instance:032x}");
+    Say::Subscribe(v1::Subscribe { instance, name: String::new(), drains: false })
+}
+
+fn is_fence(entry: &v1::RevocationEntry, task: &v1::Task) -> bool {
+    matches!(&entry.entry, Some(Entry::Fence(fence)) if fence.task_id == task.task_id)
+}
+
+async fn complete(site: &Site, task: &v1::Task) {
+    let request = v1::CompleteTaskRequest {
+        request_id: request_id(),
+        task_id: task.task_id.clone(),
+        wait_for: v1::Enforcement::Recorded.into(),
+        ..Default::default()
+    };
+    site.tasks(ORCHESTRATOR).complete_task(request).await.unwrap();
+}
+
+/// What the broker knows of an ending that was written there. The clock stands still from here on.
+async fn recorded(site: &Site, at: &v1::FeedPosition, task: &v1::Task) -> Confirmed {
+    // No registry that was read so far counts as one that was read since.
+    site.clock.forward(Span::from_millis(1));
+    let partition = TaskId::parse(&task.task_id).unwrap().partition();
+    let stamp = |micros| Stamp::from_micros(micros).unwrap();
+    let at = Origin { incarnation: stamp(at.incarnation), stamp: stamp(at.stamp) };
+    let written = BTreeMap::from([(partition, at)]);
+    site.running.broker.feed().recorded(written, DELTA).await.unwrap()
+}
+
+/// How far the ending is by a registry that was read after it.
+async fn progress(site: &Site, confirmed: &Confirmed) -> Progress {
+    let feed = site.running.broker.feed();
+    let ending = &confirmed.ending;
+    let reading = async {
+        loop {
+            match feed.brokers().filter(|registry| registry.sent >= ending.recorded) {
+                Some(registry) => return registry,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let registry = tokio::time::timeout(PATIENCE, reading).await.unwrap();
+    ending.judge(Some(&registry), ending.recorded, feed.settings().terms)
+}
+
+/// Waits for FENCED. While the clock stands still, only acknowledgements bring it.
+async fn fenced(site: &Site, confirmed: &Confirmed) -> Outcome {
+    let feed = site.running.broker.feed();
+    let enforced = feed.enforced(confirmed, WaitFor::Fenced, None);
+    tokio::time::timeout(PATIENCE, enforced).await.unwrap()
+}
+
+fn pending(progress: Progress) -> Vec<InstanceId> {
+    let Progress::Pending(Some(pending)) = progress else { panic!("{progress:?}") };
+    pending.into_iter().map(|pending| pending.verifier.unwrap().0).collect()
+}
+
+/// A broker whose registry is old enough to be believed.
+async fn old_site() -> Site {
+    let site = Site::start().await;
+    let brokers = async {
+        while site.running.broker.feed().brokers().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, brokers).await.unwrap();
+    site.clock.forward(Drift::DEFAULT.lapse(DELTA_MAX));
+    site
+}
+
+#[tokio::test]
+async fn a_verifier_is_told_the_set_then_what_happens_and_how_fresh_that_is() {
+    let site = Site::start().await;
+    let (before, after) = (site.begin().await, site.begin().await);
+    complete(&site, &before).await;
+    let mut watcher = Watcher::subscribe(&site, 1).await;
+    let (set, freshness) = watcher.fresh().await;
+    assert!(set.iter().flat_map(|part| &part.entries).any(|entry| is_fence(entry, &before)));
+    let ends = set.iter().flat_map(|part| &part.entries).filter(|entry| {
+        matches!(&entry.entry, Some(Entry::End(end)) if end.last_stamp == (1 << 53) - 1)
+            && entry.keep_until == 0
+    });
+    assert_eq!(ends.count(), 16, "the living incarnation of each partition");
+    assert_eq!(freshness.positions.len(), 16);
+    complete(&site, &after).await;
+    let position = watcher.until_fenced(&after).await;
+    assert!(
+        freshness
+            .positions
+            .iter()
+            .all(|p| p.stamp < position.stamp || p.partition != position.partition)
+    );
+}
+
+#[tokio::test]
+async fn an_ending_is_fenced_as_soon_as_the_verifier_acknowledged_it() {
+    let site = old_site().await;
+    let task = site.begin().await;
+    let mut watcher = Watcher::subscribe(&site, 1).await;
+    watcher.fresh().await;
+    complete(&site, &task).await;
+    let position = watcher.until_fenced(&task).await;
+    let confirmed = recorded(&site, &position, &task).await;
+    assert_eq!(pending(progress(&site, &confirmed).await), [InstanceId::new(1)]);
+    watcher.acknowledge(vec![position]);
+    let outcome = fenced(&site, &confirmed).await;
+    assert_eq!(outcome.reached, WaitFor::Fenced, "{outcome:?}");
+    assert!(outcome.pending.is_empty());
+}
+
+#[tokio::test]
+async fn rule_04_a_verifier_that_is_gone_is_waited_for_until_its_freshness_has_lapsed() {
+    let site = old_site().await;
+    let task = site.begin().await;
+    let mut watcher = Watcher::subscribe(&site, 1).await;
+    watcher.fresh().await;
+    drop(watcher);
+    // Another run of it, which acknowledges, changes nothing for the first.
+    let mut next = Watcher::subscribe(&site, 2).await;
+    next.fresh().await;
+    complete(&site, &task).await;
+    let position = next.until_fenced(&task).await;
+    next.acknowledge(vec![position]);
+    let confirmed = recorded(&site, &position, &task).await;
+    let waited_for = pending(progress(&site, &confirmed).await);
+    assert!(waited_for.contains(&InstanceId::new(1)), "{waited_for:?}");
+    site.clock.forward(Drift::DEFAULT.lapse(DELTA));
+    assert_eq!(fenced(&site, &confirmed).await.reached, WaitFor::Fenced);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_ends_the_stream_and_says_what_was_expected() {
+    let site = Site::start().await;
+    for (says, expected) in [
+        (subscribe(1), "message"),
+        (Say::Acknowledgement(ahead()), "acknowledgement"),
+        (Say::KeepAlive(v1::KeepAlive { sequence: 1 }), "keep_alive.sequence"),
+    ] {
+        let mut watcher = Watcher::subscribe(&site, 7).await;
+        watcher.fresh().await;
+        watcher.say(says);
+        let refused = watcher.refusal().await;
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        let violations = refused.get_details_bad_request().unwrap().field_violations;
+        assert_eq!(violations[0].field, expected);
+    }
+    for first in [
+        Say::KeepAlive(v1::KeepAlive { sequence: 1 }),
+        Say::Subscribe(v1::Subscribe { instance: "1".into(), ..Default::default() }),
+    ] {
+        let refused = Watcher::open(&site, VERIFIER, first).await.err().unwrap();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    }
+}
+
+fn ahead() -> v1::Acknowledgement {
+    let at = v1::FeedPosition { partition: 0, incarnation: (1 << 53) - 1, stamp: (1 << 53) - 1 };
+    v1::Acknowledgement { applied: vec![at], drained: vec![] }
+}
+
+#[tokio::test]
+async fn class_02_only_verifiers_subscribe() {
+    let site = Site::start().await;
+    for caller in [AGENT, ORCHESTRATOR, NOBODY] {
+        let refused = Watcher::open(&site, caller, subscribe(1)).await.err().unwrap();
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::PermissionDenied, "ROLE_MISSING")
+        );
+    }
+}
+
+#[tokio::test]
+async fn class_09_a_stream_does_not_outlive_the_identity_of_its_caller() {
+    let site = Site::start().await;
+    let mut watcher = Watcher::subscribe(&site, 1).await;
+    watcher.fresh().await;
+    site.clock.forward(super::site::SVID_LIFE);
+    site.clock.forward(Span::from_seconds(1));
+    let refused = watcher.refusal().await;
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::Unauthenticated, "IDENTITY_UNVERIFIED")
+    );
+}
+
+#[tokio::test]
+async fn a_stopping_broker_ends_its_streams_at_once() {
+    let site = Site::start().await;
+    let mut watcher = Watcher::subscribe(&site, 1).await;
+    watcher.fresh().await;
+    let stopping = tokio::spawn(site.running.stop());
+    assert_eq!(watcher.refusal().await.code(), Code::Unavailable);
+    stopping.await.unwrap();
+}
+
+#[tokio::test]
+async fn class_07_while_the_store_is_away_nobody_is_told_to_be_fresh_and_afterwards_the_feed_goes_on()
+ {
+    let mut server = RedisServer::durable();
+    let site = Site::start_on_redis(&server).await;
+    let mut watcher = Watcher::subscribe(&site, 1).await;
+    let (_, freshness) = watcher.fresh().await;
+    server.kill();
+    site.clock.forward(DELTA_MAX);
+    for sequence in 1_000..1_005 {
+        watcher.say(Say::KeepAlive(v1::KeepAlive { sequence }));
+    }
+    watcher.sequence = 1_005;
+    server.restart();
+    let (_, again) = watcher.fresh().await;
+    assert!(again.sequence > 1_005, "what was asked meanwhile is not answered");
+    let before = freshness.positions.iter().map(|p| p.incarnation).max();
+    let after = again.positions.iter().map(|p| p.incarnation).min();
+    assert!(after > before, "it is another incarnation");
+    let task = site.begin().await;
+    complete(&site, &task).await;
+    watcher.until_fenced(&task).await;
+}
