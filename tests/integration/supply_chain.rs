@@ -20,6 +20,14 @@ fn no_banned_crate_is_locked_for_any_platform() {
 }
 
 #[test]
+fn the_image_is_built_by_the_compiler_that_the_tree_names() {
+    let toolchain: Table = fs::read_to_string("rust-toolchain.toml").unwrap().parse().unwrap();
+    let channel = toolchain["toolchain"]["channel"].as_str().unwrap();
+    let recipe = fs::read_to_string("Containerfile").unwrap();
+    assert!(recipe.contains(&format!("/rust:{channel}-alpine ")), "not by {channel}");
+}
+
+#[test]
 fn no_crate_is_linked_twice_without_a_reason() {
     let skipped = entries("bans", "skip");
     let mut linked = BTreeMap::<String, BTreeSet<String>>::new();
