@@ -359,6 +359,10 @@ fn call_limits(config: &Config) -> CallLimits {
     let in_flight = config.limits.requests_in_flight;
     CallLimits {
         timeout: config.limits.request_timeout.to_std(),
-        lanes: LaneLimits { endings: in_flight, others: in_flight },
+        lanes: LaneLimits {
+            endings: in_flight,
+            others: in_flight,
+            waiting: in_flight.saturating_mul(8),
+        },
     }
 }

@@ -76,7 +76,7 @@ impl World {
             redis.username = Some("leasehold".to_owned());
             redis.password = Some(SecretSource::File(password));
         }
-        app::make_store_if_missing(&config).await?;
+        app::make_store_if_missing(&config, None).await?;
         let broker = app::start(config, sockets).await?;
         Ok(Self { playground, broker, _folder: folder })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{AppError, Seams};
 use crate::config::Config;
 use crate::config::store::{RedisConfig, StoreConfig};
+use crate::domain::time::Span;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis::{RedisStore, Settings};
 use crate::store::{Constants, Feed, Recovered, Store, StoreError, Upkeep};
@@ -78,11 +79,14 @@ pub async fn make_store(config: &Config, constants: Constants) -> Result<(), App
     }
 }
 
-/// Makes the store of a configuration with the default constants, unless there is one.
+/// Makes the store of a configuration, unless there is one; with the default constants but for `delta_max`, if one is given.
 ///
 /// # Errors
 /// [`AppError`] if there is none and it cannot be made.
-pub async fn make_store_if_missing(config: &Config) -> Result<(), AppError> {
+pub async fn make_store_if_missing(
+    config: &Config,
+    delta_max: Option<Span>,
+) -> Result<(), AppError> {
     let seams = Seams::system();
     match open(config, &seams).await {
         Ok(opened) => {
@@ -90,7 +94,9 @@ pub async fn make_store_if_missing(config: &Config) -> Result<(), AppError> {
             Ok(())
         }
         Err(AppError::Store(StoreError::NotInitialised)) => {
-            make_store(config, Constants::DEFAULT).await
+            let default = Constants::DEFAULT;
+            let delta_max = delta_max.unwrap_or(default.delta_max);
+            make_store(config, Constants { delta_max, ..default }).await
         }
         Err(error) => Err(error),
     }

@@ -3,7 +3,7 @@
 use crate::broker::access::{Caller, Rpc};
 use crate::broker::error::BrokerError;
 use crate::broker::request::{Idempotency, check_checkpoint, check_step};
-use crate::broker::{Broker, TaskView};
+use crate::broker::{Broker, Revoked, TaskView};
 use crate::domain::decide::{Advance, Command};
 use crate::domain::grant::Grant;
 use crate::domain::id::TaskId;
@@ -40,7 +40,7 @@ impl Broker {
         id: &Idempotency,
         task: TaskId,
         request: AdvanceRequest,
-    ) -> Result<TaskView, BrokerError> {
+    ) -> Result<(TaskView, Revoked), BrokerError> {
         caller.admit(Rpc::AdvanceTask)?;
         let (line, _) = self.line_for(caller, Rpc::AdvanceTask, task).await?;
         check_step(request.step.as_deref().unwrap_or_default())?;
@@ -62,8 +62,8 @@ impl Broker {
             keep_children: request.keep_children,
         };
         self.ask_about_change(caller, &line, &advance).await?;
-        let (task, line) = self.command((caller, id), line, Command::Advance(advance)).await?;
-        Ok(self.view_of(task, &line))
+        let command = Command::Advance(advance);
+        self.task_revoked(self.command((caller, id), line, command).await?).await
     }
 
     async fn ask_about_change(

@@ -11,6 +11,7 @@ use crate::domain::decide::{Advance, Change, Command, Decision, decide};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::{Partition, TaskId};
 use crate::domain::line::Line;
+use crate::domain::path::Origin;
 use crate::domain::refusal::Refusal;
 use crate::domain::scope::{Reach, Scope};
 use crate::domain::task::Task;
@@ -32,6 +33,16 @@ pub(super) enum Committed {
     Done(Receipt),
     /// It was answered before.
     Replayed(Box<Answer>),
+}
+
+/// A task as a command left it.
+pub(super) struct Commanded {
+    /// The task.
+    pub(super) task: Task,
+    /// What it was decided with.
+    pub(super) line: Line,
+    /// Where the change lies, in the incarnation in which it was seen to be there.
+    pub(super) at: Origin,
 }
 
 /// What an attempt asks for next.
@@ -67,7 +78,7 @@ impl Broker {
         }
     }
 
-    /// The answer that a request got before.
+    /// The answer that a request got before, and the incarnation that it is there in.
     ///
     /// # Errors
     /// [`Refusal::RequestIdReused`] if the id came with another request.
@@ -76,15 +87,28 @@ impl Broker {
         partition: Partition,
         caller: &Caller,
         id: &Idempotency,
-    ) -> Result<Option<Answer>, BrokerError> {
+    ) -> Result<Option<(Answer, Stamp)>, BrokerError> {
         let key = RecordKey::Answer(self.answer_key(caller, id));
         let query = Query { partition, records: vec![key], entries: Entries::None };
-        let found = self.read(query).await?.records.into_iter().flatten().next();
+        let snapshot = self.read(query).await?;
+        let found = snapshot.records.into_iter().flatten().next();
         let Some(Record::Answer(answer)) = found else { return Ok(None) };
         if answer.request_hash != id.request_hash() {
             return Err(Refusal::RequestIdReused.into());
         }
-        Ok(Some(*answer))
+        Ok(Some((*answer, snapshot.meta.incarnation)))
+    }
+
+    /// The answer to a request that was told to be a replay, and where its commit stands in what lives of the partition.
+    pub(super) async fn answered_before(
+        &self,
+        partition: Partition,
+        (caller, id): (&Caller, &Idempotency),
+    ) -> Result<(Answer, Origin), BrokerError> {
+        let answered = self.answered(partition, caller, id).await?;
+        let (answer, incarnation) = answered.ok_or(BrokerError::NotDurable)?;
+        let at = Origin { incarnation, stamp: answer.origin.stamp };
+        Ok((answer, at))
     }
 
     /// Draws random bytes.
@@ -131,7 +155,7 @@ impl Broker {
         match outcome? {
             Outcome::Done(receipt) => {
                 self.now.hear(&*self.parts.clock, receipt.origin.stamp);
-                self.parts.feed.merge(partition, receipt.origin, &entries);
+                self.merge(partition, receipt.origin, &entries);
                 for write in written {
                     self.remember(write, receipt.origin.stamp);
                 }
@@ -198,7 +222,7 @@ impl Broker {
         by: (&Caller, &Idempotency),
         line: Line,
         command: Command,
-    ) -> Result<(Task, Line), BrokerError> {
+    ) -> Result<Commanded, BrokerError> {
         let task = line.own().id;
         let mut line = line;
         for _ in 0..ATTEMPTS {
@@ -209,10 +233,12 @@ impl Broker {
                 // That it is so already is an answer too, and kept like any other.
                 Ok(Decision::Already) => None,
                 Err(refusal) => {
-                    if let Some(Answer { subject: Subject::Task(task), .. }) =
+                    if let Some((answer, incarnation)) =
                         self.answered(task.partition(), by.0, by.1).await?
+                        && let Subject::Task(task) = answer.subject
                     {
-                        return Ok((*task, line));
+                        let at = Origin { incarnation, stamp: answer.origin.stamp };
+                        return Ok(Commanded { task: *task, line, at });
                     }
                     let fresh = self.settle(task).await?;
                     if fresh == line {
@@ -227,14 +253,17 @@ impl Broker {
             match self.attempt(commit).await? {
                 Attempt::Settled(Committed::Done(receipt)) => {
                     let changed = change.map(|c| codec::stamped(c.task, receipt.origin.stamp));
-                    return Ok((changed.unwrap_or_else(|| line.own().clone()), line));
+                    let task = changed.unwrap_or_else(|| line.own().clone());
+                    let at = Origin { stamp: task.version, ..receipt.origin };
+                    return Ok(Commanded { task, line, at });
                 }
-                Attempt::Settled(Committed::Replayed(answer)) => match answer.subject {
-                    Subject::Task(task) => return Ok((*task, line)),
-                    Subject::Lease(_) | Subject::Scope(_) => {
+                Attempt::Settled(Committed::Replayed(_)) => {
+                    let (answer, at) = self.answered_before(task.partition(), by).await?;
+                    let Subject::Task(task) = answer.subject else {
                         return Err(Refusal::RequestIdReused.into());
-                    }
-                },
+                    };
+                    return Ok(Commanded { task: *task, line, at });
+                }
                 Attempt::Again => line = self.fresh_line(task).await?,
                 Attempt::Overdue => line = self.settle(task).await?,
             }

@@ -3,7 +3,7 @@
 use crate::broker::access::{Caller, Rpc};
 use crate::broker::error::BrokerError;
 use crate::broker::request::{Idempotency, check_reason};
-use crate::broker::{Broker, TaskView};
+use crate::broker::{Broker, Revoked, TaskView};
 use crate::domain::decide::Command;
 use crate::domain::id::TaskId;
 use crate::domain::refusal::Refusal;
@@ -22,7 +22,7 @@ impl Broker {
         rpc: Rpc,
         task: TaskId,
         reason: String,
-    ) -> Result<TaskView, BrokerError> {
+    ) -> Result<(TaskView, Revoked), BrokerError> {
         let Some(state) = end_state(rpc) else {
             return Err(Refusal::invalid("task_id", "this call does not end a task").into());
         };
@@ -30,8 +30,7 @@ impl Broker {
         let (line, _) = self.line_for(caller, rpc, task).await?;
         check_reason(&reason)?;
         let command = Command::End { state, reason };
-        let (task, line) = self.command((caller, id), line, command).await?;
-        Ok(self.view_of(task, &line))
+        self.task_revoked(self.command((caller, id), line, command).await?).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::broker::seams::EntropyError;
 use crate::domain::refusal::Refusal;
+use crate::feed::NotDurable;
 use crate::store::StoreError;
 
 /// A verb's failure. `grpc::status` and `http::oauth` have one table each that makes an answer of it.
@@ -13,6 +14,11 @@ pub enum BrokerError {
     /// The store did not answer, or is closed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What was written may be lost.
+    #[error(
+        "the store changed while this was written, so it may be lost: try again with the same `request_id`"
+    )]
+    NotDurable,
     /// More requests than the limit allows.
     #[error("more requests than {limit} a second from this principal; slow down")]
     RateLimited {
@@ -33,4 +39,13 @@ pub enum BrokerError {
     /// The credential could not be made.
     #[error("the credential could not be made: {0}")]
     Mint(String),
+}
+
+impl From<NotDurable> for BrokerError {
+    fn from(error: NotDurable) -> Self {
+        match error {
+            NotDurable::Changed => Self::NotDurable,
+            NotDurable::Store(error) => Self::Store(error),
+        }
+    }
 }

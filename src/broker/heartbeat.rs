@@ -20,7 +20,7 @@ impl Broker {
     ) -> Result<TaskView, BrokerError> {
         caller.admit(Rpc::Heartbeat)?;
         let (line, _) = self.line_for(caller, Rpc::Heartbeat, task).await?;
-        let (task, line) = self.command((caller, id), line, Command::Heartbeat).await?;
-        Ok(self.view_of(task, &line))
+        let done = self.command((caller, id), line, Command::Heartbeat).await?;
+        Ok(self.view_of(done.task, &done.line))
     }
 }

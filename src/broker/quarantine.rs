@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
 
-use crate::broker::Broker;
 use crate::broker::access::{Caller, Rpc};
 use crate::broker::commit::{Attempt, Committed};
 use crate::broker::error::BrokerError;
 use crate::broker::request::{Idempotency, check_reason};
+use crate::broker::{Broker, Revoked};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::Partition;
 use crate::domain::lattice::Entry;
@@ -35,9 +35,14 @@ impl Broker {
         id: &Idempotency,
         scope: Scope,
         reason: String,
-    ) -> Result<Stamp, BrokerError> {
+    ) -> Result<Revoked, BrokerError> {
         caller.admit(Rpc::Quarantine)?;
-        self.switch((caller, id), scope, reason, EventKind::Quarantined).await
+        let switched = self.switch((caller, id), &scope, reason, EventKind::Quarantined).await?;
+        let written = match switched {
+            Switched::Now(written) => written,
+            Switched::Before(_) => self.marks(&scope).await?,
+        };
+        self.revoked(written, self.parts.upkeep.constants().delta_max).await
     }
 
     /// Lets issuing for a scope go on. What was killed stays dead.
@@ -52,7 +57,9 @@ impl Broker {
         reason: String,
     ) -> Result<Stamp, BrokerError> {
         caller.admit(Rpc::LiftQuarantine)?;
-        self.switch((caller, id), scope, reason, EventKind::QuarantineLifted).await
+        let switched =
+            self.switch((caller, id), &scope, reason, EventKind::QuarantineLifted).await?;
+        Ok(switched.at())
     }
 
     /// What is odd about a scope: this broker's configuration has nothing by its name. Somebody else's may have, or had.
@@ -91,27 +98,49 @@ impl Broker {
     async fn switch(
         &self,
         by: (&Caller, &Idempotency),
-        scope: Scope,
+        scope: &Scope,
         reason: String,
         kind: EventKind,
-    ) -> Result<Stamp, BrokerError> {
+    ) -> Result<Switched, BrokerError> {
         check_reason(&reason)?;
-        if let Some(answer) = self.answered(Partition::ZERO, by.0, by.1).await? {
-            return Ok(answer.origin.stamp);
+        if let Some((answer, _)) = self.answered(Partition::ZERO, by.0, by.1).await? {
+            return Ok(Switched::Before(answer.origin.stamp));
         }
         let partitions = self.parts.upkeep.constants().partitions;
-        let counts = try_join_all(partitions.all().map(|p| self.block_count(p, &scope))).await?;
+        let counts = try_join_all(partitions.all().map(|p| self.block_count(p, scope))).await?;
         let count = counts.into_iter().max().unwrap_or(0);
         let blocks = kind == EventKind::Quarantined;
         // Odd blocks. A block that stands, or does not, keeps its count.
         let count = if (count % 2 == 1) == blocks { count } else { count.saturating_add(1) };
-        let write =
-            |partition| self.switch_one(Some(by), partition, (&scope, count), &reason, kind);
+        let write = |partition| self.switch_one(Some(by), partition, (scope, count), &reason, kind);
         // Partition 0 last: the stored answer says that all of them are written.
         let others = partitions.all().filter(|partition| *partition != Partition::ZERO);
-        let written = try_join_all(others.map(write)).await?;
-        let last = write(Partition::ZERO).await?;
-        Ok(written.into_iter().fold(last, Stamp::max))
+        let mut written = try_join_all(others.map(write)).await?;
+        written.push(write(Partition::ZERO).await?);
+        let mut at = BTreeMap::new();
+        for (partition, committed) in written {
+            match committed {
+                Committed::Done(receipt) => drop(at.insert(partition, receipt.origin)),
+                // The same request was faster on another way.
+                Committed::Replayed(answer) => return Ok(Switched::Before(answer.origin.stamp)),
+            }
+        }
+        Ok(Switched::Now(at))
+    }
+
+    /// Up to where a quarantine of the scope kills, in each partition.
+    async fn marks(&self, scope: &Scope) -> Result<BTreeMap<Partition, Origin>, BrokerError> {
+        let mark = async |partition| {
+            let snapshot = self.read(hitting(partition, scope)).await?;
+            let Some(mark) = snapshot.lattice.watermark(scope) else { return Ok(None) };
+            let at = Origin { incarnation: snapshot.meta.incarnation, stamp: mark.stamp };
+            // As it is, and not as if it were made in what lives now: it kills nothing that came after it.
+            self.parts.feed.merge(partition, at, &[Entry::Watermark(scope.clone(), mark)]);
+            Ok::<_, BrokerError>(Some((partition, at)))
+        };
+        let partitions = self.parts.upkeep.constants().partitions;
+        let marks = try_join_all(partitions.all().map(mark)).await?;
+        Ok(marks.into_iter().flatten().collect())
     }
 
     async fn switch_one(
@@ -121,7 +150,7 @@ impl Broker {
         (scope, count): (&Scope, u64),
         reason: &str,
         kind: EventKind,
-    ) -> Result<Stamp, BrokerError> {
+    ) -> Result<(Partition, Committed), BrokerError> {
         let mut commit = Commit::new(partition, Lane::Ending);
         let mut entries = vec![Entry::Block(scope.clone(), count)];
         if kind == EventKind::Quarantined {
@@ -133,8 +162,7 @@ impl Broker {
             commit.replay = by.map(|(caller, id)| self.replay(caller, id, subject()));
         }
         match self.attempt(commit).await? {
-            Attempt::Settled(Committed::Done(receipt)) => Ok(receipt.origin.stamp),
-            Attempt::Settled(Committed::Replayed(answer)) => Ok(answer.origin.stamp),
+            Attempt::Settled(committed) => Ok((partition, committed)),
             Attempt::Again | Attempt::Overdue => Err(BrokerError::Contended),
         }
     }
@@ -175,10 +203,31 @@ impl Broker {
     }
 
     async fn block_count(&self, partition: Partition, scope: &Scope) -> Result<u64, BrokerError> {
-        let entries = Entries::Hitting { tasks: vec![], reach: vec![scope.reach()], lease: None };
-        let query = Query { partition, records: vec![], entries };
-        Ok(self.read(query).await?.lattice.block_count(scope))
+        Ok(self.read(hitting(partition, scope)).await?.lattice.block_count(scope))
     }
+}
+
+/// What a switch came to.
+enum Switched {
+    /// It was written, there and then.
+    Now(BTreeMap<Partition, Origin>),
+    /// The same request wrote it before; partition 0 last, at this stamp.
+    Before(Stamp),
+}
+
+impl Switched {
+    fn at(&self) -> Stamp {
+        match self {
+            Self::Now(written) => written.values().map(|at| at.stamp).max().unwrap_or_default(),
+            Self::Before(at) => *at,
+        }
+    }
+}
+
+/// A partition's entries about a scope.
+fn hitting(partition: Partition, scope: &Scope) -> Query {
+    let entries = Entries::Hitting { tasks: vec![], reach: vec![scope.reach()], lease: None };
+    Query { partition, records: vec![], entries }
 }
 
 #[cfg(test)]

@@ -5,13 +5,12 @@ use crate::broker::commit::{Attempt, Committed};
 use crate::broker::error::BrokerError;
 use crate::broker::introspect::Presented;
 use crate::broker::request::{Idempotency, check_reason};
-use crate::broker::{Broker, LeaseState, LeaseView};
+use crate::broker::{Broker, LeaseState, LeaseView, Revoked};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::LeaseId;
 use crate::domain::lattice::Entry;
 use crate::domain::lease::Lease;
 use crate::domain::refusal::Refusal;
-use crate::domain::time::Stamp;
 use crate::store::{Commit, Lane, Subject};
 
 impl Broker {
@@ -24,7 +23,7 @@ impl Broker {
         caller: &Caller,
         id: &Idempotency,
         lease: LeaseId,
-    ) -> Result<(LeaseView, Stamp), BrokerError> {
+    ) -> Result<(LeaseView, Revoked), BrokerError> {
         caller.admit(Rpc::ReleaseCredential)?;
         let held = self.find_lease(lease).await?;
         if !caller.holds(&held) {
@@ -46,7 +45,7 @@ impl Broker {
         id: &Idempotency,
         lease: LeaseId,
         reason: String,
-    ) -> Result<(LeaseView, Stamp), BrokerError> {
+    ) -> Result<(LeaseView, Revoked), BrokerError> {
         caller.admit(Rpc::RevokeLease)?;
         check_reason(&reason)?;
         let lease = self.find_lease(lease).await?;
@@ -77,7 +76,7 @@ impl Broker {
         by: Option<(&Caller, &Idempotency)>,
         kind: EventKind,
         cause: &str,
-    ) -> Result<(LeaseView, Stamp), BrokerError> {
+    ) -> Result<(LeaseView, Revoked), BrokerError> {
         let name = lease.draft.id;
         let mut commit = Commit::new(name.partition(), Lane::Ending);
         commit.event = Some(Event {
@@ -88,11 +87,16 @@ impl Broker {
         });
         let subject = Subject::Scope(name.to_string());
         commit.replay = by.map(|(caller, id)| self.replay(caller, id, subject));
-        let recorded_at = match self.attempt(commit).await? {
-            Attempt::Settled(Committed::Done(receipt)) => receipt.origin.stamp,
-            Attempt::Settled(Committed::Replayed(answer)) => answer.origin.stamp,
-            Attempt::Again | Attempt::Overdue => return Err(BrokerError::Contended),
+        let at = match (self.attempt(commit).await?, by) {
+            (Attempt::Settled(Committed::Done(receipt)), _) => receipt.origin,
+            (Attempt::Settled(Committed::Replayed(_)), Some(by)) => {
+                let (_, at) = self.answered_before(name.partition(), by).await?;
+                self.merge(name.partition(), at, &[Entry::Lease(name)]);
+                at
+            }
+            _ => return Err(BrokerError::Contended),
         };
-        Ok((LeaseView { lease, state: LeaseState::Revoked }, recorded_at))
+        let revoked = self.revoked([(name.partition(), at)].into(), lease.draft.freshness).await?;
+        Ok((LeaseView { lease, state: LeaseState::Revoked }, revoked))
     }
 }

@@ -3,7 +3,7 @@
 use crate::broker::access::{Caller, Relation, Rpc};
 use crate::broker::error::BrokerError;
 use crate::broker::request::{Idempotency, check_reason};
-use crate::broker::{Broker, TaskView};
+use crate::broker::{Broker, Revoked, TaskView};
 use crate::domain::decide::Command;
 use crate::domain::id::TaskId;
 
@@ -18,14 +18,13 @@ impl Broker {
         id: &Idempotency,
         task: TaskId,
         reason: String,
-    ) -> Result<TaskView, BrokerError> {
+    ) -> Result<(TaskView, Revoked), BrokerError> {
         caller.admit(Rpc::SuspendTask)?;
         let (line, relation) = self.line_for(caller, Rpc::SuspendTask, task).await?;
         let by_operator = relation == Relation::Operator;
         check_reason(&reason)?;
         let command = Command::Suspend { reason, by_operator };
-        let (task, line) = self.command((caller, id), line, command).await?;
-        Ok(self.view_of(task, &line))
+        self.task_revoked(self.command((caller, id), line, command).await?).await
     }
 
     /// Lets a suspended task go on.
@@ -44,7 +43,7 @@ impl Broker {
         let (line, _) = self.line_for(caller, Rpc::ResumeTask, task).await?;
         let by_operator = caller.roles().operator;
         let command = Command::Resume { expected_epoch, by_operator };
-        let (task, line) = self.command((caller, id), line, command).await?;
-        Ok(self.view_of(task, &line))
+        let done = self.command((caller, id), line, command).await?;
+        Ok(self.view_of(done.task, &done.line))
     }
 }

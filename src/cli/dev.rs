@@ -17,7 +17,7 @@ use crate::app::{self, AppError, Sockets};
 use crate::broker::seams::{Clock as _, SystemClock, SystemEntropy};
 use crate::config::{self, Config};
 use crate::domain::time::Span;
-use crate::playground::{AUDIENCE, Plan, Playground, PlaygroundStore, Workload};
+use crate::playground::{self, AUDIENCE, Plan, Playground, PlaygroundStore, Workload};
 use crate::telemetry::{self, LogFormat};
 
 /// Last segment of the agents' SPIFFE IDs.
@@ -81,7 +81,7 @@ impl Start {
     async fn run(self) -> Result<(), Failure> {
         let (playground, config, sockets, _removed_at_the_end) = self.prepare().await?;
         telemetry::init(LogFormat::Human, &config.log.filter)?;
-        app::make_store_if_missing(&config).await?;
+        app::make_store_if_missing(&config, Some(playground::DELTA_MAX)).await?;
         let broker = app::start(config.clone(), sockets).await?;
         writeln!(io::stdout(), "{}", told(&playground, &config)).map_err(Failure::Print)?;
         until_stopped().await.map_err(Failure::Signals)?;

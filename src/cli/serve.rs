@@ -42,7 +42,7 @@ impl Serve {
 /// that it is new.
 async fn make_embedded_store(config: &Config) -> Result<(), Failure> {
     match config.store {
-        StoreConfig::Embedded { .. } => Ok(app::make_store_if_missing(config).await?),
+        StoreConfig::Embedded { .. } => Ok(app::make_store_if_missing(config, None).await?),
         StoreConfig::Redis(_) => Ok(()),
     }
 }

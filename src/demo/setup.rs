@@ -18,7 +18,7 @@ use crate::config::{self, problem::ConfigErrors};
 use crate::domain::secret::Secret;
 use crate::identity::bundle_files::BundleFilesError;
 use crate::listen::tls::TlsError;
-use crate::playground::{Plan, Playground, PlaygroundError, PlaygroundStore, Workload};
+use crate::playground::{self, Plan, Playground, PlaygroundError, PlaygroundStore, Workload};
 
 /// Seals the keyring of every demo on a Redis server, so that the demo can be told there again. It is no secret: a keyring
 /// under it belongs to a demo.
@@ -103,7 +103,7 @@ impl Stage {
         // How to log in there is no part of the playground.
         config.store = redis.map_or(config.store, StoreConfig::Redis);
         let base_url = config.base_url.clone();
-        app::make_store_if_missing(&config).await?;
+        app::make_store_if_missing(&config, Some(playground::DELTA_MAX)).await?;
         let broker = app::start(config, sockets).await?;
         let caller = |workload| Caller::new(&playground, workload, grpc);
         let api = DocumentsApi::start(&playground, &base_url, caller(Workload::Documents)?).await?;

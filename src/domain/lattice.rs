@@ -197,6 +197,11 @@ impl Lattice {
         self.blocks.get(&scope.reach()).copied().unwrap_or(0)
     }
 
+    /// Up to where a quarantine of the scope kills.
+    pub fn watermark(&self, scope: &Scope) -> Option<Origin> {
+        self.watermarks.get(&scope.reach()).copied()
+    }
+
     /// The incarnation that lives.
     pub fn living(&self) -> Option<Stamp> {
         self.ends.iter().find(|(_, last)| **last == INFINITY).map(|(incarnation, _)| *incarnation)

@@ -115,17 +115,20 @@ impl Feed {
     }
 
     /// Waits until it is as far as `wait_for`, for at most `wait`; by itself until it is certain to be FENCED, and 10 s for DRAINED.
+    /// Not longer than `at_most` in any case, counted from now.
     pub async fn enforced(
         &self,
         confirmed: &Confirmed,
         wait_for: WaitFor,
         wait: Option<Span>,
+        at_most: Span,
     ) -> Outcome {
         let mut outcome = self.outcome(confirmed);
         if wait_for == WaitFor::Recorded {
             return outcome;
         }
         let until = self.until(&confirmed.ending, wait_for, wait);
+        let until = until.min(self.moment().plus(at_most));
         let mut waiting = self.registry.wait();
         let mut listed = None;
         loop {

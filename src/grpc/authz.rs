@@ -1,7 +1,9 @@
 //! Which RPC a request is for, and the proof that its caller may make it.
 
+use tokio::time::Instant;
 use tonic::{Request, Status};
 
+use super::lanes::Room;
 use super::status;
 use crate::broker::access::{Caller, Relation, Rpc, relations};
 
@@ -89,6 +91,16 @@ pub(super) struct Admitted {
     pub(super) caller: Option<Caller>,
 }
 
+/// What the gate leaves for an ending: its place in the lane, and how long its caller will be there.
+#[derive(Clone, Debug)]
+pub(super) struct Patience {
+    pub(super) room: Room,
+    /// Until when the verb must have been done.
+    pub(super) until: Instant,
+    /// Until when the whole call must be answered.
+    pub(super) answer_until: Instant,
+}
+
 /// The message of a request and its caller, if the gate admitted the request for the RPC whose handler asks.
 ///
 /// What counts is the method that the router chose, not how the path was spelled (THREATS.md class 14).
@@ -100,6 +112,17 @@ pub(super) fn admitted<M>(request: Request<M>, rpc: Rpc) -> Result<(Caller, M), 
         }
         _ => Err(status::not_admitted()),
     }
+}
+
+/// The same for an RPC that ends something, with what the gate left for that.
+pub(super) fn admitted_to_end<M>(
+    mut request: Request<M>,
+    rpc: Rpc,
+) -> Result<(Caller, M, Patience), Status> {
+    let patience = request.extensions_mut().remove::<Patience>();
+    let patience = patience.ok_or_else(status::not_admitted)?;
+    let (caller, message) = admitted(request, rpc)?;
+    Ok((caller, message, patience))
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::authz::admitted;
-use super::convert::{credential, fields, idempotency, revocation};
+use super::convert::revocation::recorded;
+use super::convert::{credential, fields, idempotency};
 use crate::broker::Broker;
 use crate::broker::access::Rpc;
 use crate::proto::v1;
@@ -55,10 +56,10 @@ impl CredentialService for Credentials {
         let (caller, request) = admitted(request, Rpc::ReleaseCredential)?;
         let id = idempotency(&request.request_id, "ReleaseCredential", &request)?;
         let lease = fields::lease_id("lease_id", &request.lease_id)?;
-        let (view, recorded_at) = self.0.release(&caller, &id, lease).await?;
+        let (view, revoked) = self.0.release(&caller, &id, lease).await?;
         Ok(Response::new(v1::ReleaseCredentialResponse {
             lease: Some(credential::lease(view)),
-            revocation: Some(revocation(recorded_at)),
+            revocation: Some(recorded(revoked.recorded_at)),
         }))
     }
 

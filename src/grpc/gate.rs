@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 use tracing::Instrument;
 
-use super::authz::{self, Admitted};
+use super::authz::{self, Admitted, Patience};
 use super::lanes::{LaneLimits, Lanes};
 use super::public::Public;
 use super::recheck::Recheck;
@@ -26,6 +26,9 @@ use crate::identity::authn::Authenticator;
 use crate::listen::connections::PeerInfo;
 use crate::proto;
 use crate::telemetry::metrics;
+
+/// How long an ending may wait for verifiers once it is RECORDED, on top of what every call may take.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What calls may take of the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,17 +78,37 @@ impl Gate {
         Ok(Admitted { rpc, caller: Some(caller) })
     }
 
-    async fn answer(&self, rpc: Rpc, request: Request, next: Next) -> Result<Response, Status> {
+    async fn answer(
+        &self,
+        rpc: Rpc,
+        (until, answer_until): (Instant, Instant),
+        request: Request,
+        next: Next,
+    ) -> Result<Response, Status> {
         let (mut head, body) = request.into_parts();
-        let admitted = self.admit(rpc, &head).await?;
-        let _room = self.lanes.enter(rpc).await.map_err(|_| status::no_room())?;
+        let admitted = async {
+            let admitted = self.admit(rpc, &head).await?;
+            Ok((admitted, self.lanes.enter(rpc).await.map_err(|_| status::no_room())?))
+        };
+        let admitted = tokio::time::timeout_at(until, admitted).await;
+        let (admitted, room) = admitted.unwrap_or_else(|_| Err(status::too_late()))?;
         head.extensions.insert(admitted);
         if rpc == Rpc::WatchRevocations {
             let (broker, authenticator) = (self.broker.clone(), self.authenticator.clone());
             let recheck = Recheck::new(broker, authenticator, rpc, &head);
             head.extensions.insert(recheck);
         }
-        Ok(next.run(Request::from_parts(head, body)).await)
+        if rpc.is_ending() {
+            head.extensions.insert(Patience { room: room.clone(), until, answer_until });
+        }
+        let answer = next.run(Request::from_parts(head, body)).await;
+        drop(room);
+        Ok(answer)
+    }
+
+    /// How long a call may take at most, where it ends something, beyond what every call may: its answer may wait for verifiers.
+    fn longest_wait(rpc: Rpc) -> Duration {
+        if rpc.is_ending() { LONGEST_WAIT } else { Duration::ZERO }
     }
 }
 
@@ -102,11 +125,15 @@ pub(super) async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: 
     let mut told = Told { name, began: Instant::now(), code: "CANCELLED" };
     let span = tracing::info_span!("call", rpc = name, caller = tracing::field::Empty);
     let response = async {
-        let Some(timeout) = deadline::of(request.headers(), gate.timeout) else {
+        let most = gate.timeout.saturating_add(Gate::longest_wait(rpc));
+        let Some(timeout) = deadline::of(request.headers(), most) else {
             return Err(status::bad_timeout());
         };
-        let answer = gate.answer(rpc, request, next);
-        tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| Err(status::too_late()))
+        let now = Instant::now();
+        let (until, answer_until) = (now + timeout.min(gate.timeout), now + timeout);
+        let answer = gate.answer(rpc, (until, answer_until), request, next);
+        let answer = tokio::time::timeout_at(answer_until, answer).await;
+        answer.unwrap_or_else(|_| Err(status::too_late()))
     }
     .instrument(span.clone())
     .await

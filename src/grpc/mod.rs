@@ -8,6 +8,7 @@ pub mod authz;
 mod convert;
 mod credentials;
 mod deadline;
+mod ending;
 mod gate;
 mod lanes;
 mod operator;

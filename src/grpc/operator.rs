@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status, async_trait};
 
-use super::authz::admitted;
-use super::convert::{credential, fields, idempotency, operator, revocation, task};
+use super::authz::{admitted, admitted_to_end};
+use super::convert::revocation::wait;
+use super::convert::{credential, fields, idempotency, operator, task};
 use crate::broker::Broker;
 use crate::broker::access::Rpc;
 use crate::proto::v1;
@@ -22,15 +23,17 @@ impl OperatorService for Operator {
         &self,
         request: Request<v1::RevokeLeaseRequest>,
     ) -> Answer<v1::RevokeLeaseResponse> {
-        let (caller, request) = admitted(request, Rpc::RevokeLease)?;
+        let (caller, mut request, patience) = admitted_to_end(request, Rpc::RevokeLease)?;
+        let wait = wait(&mut request)?;
         let id = idempotency(&request.request_id, "RevokeLease", &request)?;
         let lease = fields::lease_id("lease_id", &request.lease_id)?;
         let reason = request.reason.clone();
-        let (view, recorded_at) = self.0.revoke_lease(&caller, &id, lease, request.reason).await?;
+        let verb = self.0.revoke_lease(&caller, &id, lease, request.reason);
+        let (view, revocation) = patience.run(&self.0, wait, verb).await?;
         tracing::info!(%lease, reason, "revoked");
         Ok(Response::new(v1::RevokeLeaseResponse {
             lease: Some(credential::lease(view)),
-            revocation: Some(revocation(recorded_at)),
+            revocation: Some(revocation),
         }))
     }
 
@@ -38,30 +41,38 @@ impl OperatorService for Operator {
         &self,
         request: Request<v1::RevokeTaskRequest>,
     ) -> Answer<v1::RevokeTaskResponse> {
-        let (caller, request) = admitted(request, Rpc::RevokeTask)?;
+        let (caller, mut request, patience) = admitted_to_end(request, Rpc::RevokeTask)?;
+        let wait = wait(&mut request)?;
         let id = idempotency(&request.request_id, "RevokeTask", &request)?;
         let task = fields::task_id("task_id", &request.task_id)?;
         let reason = request.reason.clone();
-        let view = self.0.end(&caller, &id, Rpc::RevokeTask, task, request.reason).await?;
+        let verb = self.0.end(&caller, &id, Rpc::RevokeTask, task, request.reason);
+        let (view, revocation) = patience.run(&self.0, wait, verb).await?;
         tracing::info!(%task, reason, "revoked");
-        let revocation = Some(revocation(view.task.version));
-        Ok(Response::new(v1::RevokeTaskResponse { task: Some(task::task(view)), revocation }))
+        let (task, revocation) = (Some(task::task(view)), Some(revocation));
+        Ok(Response::new(v1::RevokeTaskResponse { task, revocation }))
     }
 
     async fn quarantine(
         &self,
         request: Request<v1::QuarantineRequest>,
     ) -> Answer<v1::QuarantineResponse> {
-        let (caller, request) = admitted(request, Rpc::Quarantine)?;
+        let (caller, mut request, patience) = admitted_to_end(request, Rpc::Quarantine)?;
+        let wait = wait(&mut request)?;
         let id = idempotency(&request.request_id, "Quarantine", &request)?;
         let scope = operator::scope(&request.scope)?;
         let (text, reason) = (scope.to_string(), request.reason.clone());
         let doubt = self.0.doubt(&scope);
         let warning = doubt
             .map(|doubt| format!("{doubt} in this broker's configuration: is `{text}` misspelt?"));
-        let recorded_at = self.0.quarantine(&caller, &id, scope, request.reason).await?;
-        tracing::info!(scope = text, reason, "quarantined");
-        let revocation = Some(revocation(recorded_at));
+        let verb = async {
+            let revoked = self.0.quarantine(&caller, &id, scope, request.reason).await?;
+            // It stands, and whoever reads the log need not wait for verifiers.
+            tracing::info!(scope = text, reason, "quarantined");
+            Ok(((), revoked))
+        };
+        let ((), revocation) = patience.run(&self.0, wait, verb).await?;
+        let revocation = Some(revocation);
         let warning = warning.unwrap_or_default();
         Ok(Response::new(v1::QuarantineResponse { scope: text, revocation, warning }))
     }

@@ -91,6 +91,11 @@ impl From<BrokerError> for Status {
                     .into()
             }
             BrokerError::Unregistered => away(error.to_string()),
+            BrokerError::NotDurable => {
+                Answer::new(Code::Unavailable, "NOT_DURABLE", error.to_string())
+                    .retry(STORE_RETRY)
+                    .into()
+            }
             BrokerError::Contended => {
                 Answer::new(Code::Aborted, "CONTENDED", error.to_string()).retry(RACE_RETRY).into()
             }

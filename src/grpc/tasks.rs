@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status, async_trait};
 
-use super::authz::admitted;
-use super::convert::{fields, idempotency, revocation, task};
+use super::authz::{admitted, admitted_to_end};
+use super::convert::revocation::wait;
+use super::convert::{fields, idempotency, task};
+use crate::broker::Broker;
 use crate::broker::access::Rpc;
-use crate::broker::{Broker, TaskView};
-use crate::domain::time::Stamp;
 use crate::proto::v1;
 use crate::proto::v1::task_service_server::TaskService;
 
@@ -45,11 +45,13 @@ impl TaskService for Tasks {
         &self,
         request: Request<v1::AdvanceTaskRequest>,
     ) -> Answer<v1::AdvanceTaskResponse> {
-        let (caller, request) = admitted(request, Rpc::AdvanceTask)?;
+        let (caller, mut request, patience) = admitted_to_end(request, Rpc::AdvanceTask)?;
+        let wait = wait(&mut request)?;
         let id = idempotency(&request.request_id, "AdvanceTask", &request)?;
         let task = fields::task_id("task_id", &request.task_id)?;
-        let view = self.0.advance(&caller, &id, task, task::advance(request)?).await?;
-        let (task, revocation) = ended(view);
+        let verb = self.0.advance(&caller, &id, task, task::advance(request)?);
+        let (view, revocation) = patience.run(&self.0, wait, verb).await?;
+        let (task, revocation) = (Some(task::task(view)), Some(revocation));
         Ok(Response::new(v1::AdvanceTaskResponse { task, revocation }))
     }
 
@@ -57,10 +59,13 @@ impl TaskService for Tasks {
         &self,
         request: Request<v1::SuspendTaskRequest>,
     ) -> Answer<v1::SuspendTaskResponse> {
-        let (caller, request) = admitted(request, Rpc::SuspendTask)?;
+        let (caller, mut request, patience) = admitted_to_end(request, Rpc::SuspendTask)?;
+        let wait = wait(&mut request)?;
         let id = idempotency(&request.request_id, "SuspendTask", &request)?;
         let task = fields::task_id("task_id", &request.task_id)?;
-        let (task, revocation) = ended(self.0.suspend(&caller, &id, task, request.reason).await?);
+        let verb = self.0.suspend(&caller, &id, task, request.reason);
+        let (view, revocation) = patience.run(&self.0, wait, verb).await?;
+        let (task, revocation) = (Some(task::task(view)), Some(revocation));
         Ok(Response::new(v1::SuspendTaskResponse { task, revocation }))
     }
 
@@ -80,11 +85,13 @@ impl TaskService for Tasks {
         &self,
         request: Request<v1::CompleteTaskRequest>,
     ) -> Answer<v1::CompleteTaskResponse> {
-        let (caller, request) = admitted(request, Rpc::CompleteTask)?;
+        let (caller, mut request, patience) = admitted_to_end(request, Rpc::CompleteTask)?;
+        let wait = wait(&mut request)?;
         let id = idempotency(&request.request_id, "CompleteTask", &request)?;
         let task = fields::task_id("task_id", &request.task_id)?;
-        let view = self.0.end(&caller, &id, Rpc::CompleteTask, task, request.reason).await?;
-        let (task, revocation) = ended(view);
+        let verb = self.0.end(&caller, &id, Rpc::CompleteTask, task, request.reason);
+        let (view, revocation) = patience.run(&self.0, wait, verb).await?;
+        let (task, revocation) = (Some(task::task(view)), Some(revocation));
         Ok(Response::new(v1::CompleteTaskResponse { task, revocation }))
     }
 
@@ -92,11 +99,13 @@ impl TaskService for Tasks {
         &self,
         request: Request<v1::FailTaskRequest>,
     ) -> Answer<v1::FailTaskResponse> {
-        let (caller, request) = admitted(request, Rpc::FailTask)?;
+        let (caller, mut request, patience) = admitted_to_end(request, Rpc::FailTask)?;
+        let wait = wait(&mut request)?;
         let id = idempotency(&request.request_id, "FailTask", &request)?;
         let task = fields::task_id("task_id", &request.task_id)?;
-        let view = self.0.end(&caller, &id, Rpc::FailTask, task, request.reason).await?;
-        let (task, revocation) = ended(view);
+        let verb = self.0.end(&caller, &id, Rpc::FailTask, task, request.reason);
+        let (view, revocation) = patience.run(&self.0, wait, verb).await?;
+        let (task, revocation) = (Some(task::task(view)), Some(revocation));
         Ok(Response::new(v1::FailTaskResponse { task, revocation }))
     }
 
@@ -104,11 +113,13 @@ impl TaskService for Tasks {
         &self,
         request: Request<v1::CancelTaskRequest>,
     ) -> Answer<v1::CancelTaskResponse> {
-        let (caller, request) = admitted(request, Rpc::CancelTask)?;
+        let (caller, mut request, patience) = admitted_to_end(request, Rpc::CancelTask)?;
+        let wait = wait(&mut request)?;
         let id = idempotency(&request.request_id, "CancelTask", &request)?;
         let task = fields::task_id("task_id", &request.task_id)?;
-        let view = self.0.end(&caller, &id, Rpc::CancelTask, task, request.reason).await?;
-        let (task, revocation) = ended(view);
+        let verb = self.0.end(&caller, &id, Rpc::CancelTask, task, request.reason);
+        let (view, revocation) = patience.run(&self.0, wait, verb).await?;
+        let (task, revocation) = (Some(task::task(view)), Some(revocation));
         Ok(Response::new(v1::CancelTaskResponse { task, revocation }))
     }
 
@@ -144,10 +155,4 @@ impl TaskService for Tasks {
             next_page_token: page.next_page_token,
         }))
     }
-}
-
-/// A task whose credentials were just killed, and when that was recorded: an ending is the record's last change.
-fn ended(view: TaskView) -> (Option<v1::Task>, Option<v1::Revocation>) {
-    let recorded_at: Stamp = view.task.version;
-    (Some(task::task(view)), Some(revocation(recorded_at)))
 }

@@ -95,6 +95,7 @@ impl Answer {
                 }
             }
             BrokerError::Contended => Self::away("CONTENDED"),
+            BrokerError::NotDurable => Self::away("NOT_DURABLE"),
             BrokerError::Unregistered => Self::away("DEPENDENCY_UNAVAILABLE"),
             BrokerError::Store(StoreError::Closed(_)) => Self::away("PARTITION_CLOSED"),
             BrokerError::Store(StoreError::Unavailable(_)) => {

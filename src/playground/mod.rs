@@ -28,6 +28,8 @@ pub const TRUST_DOMAIN: &str = "dev.example";
 pub const BROKER_TRUST_DOMAIN: &str = "leasehold.example";
 /// The one resource that agents are let in to.
 pub const AUDIENCE: &str = "https://documents.dev.example";
+/// `delta_max` of its store: so long after its start a broker knows every verifier, and the shorter the sooner.
+pub const DELTA_MAX: Span = Span::from_seconds(1);
 /// How long its identities are valid.
 pub const LIFE: Span = Span::from_seconds(30 * 24 * 60 * 60);
 

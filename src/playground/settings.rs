@@ -32,8 +32,8 @@ key_file = "broker.key"
 encryption_key_file = "keyring.key"
 
 [tiers]
-standard = {{ ttl = "5m", ceiling = "1h" }}
-critical = {{ ttl = "60s", ceiling = "10m", freshness = "1s", on_silence = "fail" }}
+standard = {{ ttl = "5m", ceiling = "1h", freshness = "1s" }}
+critical = {{ ttl = "60s", ceiling = "10m", freshness = "500ms", on_silence = "fail" }}
 
 [log]
 filter = "warn"

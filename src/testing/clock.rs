@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::broker::seams::Clock;
+use crate::broker::seams::{Clock, SystemClock};
 use crate::domain::time::{Span, Stamp};
 
 /// A clock under the test's hand. Unlike a real one it also goes back.
@@ -32,6 +32,38 @@ impl TestClock {
     /// Steps the wall back, at most to the Unix epoch.
     pub fn back(&self, span: Span) {
         self.set(self.now().minus(span));
+    }
+}
+
+/// A clock that runs, as far as time since the start goes, and that the test can push ahead. Its wall begins where that of
+/// [`TestClock::default`] stands.
+#[derive(Debug)]
+pub struct RunningClock {
+    began: Span,
+    pushed: AtomicU64,
+}
+
+impl RunningClock {
+    /// Lets so much more time pass.
+    pub fn push(&self, span: Span) {
+        self.pushed.fetch_add(span.micros(), Ordering::AcqRel);
+    }
+}
+
+impl Default for RunningClock {
+    fn default() -> Self {
+        Self { began: SystemClock::default().elapsed(), pushed: AtomicU64::new(0) }
+    }
+}
+
+impl Clock for RunningClock {
+    fn now(&self) -> Stamp {
+        TestClock::default().now().plus(self.elapsed())
+    }
+
+    fn elapsed(&self) -> Span {
+        let ran = SystemClock::default().elapsed().micros().saturating_sub(self.began.micros());
+        Span::from_micros(ran.saturating_add(self.pushed.load(Ordering::Acquire)))
     }
 }
 

@@ -144,7 +144,8 @@ impl World {
         store: Arc<dyn Store>,
         upkeep: Arc<dyn Upkeep>,
     ) -> Broker {
-        Broker::new(Parts { store, upkeep, clock, ..self.parts() }, settings())
+        let feed = self.feed_at(clock.clone());
+        Broker::new(Parts { store, upkeep, clock, feed, ..self.parts() }, settings())
     }
 
     /// One more broker, whose configuration says something else.
@@ -169,6 +170,11 @@ impl World {
 
     /// A feed of one more broker, which nobody runs.
     pub fn feed(&self) -> Arc<Feed> {
+        self.feed_at(self.clock.clone())
+    }
+
+    /// The same, by another clock.
+    pub fn feed_at(&self, clock: Arc<dyn Clock>) -> Arc<Feed> {
         let number = u128::from(self.requests.fetch_add(1, Ordering::Relaxed));
         let constants = self.store.upkeep.constants();
         let instance = InstanceId::new(number);
@@ -180,11 +186,8 @@ impl World {
             streams: 1_024,
             cadence: Span::from_millis(200),
         };
-        let parts = feed::Parts {
-            store: self.store.store.clone(),
-            feed: self.store.feed.clone(),
-            clock: self.clock.clone(),
-        };
+        let (store, feed) = (self.store.store.clone(), self.store.feed.clone());
+        let parts = feed::Parts { store, feed, clock };
         Feed::new(parts, settings, CancellationToken::new())
     }
 

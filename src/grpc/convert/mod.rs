@@ -4,12 +4,11 @@ pub(super) mod credential;
 pub(super) mod feed;
 pub(super) mod fields;
 pub(super) mod operator;
+pub(super) mod revocation;
 pub(super) mod task;
 
 use crate::broker::request::Idempotency;
 use crate::domain::refusal::Refusal;
-use crate::domain::time::Stamp;
-use crate::proto::v1;
 
 /// The request id of a mutation, with the hash of the whole request.
 pub(super) fn idempotency(
@@ -18,9 +17,4 @@ pub(super) fn idempotency(
     request: &impl prost::Message,
 ) -> Result<Idempotency, Refusal> {
     Idempotency::new(request_id, rpc, &request.encode_to_vec())
-}
-
-/// What is known of a revocation.
-pub(super) fn revocation(recorded_at: Stamp) -> v1::Revocation {
-    v1::Revocation { recorded_at: Some(fields::timestamp(recorded_at)), ..Default::default() }
 }

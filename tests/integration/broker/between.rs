@@ -157,8 +157,8 @@ impl Work {
         let scope = Scope::parse("class:finance").unwrap();
         let (a, operator, id) = (&self.scene.a, &self.scene.operator, self.scene.world.id());
         let done = match lift {
-            false => a.quarantine(operator, &id, scope, String::new()).await,
-            true => a.lift_quarantine(operator, &id, scope, String::new()).await,
+            false => a.quarantine(operator, &id, scope, String::new()).await.map(drop),
+            true => a.lift_quarantine(operator, &id, scope, String::new()).await.map(drop),
         };
         done.unwrap();
     }

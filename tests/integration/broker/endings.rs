@@ -55,7 +55,8 @@ async fn ends_as(scene: Scene, rpc: Rpc, by_operator: bool, state: State) {
     let trees = trees(&scene).await;
     let task = trees.0[1].task;
     let caller = if by_operator { &scene.operator } else { &scene.ci };
-    let ended = scene.a.end(caller, &scene.world.id(), rpc, task, String::new()).await.unwrap();
+    let ended = scene.a.end(caller, &scene.world.id(), rpc, task, String::new()).await;
+    let (ended, _) = ended.unwrap();
     assert_eq!(ended.standing.state, state);
     must_be_over_from(&scene, 1, &trees).await;
     assert_eq!(scene.state(task).await, state);

@@ -1,6 +1,7 @@
 //! The broker's promises, verb by verb, in one process and without sockets.
 
 mod access;
+mod answers;
 mod between;
 mod clocks;
 mod configurations;

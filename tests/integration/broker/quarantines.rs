@@ -218,7 +218,7 @@ async fn refusals(scene: &Scene, driver: &Caller, tasks: &Driven) -> Vec<&'stati
         let child = broker.delegate(driver, &id(), tasks.held, epochs.0, spec(RESEARCH)).await;
         reasons.push(outcome(child));
         let advanced = broker.advance(driver, &id(), tasks.held, unchanged(epochs.0)).await;
-        reasons.push(outcome(advanced));
+        reasons.push(outcome(advanced.map(|(view, _)| view)));
         reasons.push(outcome(broker.resume(driver, &id(), tasks.suspended, epochs.1).await));
         reasons.push(outcome(broker.heartbeat(driver, &id(), tasks.beating).await));
     }

@@ -143,7 +143,7 @@ impl Race {
                 }
                 _ => broker.suspend(ci, &world.id(), task.id, String::new()).await,
             };
-            let done = done.unwrap().task;
+            let done = done.unwrap().0.task;
             let (epoch, branch) = (Some(done.epoch.get()), Some(done.branch.get()));
             self.ended.lock().push(Ended { answered: self.next(), task: task.id, epoch, branch });
             if round % 3 == 2 {

@@ -53,26 +53,26 @@ async fn a_replayed_delegate_is_the_first_child(scene: Scene) {
 
 async fn a_replayed_command_answers_the_first_result_though_the_task_went_on(scene: Scene) {
     let task = scene.begin(spec(&agent_of(0))).await.task.id;
-    let advanced = scene.a.advance(&scene.ci, &id("x"), task, unchanged(1)).await.unwrap().task;
+    let advanced = scene.a.advance(&scene.ci, &id("x"), task, unchanged(1)).await.unwrap().0.task;
     let suspending = request(0xfffe, "");
     let text = String::new;
     scene.a.suspend(&scene.ci, &suspending, task, text()).await.unwrap();
     scene.a.resume(&scene.ci, &request(0xfffd, ""), task, 3).await.unwrap();
     for broker in [&scene.b, &scene.a] {
-        let again = broker.advance(&scene.ci, &id("x"), task, unchanged(1)).await.unwrap().task;
+        let again = broker.advance(&scene.ci, &id("x"), task, unchanged(1)).await.unwrap().0.task;
         assert_eq!(again.epoch, advanced.epoch);
         broker.suspend(&scene.ci, &suspending, task, text()).await.unwrap();
         assert_eq!(scene.state(task).await, leasehold::domain::task::State::Active);
     }
     let ending = request(0xfffc, "");
     let end = |rpc| scene.b.end(&scene.ci, &ending, rpc, task, text());
-    let first = end(Rpc::CompleteTask).await.unwrap().task;
-    assert_eq!(end(Rpc::CompleteTask).await.unwrap().task, first);
+    let first = end(Rpc::CompleteTask).await.unwrap().0.task;
+    assert_eq!(end(Rpc::CompleteTask).await.unwrap().0.task, first);
     let again = scene.a.end(&scene.ci, &scene.world.id(), Rpc::CompleteTask, task, text()).await;
-    assert_eq!(again.unwrap().task, first);
+    assert_eq!(again.unwrap().0.task, first);
     assert_eq!(reason(scene.end(Rpc::FailTask, task).await), "TASK_ENDED");
     // What was answered while it lived is still answered so.
-    let again = scene.b.advance(&scene.ci, &id("x"), task, unchanged(1)).await.unwrap().task;
+    let again = scene.b.advance(&scene.ci, &id("x"), task, unchanged(1)).await.unwrap().0.task;
     assert_eq!((again.id, again.epoch), (task, advanced.epoch));
 }
 

@@ -220,7 +220,8 @@ impl Scene {
 
     /// Ends a task at broker `a`, by its orchestrator.
     pub async fn end(&self, rpc: Rpc, task: TaskId) -> Result<TaskView, BrokerError> {
-        self.a.end(&self.ci, &self.world.id(), rpc, task, String::new()).await
+        let ended = self.a.end(&self.ci, &self.world.id(), rpc, task, String::new()).await;
+        ended.map(|(view, _)| view)
     }
 
     /// Whether a broker tells the verifier of its audience that a credential is active.

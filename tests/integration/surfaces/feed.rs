@@ -162,7 +162,7 @@ async fn progress(site: &Site, confirmed: &Confirmed) -> Progress {
 /// Waits for FENCED. While the clock stands still, only acknowledgements bring it.
 async fn fenced(site: &Site, confirmed: &Confirmed) -> Outcome {
     let feed = site.running.broker.feed();
-    let enforced = feed.enforced(confirmed, WaitFor::Fenced, None);
+    let enforced = feed.enforced(confirmed, WaitFor::Fenced, None, DELTA_MAX);
     tokio::time::timeout(PATIENCE, enforced).await.unwrap()
 }
 

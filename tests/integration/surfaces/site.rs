@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use leasehold::app::{self, Running, Seams, Sockets};
 use leasehold::broker::seams::{Clock, SystemClock, SystemEntropy};
 use leasehold::config;
+use leasehold::domain::feed::Drift;
 use leasehold::domain::time::Span;
 use leasehold::jose::SigningKey;
 use leasehold::proto::v1;
@@ -163,6 +165,11 @@ impl Site {
         let sockets = Sockets { grpc: bind().await, http: bind().await, metrics };
         let seams = Seams { clock: clock.clone(), entropy: Arc::new(SystemEntropy) };
         let running = app::start_with(config, sockets, seams).await.unwrap();
+        // From now on this broker knows every verifier that there could be: what is ended is fenced as soon as they say so.
+        while running.broker.feed().brokers().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        clock.forward(Drift::DEFAULT.lapse(Constants::DEFAULT.delta_max));
         Self { clock, root, issuer, other_issuer, svid_key, running, folder }
     }
 
