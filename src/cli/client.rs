@@ -1,5 +1,7 @@
 //! A connected client: the services of a broker, each call with our identity.
 
+use std::time::Duration;
+
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -19,9 +21,14 @@ pub(super) struct Client {
     pub(super) bearer: Bearer,
     /// Its address, for messages.
     pub(super) broker: String,
+    /// Whether a person watches, to whom it can be shown what is waited for.
+    pub(super) is_live: bool,
 }
 
-/// Shows the OIDC token, if there is one, with every call.
+/// How long a call may take that does not say so itself.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Shows the OIDC token, if there is one, with every call, and says how long it may take.
 #[derive(Clone)]
 pub(super) struct Bearer(pub(super) Option<MetadataValue<Ascii>>);
 
@@ -35,6 +42,9 @@ impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(bearer) = &self.0 {
             request.metadata_mut().insert("authorization", bearer.clone());
+        }
+        if !request.metadata().contains_key("grpc-timeout") {
+            request.set_timeout(CALL_TIMEOUT);
         }
         Ok(request)
     }

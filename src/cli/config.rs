@@ -33,7 +33,7 @@ impl Config {
         let (tiers, roles) = (config.tiers.len(), config.roles.len());
         let text = format!("{}: no mistakes; tiers: {tiers}, roles: {roles}", file.display());
         let json = json!({ "ok": true, "errors": [], "warnings": warnings });
-        Ok(Shown { json, text, aside: aside.join("\n") })
+        Ok(Shown { aside: aside.join("\n"), ..Shown::new(json, text) })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The connection to a broker: where it is, whom to trust, who we are.
 
 use std::fs;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +16,6 @@ use super::failure::Failure;
 use super::show::Output;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How to reach a broker.
 #[derive(Clone, Debug, Args)]
@@ -100,7 +100,8 @@ impl Connection {
                 remedy: "check `--broker` (or LEASEHOLD_BROKER)".to_owned(),
             }))
         })?;
-        Ok(Client { channel, bearer, broker })
+        let is_live = self.output == Output::Human && std::io::stderr().is_terminal();
+        Ok(Client { channel, bearer, broker, is_live })
     }
 
     fn endpoint(&self) -> Result<Endpoint, Failure> {
@@ -114,7 +115,7 @@ impl Connection {
             return Err(bad("is not an `https` address, and a broker answers over TLS only"));
         }
         let endpoint = Endpoint::from_shared(self.broker.clone()).map_err(|_| bad("is no URL"))?;
-        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
+        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
         endpoint.tls_config(self.tls()?).map_err(|error| {
             Failure::Usage(format!(
                 "`--ca`, `--cert` and `--key` cannot be used: {}; each is a file in PEM, and the key is the certificate's",
@@ -124,6 +125,22 @@ impl Connection {
     }
 
     fn tls(&self) -> Result<ClientTlsConfig, Failure> {
+        let ca_pem = self.ca_pem()?;
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca_pem.as_slice()));
+        match (&self.cert, &self.key) {
+            (None, None) => Ok(tls),
+            (Some(cert), Some(key)) => {
+                let cert = read(cert, "`--cert` (or LEASEHOLD_CERT)")?;
+                let key = read(key, "`--key` (or LEASEHOLD_KEY)")?;
+                Ok(tls.identity(Identity::from_pem(cert.as_slice(), key.as_slice())))
+            }
+            (Some(_), None) => Err(Failure::Usage("`--cert` is without its `--key`".to_owned())),
+            (None, Some(_)) => Err(Failure::Usage("`--key` is without its `--cert`".to_owned())),
+        }
+    }
+
+    /// Whom to trust, in PEM.
+    pub(super) fn ca_pem(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let Some(ca) = &self.ca else {
             return Err(Failure::Usage(
                 "say whom to trust: `--ca` (or LEASEHOLD_CA) names the PEM of the CA that issued the broker's certificate"
@@ -139,17 +156,7 @@ impl Connection {
                 ca.display()
             )));
         }
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca_pem.as_slice()));
-        match (&self.cert, &self.key) {
-            (None, None) => Ok(tls),
-            (Some(cert), Some(key)) => {
-                let cert = read(cert, "`--cert` (or LEASEHOLD_CERT)")?;
-                let key = read(key, "`--key` (or LEASEHOLD_KEY)")?;
-                Ok(tls.identity(Identity::from_pem(cert.as_slice(), key.as_slice())))
-            }
-            (Some(_), None) => Err(Failure::Usage("`--cert` is without its `--key`".to_owned())),
-            (None, Some(_)) => Err(Failure::Usage("`--key` is without its `--cert`".to_owned())),
-        }
+        Ok(ca_pem)
     }
 
     fn bearer(&self) -> Result<Bearer, Failure> {

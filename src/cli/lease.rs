@@ -65,7 +65,11 @@ impl Lease {
                 let request = v1::ReleaseCredentialRequest { request_id, lease_id: release.lease };
                 let answer = client.change(&id, service.release_credential(request)).await?;
                 let lease = show::lease(&answer.lease.ok_or(Failure::Answer("lease"))?);
-                Ok(show::with_revocation(lease, answer.revocation.as_ref()))
+                Ok(show::with_revocation(
+                    lease,
+                    answer.revocation.as_ref(),
+                    v1::Enforcement::Recorded,
+                ))
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The command line: one file a sub-command.
 //!
 //! What a command answers goes to stdout, what is said about it to stderr. Exit codes: 0 done, 1 failed, 2 the command line
-//! itself is wrong.
+//! itself is wrong, 3 it is done and recorded, and not enforced so far as `--wait-for` says.
 
 mod arguments;
 mod cert;
@@ -16,6 +16,7 @@ mod dpop_key;
 mod failure;
 mod fresh_key;
 mod grant;
+mod leaked;
 mod lease;
 mod quarantine;
 mod revoke;
@@ -26,6 +27,7 @@ mod signals;
 mod store;
 mod task;
 mod token;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -82,7 +84,6 @@ enum ClientCommand {
     #[command(subcommand)]
     Lease(lease::Lease),
     /// Kill one lease, or a task and all below it
-    #[command(subcommand)]
     Revoke(revoke::Revoke),
     /// Kill every credential of a scope, and block issuing for it
     Quarantine(quarantine::Quarantine),
@@ -141,11 +142,11 @@ impl ClientCommand {
             Self::Token(command) => command.run(&connection.open().await?).await?,
             Self::Cert(command) => command.run(&connection.open().await?).await?,
             Self::Lease(command) => command.run(&connection.open().await?).await?,
-            Self::Revoke(command) => command.run(&connection.open().await?).await?,
+            Self::Revoke(command) => command.run(&connection).await?,
             Self::Quarantine(command) => command.run(&connection.open().await?).await?,
         };
         shown.print(output)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(ExitCode::from(shown.exit))
     }
 }
 

@@ -7,6 +7,7 @@ use super::arguments::{self, RequestId};
 use super::client::Client;
 use super::failure::Failure;
 use super::show::{self, Shown};
+use super::waiting::Waiting;
 use crate::proto::v1;
 
 #[derive(Debug, Args)]
@@ -21,6 +22,8 @@ pub(super) struct Quarantine {
     /// Why
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
+    #[command(flatten)]
+    waiting: Waiting,
     #[command(flatten)]
     request: RequestId,
 }
@@ -47,16 +50,18 @@ struct What {
 impl Quarantine {
     /// Asks the broker.
     pub(super) async fn run(self, client: &Client) -> Result<Shown, Failure> {
-        let Self { reason, request, .. } = self;
+        let Self { reason, request, waiting, .. } = self;
         match (self.lift, self.scope) {
             (Some(Lift::Lift(what)), _) => lift(what, client).await,
-            (None, Some(scope)) => quarantine(What { scope, reason, request }, client).await,
+            (None, Some(scope)) => {
+                quarantine(What { scope, reason, request }, waiting, client).await
+            }
             (None, None) => Err(Failure::Usage("name a scope, like `class:finance`".to_owned())),
         }
     }
 }
 
-async fn quarantine(what: What, client: &Client) -> Result<Shown, Failure> {
+async fn quarantine(what: What, waiting: Waiting, client: &Client) -> Result<Shown, Failure> {
     let id = what.request.into_id();
     let request_id = id.clone();
     let request = v1::QuarantineRequest {
@@ -65,13 +70,14 @@ async fn quarantine(what: What, client: &Client) -> Result<Shown, Failure> {
         reason: what.reason,
         ..Default::default()
     };
-    let answer = client.change(&id, client.operators().quarantine(request)).await?;
+    let call = async |request| client.operators().quarantine(request).await;
+    let answer = waiting.end(client, &id, request, call).await?;
     let text = format!(
         "{} is quarantined: nothing is issued until `leasehold quarantine lift {0}`",
         answer.scope
     );
     let shown = Shown::new(json!({ "scope": answer.scope }), text);
-    Ok(show::with_revocation(shown, answer.revocation.as_ref()))
+    Ok(show::with_revocation(shown, answer.revocation.as_ref(), waiting.wanted()))
 }
 
 async fn lift(what: What, client: &Client) -> Result<Shown, Failure> {

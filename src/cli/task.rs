@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::grant::GrantArguments;
 use super::run::{Join, Run};
 use super::show::{self, Shown};
+use super::waiting::Waiting;
 use crate::domain::time::Span;
 use crate::proto::v1;
 
@@ -149,6 +150,8 @@ pub(super) struct Advance {
     #[arg(long)]
     keep_children: bool,
     #[command(flatten)]
+    waiting: Waiting,
+    #[command(flatten)]
     request: RequestId,
 }
 
@@ -160,6 +163,8 @@ pub(super) struct Stop {
     /// Why
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(super) reason: String,
+    #[command(flatten)]
+    pub(super) waiting: Waiting,
     #[command(flatten)]
     pub(super) request: RequestId,
 }
@@ -223,8 +228,9 @@ macro_rules! stop {
             reason: $stop.reason,
             ..Default::default()
         };
-        let answer = $client.change(&id, $client.tasks().$call(request)).await?;
-        stopped(answer.task, answer.revocation)
+        let call = async |request| $client.tasks().$call(request).await;
+        let answer = $stop.waiting.end($client, &id, request, call).await?;
+        stopped(answer.task, answer.revocation, $stop.waiting)
     }};
 }
 
@@ -251,8 +257,12 @@ fn shown(task: Option<v1::Task>) -> Result<Shown, Failure> {
     Ok(show::task(&task.ok_or(Failure::Answer("task"))?))
 }
 
-fn stopped(task: Option<v1::Task>, of: Option<v1::Revocation>) -> Result<Shown, Failure> {
-    Ok(show::with_revocation(shown(task)?, of.as_ref()))
+fn stopped(
+    task: Option<v1::Task>,
+    revocation: Option<v1::Revocation>,
+    waiting: Waiting,
+) -> Result<Shown, Failure> {
+    Ok(show::with_revocation(shown(task)?, revocation.as_ref(), waiting.wanted()))
 }
 
 impl Begin {
@@ -332,8 +342,9 @@ impl Advance {
             keep_children: self.keep_children,
             ..Default::default()
         };
-        let answer = client.change(&request_id, client.tasks().advance_task(request)).await?;
-        stopped(answer.task, answer.revocation)
+        let call = async |request| client.tasks().advance_task(request).await;
+        let answer = self.waiting.end(client, &request_id, request, call).await?;
+        stopped(answer.task, answer.revocation, self.waiting)
     }
 }
 

@@ -94,7 +94,7 @@ pub(in crate::cli) fn credential(issued: &Issued) -> Result<Shown, Failure> {
         "" => &credential.jwt_svid,
         _ => &credential.access_token,
     };
-    Ok(Shown { json, text: text.clone(), aside })
+    Ok(Shown { aside, ..Shown::new(json, text.clone()) })
 }
 
 fn json_of(lease: &v1::Lease) -> Value {

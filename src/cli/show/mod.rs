@@ -4,6 +4,7 @@
 //! RFC 3339, lengths of time in seconds (`"300s"`), bytes in base64.
 
 mod lease;
+mod revocation;
 mod task;
 
 use std::fmt;
@@ -12,15 +13,15 @@ use std::io::{self, Write};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::failure::Failure;
 use crate::config::duration;
 use crate::domain::grant::Grant;
 use crate::domain::time::Span;
-use crate::proto::v1;
 
 pub(super) use lease::{Issued, credential, lease, leases};
+pub(super) use revocation::{pending, with_revocation};
 pub(super) use task::{task, tasks};
 
 /// How answers are printed.
@@ -41,6 +42,8 @@ pub(super) struct Shown {
     pub(super) text: String,
     /// For a person, on stderr: what is said about the answer, where stdout is the answer alone.
     pub(super) aside: String,
+    /// The exit code of the command; 0, unless what was asked for was not reached.
+    pub(super) exit: u8,
 }
 
 impl fmt::Debug for Shown {
@@ -52,7 +55,7 @@ impl fmt::Debug for Shown {
 impl Shown {
     /// An answer that is all text.
     pub(super) fn new(json: Value, text: String) -> Self {
-        Self { json, text, aside: String::new() }
+        Self { json, text, aside: String::new(), exit: 0 }
     }
 
     /// Prints the answer.
@@ -137,19 +140,6 @@ fn grant(json: &str) -> String {
         format!("{}: {}", entry.audience(), actions.join(", "))
     };
     grant.entries().iter().map(entry).collect::<Vec<_>>().join("; ")
-}
-
-/// Adds to an answer when the revocation took hold.
-pub(super) fn with_revocation(mut shown: Shown, revocation: Option<&v1::Revocation>) -> Shown {
-    let recorded = revocation.and_then(|revocation| time(revocation.recorded_at));
-    if let Some(at) = &recorded {
-        shown.text =
-            format!("{}\nrevoked at {at}: what it concerns is refused from then on", shown.text);
-    }
-    if let Some(object) = shown.json.as_object_mut() {
-        object.insert("revocation".to_owned(), json!({ "recorded_at": recorded }));
-    }
-    shown
 }
 
 /// DER in PEM, one block after the other.

@@ -3,6 +3,8 @@
 use prost_types::{Duration, Timestamp};
 use serde_json::json;
 
+use crate::proto::v1;
+
 use super::*;
 
 fn at(seconds: i64) -> Option<Timestamp> {
@@ -138,18 +140,6 @@ fn a_list_has_aligned_columns_and_says_that_there_is_more() {
     );
     assert_eq!(shown.aside, "there are more: `--page-token next`");
     assert_eq!(shown.json["next_page_token"], "next");
-}
-
-#[test]
-fn a_revocation_is_added_to_whatever_it_ended() {
-    let revocation = v1::Revocation { recorded_at: at(1_790_000_000), ..Default::default() };
-    let shown = with_revocation(task(&a_task()), Some(&revocation));
-    assert!(
-        shown
-            .text
-            .ends_with("revoked at 2026-09-21T14:13:20Z: what it concerns is refused from then on")
-    );
-    assert_eq!(shown.json["revocation"]["recorded_at"], "2026-09-21T14:13:20Z");
 }
 
 #[test]
