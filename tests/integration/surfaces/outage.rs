@@ -43,6 +43,8 @@ async fn class_07_revocation_that_the_store_did_not_take_is_an_error_and_one_tha
         request_id: request_id(),
         task_id: task.task_id.clone(),
         reason: String::new(),
+        // The clock stands still here, and the registry of a store that just started is too young to tell of verifiers.
+        wait_for: v1::Enforcement::Recorded.into(),
         ..Default::default()
     };
     let refused = orchestrator.complete_task(complete.clone()).await.unwrap_err();
