@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 BUF_VERSION := 1.75.0
 BUF := target/buf/node_modules/.bin/buf
 
-.PHONY: help test lint bench soak fuzz demo interop clients clippy-installed cargo-fuzz-installed buf-lint buf-breaking test-programs
+.PHONY: help test lint bench soak faults fuzz demo interop clients clippy-installed cargo-fuzz-installed buf-lint buf-breaking test-programs
 .DEFAULT_GOAL := help
 
 help: ## Lists the targets
@@ -28,6 +28,11 @@ bench: test-programs ## What the machine can do bare, and what issuing costs bes
 	@echo
 	@echo 'for machines:  cargo bench --all-features --bench ratios -- --json'
 	@echo 'single steps:  cargo bench --all-features --bench parts'
+
+faults: export LEASEHOLD_PROMISE_CHECKS ?= 10000000
+faults: ## The promise in a simulated world, under every fault: 10^7 checks
+	@# Built as for `make test`: that is fast enough, and needs no second build.
+	cargo test --locked --all-features --test promise -- --nocapture nothing_is_accepted
 
 soak: test-programs ## The tests that are too long for every change: those ignored as `soak: …`
 	@# Those ignored as `vectors: …` are a suite of `make interop`.

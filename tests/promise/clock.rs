@@ -1,0 +1,110 @@
+//! Seeded chance, and the clocks of processes: within ρ of true time, with walls that people set.
+
+use leasehold::clock::Present;
+use leasehold::domain::feed::Drift;
+use leasehold::domain::time::{Moment, Span, Stamp};
+
+/// ρ: the most that is allowed, so that a forgotten factor shows.
+pub const RHO_PPM: u32 = 100_000;
+/// The slowest and the fastest clock that are within ρ, in millionths of true time.
+const SLOWEST_PPM: i64 = -90_900;
+const FASTEST_PPM: i64 = 99_990;
+const MILLION: i64 = 1_000_000;
+/// When every world begins, in seconds of the Unix epoch.
+pub const START_SECONDS: u64 = 4_102_444_800;
+
+pub fn drift() -> Drift {
+    Drift::from_ppm(RHO_PPM).unwrap()
+}
+
+/// SplitMix64: the same numbers from the same seed, everywhere.
+pub struct Chance(u64);
+
+impl Chance {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.number() % end as u64) as usize
+    }
+
+    pub fn between(&mut self, from: u64, end: u64) -> u64 {
+        from + self.number() % (end - from)
+    }
+
+    pub fn percent(&mut self, chance: u64) -> bool {
+        self.number() % 100 < chance
+    }
+
+    /// What a message or a store takes, in microseconds: mostly little, now and then very long.
+    pub fn delay(&mut self) -> u64 {
+        match self.number() % 1_000 {
+            0..5 => self.between(50_000, 1_500_000),
+            5..60 => self.between(3_000, 50_000),
+            _ => self.between(200, 3_000),
+        }
+    }
+
+    pub fn rate_ppm(&mut self) -> i64 {
+        match self.number() % 3 {
+            0 => SLOWEST_PPM,
+            1 => FASTEST_PPM,
+            _ => self.between(0, (FASTEST_PPM - SLOWEST_PPM) as u64) as i64 + SLOWEST_PPM,
+        }
+    }
+}
+
+/// The clocks of one process.
+pub struct Clocks {
+    since: u64,
+    elapsed: i64,
+    rate_ppm: i64,
+    wall_offset: i64,
+    wall_latest: u64,
+}
+
+impl Clocks {
+    pub fn new(now: u64, rate_ppm: i64) -> Self {
+        // Ages are never cut off at a clock's beginning.
+        Self { since: now, elapsed: 1_000 * MILLION, rate_ppm, wall_offset: 0, wall_latest: 0 }
+    }
+
+    fn elapsed(&self, now: u64) -> i64 {
+        self.elapsed + ((now - self.since) as i64 * (MILLION + self.rate_ppm)) / MILLION
+    }
+
+    pub fn moment(&self, now: u64) -> Moment {
+        Moment::new(Span::from_micros(self.elapsed(now) as u64))
+    }
+
+    /// Both clocks; as that of a machine, the wall never goes back while the process runs.
+    pub fn present(&mut self, now: u64) -> Present {
+        let wall = (START_SECONDS * 1_000_000 + now) as i64 + self.wall_offset;
+        self.wall_latest = self.wall_latest.max(wall as u64);
+        Present { wall: Stamp::saturating_from_micros(self.wall_latest), moment: self.moment(now) }
+    }
+
+    /// In how much true time so much will have passed here.
+    pub fn true_micros(&self, span: Span) -> u64 {
+        (span.micros() as i64 * MILLION / (MILLION + self.rate_ppm)) as u64 + 1
+    }
+
+    pub fn change_rate(&mut self, now: u64, rate_ppm: i64) {
+        self.elapsed = self.elapsed(now);
+        self.since = now;
+        self.rate_ppm = rate_ppm;
+    }
+
+    pub fn step(&mut self, micros: i64) {
+        self.wall_offset = micros;
+    }
+}

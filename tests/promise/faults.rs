@@ -1,0 +1,123 @@
+//! What goes wrong, on a seeded schedule.
+
+use super::world::{Event, World};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    KillBroker,
+    StopBrokerForGood,
+    PauseBroker,
+    KillVerifier,
+    PauseVerifier,
+    CutLink,
+    SlowLink,
+    StepWall,
+    Drift,
+    RestartStore,
+    LoseRegistryToo,
+    CutStore,
+    CutReads,
+    CutBeats,
+    /// The store starts anew without its registry, and one broker, cut off from it, hears so late and can write nothing.
+    RestartBehindCut,
+}
+
+impl Fault {
+    pub const ALL: [Self; 15] = [
+        Self::KillBroker,
+        Self::StopBrokerForGood,
+        Self::PauseBroker,
+        Self::KillVerifier,
+        Self::PauseVerifier,
+        Self::CutLink,
+        Self::SlowLink,
+        Self::StepWall,
+        Self::Drift,
+        Self::RestartStore,
+        Self::LoseRegistryToo,
+        Self::CutStore,
+        Self::CutReads,
+        Self::CutBeats,
+        Self::RestartBehindCut,
+    ];
+}
+
+impl World {
+    pub fn fault(&mut self) {
+        if self.faults.is_empty() {
+            return;
+        }
+        let fault = self.faults[self.chance.below(self.faults.len())];
+        let b = self.chance.below(self.brokers.len());
+        let v = self.chance.below(self.verifiers.len());
+        // Shorter than anything, or longer than every Δ and its lapse.
+        let long = match self.chance.percent(50) {
+            true => self.chance.between(20_000, 400_000),
+            false => self.chance.between(1_000_000, 3_000_000),
+        };
+        let until = self.now + long;
+        *self.report.faults.entry(fault).or_default() += 1;
+        match fault {
+            Fault::KillBroker | Fault::StopBrokerForGood => {
+                if self.brokers[b].is_up {
+                    self.stop_broker(b);
+                    // Who comes after one that is gone for good is another.
+                    let is_gone = fault == Fault::StopBrokerForGood;
+                    let pause =
+                        if is_gone { 3_000_000 } else { self.chance.between(20_000, 500_000) };
+                    self.after(pause, Event::StartBroker(b));
+                }
+            }
+            Fault::PauseBroker => self.brokers[b].paused_until = until,
+            Fault::KillVerifier => self.restart_verifier(v),
+            Fault::PauseVerifier => self.verifiers[v].paused_until = until,
+            Fault::CutLink | Fault::SlowLink => {
+                let links: Vec<u64> = self.links.keys().copied().collect();
+                if links.is_empty() {
+                    return;
+                }
+                let id = links[self.chance.below(links.len())];
+                match self.links.get_mut(&id) {
+                    Some(link) if fault == Fault::SlowLink => link.slow_until = until,
+                    _ => self.cut(id),
+                }
+            }
+            Fault::StepWall => {
+                let step = self.chance.between(0, 3_000_000) as i64 - 1_500_000;
+                match self.chance.below(3) {
+                    0 => self.store_step = step,
+                    1 => self.brokers[b].clocks.step(step),
+                    _ => self.verifiers[v].clocks.step(step),
+                }
+            }
+            Fault::Drift => {
+                let (now, rate) = (self.now, self.chance.rate_ppm());
+                self.brokers[b].clocks.change_rate(now, rate);
+                let rate = self.chance.rate_ppm();
+                self.verifiers[v].clocks.change_rate(now, rate);
+            }
+            Fault::RestartStore => self.store.restart(),
+            Fault::LoseRegistryToo => self.restart_without_registry(),
+            Fault::RestartBehindCut => {
+                self.restart_without_registry();
+                let pause = self.chance.between(400_000, 1_100_000);
+                self.brokers[b].reads_cut_until = self.now + pause;
+                self.brokers[b].beats_cut_until = self.now + 3_500_000;
+                let reads = self.chance.between(1_200_000, 1_500_000);
+                self.after(reads, Event::CutReads(b));
+            }
+            Fault::CutStore => self.store_away_until = until,
+            Fault::CutReads => self.brokers[b].reads_cut_until = until,
+            Fault::CutBeats => self.brokers[b].beats_cut_until = until,
+        }
+    }
+
+    fn restart_without_registry(&mut self) {
+        self.store.restart();
+        self.registered().into_iter().for_each(|instance| self.forget_record(instance));
+    }
+
+    pub fn cut_reads(&mut self, b: usize) {
+        self.brokers[b].reads_cut_until = self.now + 2_000_000;
+    }
+}

@@ -1,0 +1,134 @@
+//! The promise, kept by the real code in a simulated world (DESIGN.md section 5).
+//!
+//! Three brokers (`feed::core::Core`, `domain::feed::Ending`), one store (`testing::model::ModelStore`), ten verifiers
+//! (`verifier::{Mirror, Stream, View}`), each process with its own drifting clocks, and faults on a seeded schedule. One thread, no
+//! real time, no sockets: the same seed gives the same world. What is invented here is the driving, which follows
+//! `src/feed/{run,registry,enforce}.rs` and `src/verifier/connection.rs`; signatures and transports are not in it: tokens and
+//! certificates come to the same facts, and those are judged.
+//!
+//! Each rule of fencing can be left out, mostly by driving the same code otherwise: every place says `Rule n's switch`.
+//!
+//! - `LEASEHOLD_PROMISE_CHECKS`: how many checks; `make faults` makes 10^7 of them.
+//! - `LEASEHOLD_PROMISE_SEED`: begin with that world.
+#![allow(
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test says what it expects by failing"
+)]
+
+mod broker;
+mod clock;
+mod ending;
+mod faults;
+mod report;
+mod verifier;
+mod wire;
+mod world;
+
+use faults::Fault::{self, *};
+use report::Report;
+use world::{Off, World};
+
+/// The checks of `make test`.
+const FEW: u64 = 100_000;
+
+/// What goes wrong, and about how often, in microseconds.
+type Schedule = (&'static [Fault], u64);
+
+const EVERYTHING: Schedule = (&Fault::ALL, 700_000);
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+fn run(first: u64, checks: u64) -> Report {
+    let mut report = Report::default();
+    for seed in first.. {
+        report.add(World::new(seed, Off::Nothing, EVERYTHING).run());
+        // In three worlds every fault happens.
+        if report.checks >= checks && report.worlds > 2 {
+            break;
+        }
+    }
+    report
+}
+
+#[track_caller]
+fn keeps_the_promise(checks: u64) {
+    let first = number("LEASEHOLD_PROMISE_SEED").unwrap_or(1);
+    let report = run(first, checks);
+    println!("seed {first}\n{report}");
+    println!(
+        "again: LEASEHOLD_PROMISE_SEED={first} LEASEHOLD_PROMISE_CHECKS={checks} \
+         cargo test --all-features --test promise -- --nocapture nothing_is_accepted"
+    );
+    assert_eq!(report.violations, 0, "{:?}", report.first);
+    assert_eq!(report.vacuous(), Vec::<String>::new(), "such a run shows nothing");
+}
+
+/// Something is accepted that must not be, in one of so many worlds.
+#[track_caller]
+fn is_caught(off: Off, schedule: Schedule, first: u64) {
+    const WORLDS: u64 = 60;
+    let mut worlds = first..first + WORLDS;
+    let found = worlds.find_map(|seed| {
+        let found = World::new(seed, off, schedule).run().first?;
+        Some((seed, found))
+    });
+    let (seed, found) = found.expect("left out, and nothing shows it");
+    println!("{off:?}: {found}");
+    let whole = World::new(seed, Off::Nothing, schedule).run();
+    assert_eq!(whole.first, None, "it is not what was left out");
+}
+
+#[test]
+fn nothing_is_accepted_after_fenced_and_nothing_committed_after_recorded() {
+    keeps_the_promise(number("LEASEHOLD_PROMISE_CHECKS").unwrap_or(FEW));
+}
+
+#[test]
+#[ignore = "soak: 10^8 checks"]
+fn soak_nothing_is_accepted_after_fenced() {
+    keeps_the_promise(100_000_000);
+}
+
+#[test]
+fn without_the_fence_wait_something_is_accepted() {
+    is_caught(Off::FenceWait, EVERYTHING, 1);
+}
+
+#[test]
+fn by_lifetime_alone_something_is_accepted() {
+    is_caught(Off::View, EVERYTHING, 1);
+}
+
+/// Rule, what brings about that it is needed, and a world from which on that is soon seen.
+macro_rules! rules {
+    ($($name:ident: $rule:literal, $schedule:expr, $first:literal;)*) => {$(
+        #[test]
+        fn $name() {
+            is_caught(Off::Rule($rule), $schedule, $first);
+        }
+    )*};
+}
+
+rules! {
+    rule_01_as_of_is_the_send_time: 1, EVERYTHING, 1;
+    rule_02_reads_count_once_registered: 2, (&[KillBroker, CutBeats, SlowLink, CutReads], 700_000), 1;
+    rule_03_the_registry_is_read_after_recorded: 3, (&[StopBrokerForGood, SlowLink, CutReads], 700_000), 1;
+    rule_04_who_is_cut_off_counts: 4, (&[CutLink], 700_000), 1;
+    rule_05_each_run_is_another_instance: 5, EVERYTHING, 1;
+    rule_06_an_answer_does_not_overtake_events: 6, EVERYTHING, 1;
+    rule_07_the_earliest_partition: 7, EVERYTHING, 1;
+    rule_08_lapse_for_both_clocks: 8, EVERYTHING, 1;
+    rule_09_the_beat_counts: 9, (&[CutBeats, SlowLink, CutReads], 700_000), 1;
+    rule_10_who_stops_leaves_its_record: 10, EVERYTHING, 1;
+    rule_11_a_restarted_verifier_is_not_fresh: 11, (&[KillVerifier, CutReads], 700_000), 1;
+    rule_12_fresh_from_the_own_send_time: 12, EVERYTHING, 1;
+    rule_13_a_young_registry_counts_for_nothing: 13, EVERYTHING, 1;
+    rule_14_a_registration_is_of_its_incarnation: 14, (&[RestartBehindCut], 4_000_000), 1;
+}

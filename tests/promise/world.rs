@@ -1,0 +1,404 @@
+//! The simulated world: one queue of events in true time, and what must never be seen in it.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use leasehold::domain::feed::{InstanceId, Terms};
+use leasehold::domain::id::{Partition, PartitionCount};
+use leasehold::domain::lattice::Facts;
+use leasehold::domain::path::Path;
+use leasehold::domain::time::{Span, Stamp};
+use leasehold::proto::v1::{WatchRevocationsRequest, WatchRevocationsResponse};
+use leasehold::store::{Commit, Constants, Upkeep as _};
+use leasehold::testing::clock::TestClock;
+use leasehold::testing::model::ModelStore;
+use leasehold::verifier::Mirror;
+
+use super::broker::{Broker, Reply, Request};
+use super::clock::{Chance, Clocks, START_SECONDS, drift};
+use super::ending::{Credential, Task, Wanted};
+use super::faults::Fault;
+use super::report::Report;
+use super::verifier::{Link, Verifier};
+
+pub const DELTA_MAX: Span = Span::from_seconds(1);
+pub const CADENCE: Span = Span::from_millis(100);
+const BROKERS: usize = 3;
+const VERIFIERS: usize = 10;
+/// How long a world lasts, in true time.
+const LASTS: u64 = 20_000_000;
+/// Checks of one verifier at an instant, and every how many microseconds.
+const CHECKS: usize = 12;
+const CHECK_EVERY: u64 = 6_000;
+
+pub fn partitions() -> PartitionCount {
+    PartitionCount::new(2).unwrap()
+}
+
+pub fn terms() -> Terms {
+    Terms { drift: drift(), delta_max: DELTA_MAX }
+}
+
+/// The model never waits.
+pub fn at_once<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().unwrap()
+}
+
+/// What is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Off {
+    Nothing,
+    /// One of the rules of DESIGN.md 5.
+    Rule(u8),
+    /// FENCED is answered at RECORDED.
+    FenceWait,
+    /// There is no view: a credential lives until it expires.
+    View,
+}
+
+pub enum Event {
+    Read(usize, u64, Partition, bool),
+    Beat(usize, u64, bool),
+    ReadRegistry(usize, u64, bool),
+    AtStore(usize, u64, Request),
+    Answer(usize, u64, Reply),
+    Pump(usize, u64),
+    Look(usize, u64),
+    Up(usize, u64, u64, WatchRevocationsRequest),
+    BrokerSees(usize, u64, u64),
+    StartBroker(usize),
+    Down(usize, u64, usize, u64, WatchRevocationsResponse),
+    VerifierSees(usize, u64, usize, u64),
+    Connect(usize, u64, usize),
+    KeepAlive(usize, u64, usize, u64),
+    Begin,
+    Reissue,
+    Issue(usize, Path, Box<Commit>),
+    End,
+    Checks(usize),
+    CheckAll(usize),
+    Fault,
+    CutReads(usize),
+    Prune,
+}
+
+struct Scheduled {
+    at: u64,
+    sequence: u64,
+    event: Event,
+}
+
+pub struct World {
+    pub seed: u64,
+    pub off: Off,
+    pub faults: Vec<Fault>,
+    /// About how often one of them happens.
+    fault_every: u64,
+    pub chance: Chance,
+    pub now: u64,
+    sequence: u64,
+    queue: BinaryHeap<Scheduled>,
+    pub store: ModelStore,
+    pub store_clock: Arc<TestClock>,
+    pub store_step: i64,
+    pub store_away_until: u64,
+    pub brokers: Vec<Broker>,
+    pub verifiers: Vec<Verifier>,
+    pub links: BTreeMap<u64, Link>,
+    pub links_made: u64,
+    instances: u128,
+    pub tasks: Vec<Task>,
+    pub classes: usize,
+    pub credentials: Vec<Credential>,
+    pub endings: Vec<Wanted>,
+    pub report: Report,
+}
+
+impl World {
+    /// `faults`: which of them happen, about how often.
+    pub fn new(seed: u64, off: Off, (faults, fault_every): (&[Fault], u64)) -> Self {
+        let store_clock = Arc::new(TestClock::at(Stamp::from_seconds(START_SECONDS)));
+        let constants = Constants { partitions: partitions(), delta_max: DELTA_MAX };
+        let mut world = Self {
+            seed,
+            off,
+            faults: faults.to_vec(),
+            fault_every,
+            chance: Chance::new(seed),
+            now: 0,
+            sequence: 0,
+            queue: BinaryHeap::new(),
+            store: ModelStore::new(store_clock.clone(), constants),
+            store_clock,
+            store_step: 0,
+            store_away_until: 0,
+            brokers: Vec::new(),
+            verifiers: Vec::new(),
+            links: BTreeMap::new(),
+            links_made: 0,
+            instances: 0,
+            tasks: Vec::new(),
+            classes: 0,
+            credentials: Vec::new(),
+            endings: Vec::new(),
+            report: Report::default(),
+        };
+        for b in 0..BROKERS {
+            let (instance, clocks) = (world.instance(), Clocks::new(0, 0));
+            world.brokers.push(Broker::new(b, 0, instance, clocks));
+            world.start_broker(b);
+        }
+        for v in 0..VERIFIERS {
+            let mirror = Mirror::new(world.instance());
+            let clocks = Clocks::new(0, world.chance.rate_ppm());
+            // Some have one broker only, and each broker is the only one of some.
+            let brokers = match v % 2 {
+                0 => vec![v / 2 % BROKERS],
+                _ => vec![v % BROKERS, (v + 1) % BROKERS],
+            };
+            world.verifiers.push(Verifier::new(mirror, clocks, brokers));
+            world.restart_verifier(v);
+            world.verifiers[v].kept = None;
+            world.after(v as u64 * 500, Event::Checks(v));
+        }
+        for event in [Event::Begin, Event::Reissue, Event::End, Event::Fault, Event::Prune] {
+            world.after(300_000, event);
+        }
+        world
+    }
+
+    pub fn run(mut self) -> Report {
+        while let Some(next) = self.queue.pop()
+            && next.at < LASTS
+        {
+            self.now = next.at;
+            let wall = (START_SECONDS * 1_000_000 + self.now) as i64 + self.store_step;
+            self.store_clock.set(Stamp::saturating_from_micros(wall as u64));
+            if let Some(until) = self.paused(&next.event)
+                && until > self.now
+            {
+                // In the order in which it came.
+                self.queue.push(Scheduled { at: until, ..next });
+                continue;
+            }
+            if self.is_for_the_living(&next.event) {
+                self.happen(next.event);
+            }
+        }
+        self.report
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Read(b, _, partition, is_periodic) => self.read(b, partition, is_periodic),
+            Event::Beat(b, _, is_due) => self.beat(b, is_due),
+            Event::ReadRegistry(b, _, is_periodic) => self.read_registry(b, is_periodic),
+            Event::AtStore(b, run, request) => self.at_store(b, run, request),
+            Event::Answer(b, _, reply) => self.answer(b, reply),
+            Event::Pump(b, _) => self.pump_now(b),
+            Event::Look(b, _) => self.judge(b, None),
+            Event::Up(b, _, link, request) => {
+                if self.links.contains_key(&link) {
+                    self.up(b, link, request);
+                }
+            }
+            Event::BrokerSees(b, _, link) => self.broker_sees(b, link),
+            Event::StartBroker(b) => self.start_broker(b),
+            Event::Down(v, _, b, link, response) => {
+                if self.links.contains_key(&link) {
+                    self.down(v, link, b, response);
+                }
+            }
+            Event::VerifierSees(v, _, b, link) => self.verifier_sees(v, b, link),
+            Event::Connect(v, _, b) => self.connect(v, b),
+            Event::KeepAlive(v, _, b, link) => self.keep_alive(v, b, link),
+            Event::Begin => {
+                self.begin();
+                self.again(60_000, Event::Begin);
+            }
+            Event::Reissue => {
+                let recent = self.tasks.len().min(16);
+                if recent > 0 {
+                    let t = self.tasks.len() - 1 - self.chance.below(recent);
+                    self.decide_issue(t);
+                }
+                self.again(40_000, Event::Reissue);
+            }
+            Event::Issue(t, path, commit) => self.issue(t, path, *commit),
+            Event::End => {
+                self.end();
+                self.again(80_000, Event::End);
+            }
+            Event::Checks(v) => self.checks(v),
+            Event::CheckAll(e) => self.check_all(e),
+            Event::Fault => {
+                self.fault();
+                self.again(self.fault_every, Event::Fault);
+            }
+            Event::CutReads(b) => self.cut_reads(b),
+            Event::Prune => {
+                for partition in partitions().all() {
+                    let now = Stamp::from_seconds(START_SECONDS).plus(Span::from_micros(self.now));
+                    at_once(self.store.prune(partition, now)).unwrap();
+                }
+                self.again(2_000_000, Event::Prune);
+            }
+        }
+    }
+
+    /// Until when whoever it happens to does nothing.
+    fn paused(&self, event: &Event) -> Option<u64> {
+        match event {
+            Event::Read(b, ..)
+            | Event::Beat(b, ..)
+            | Event::ReadRegistry(b, ..)
+            | Event::Answer(b, ..)
+            | Event::Pump(b, _)
+            | Event::Look(b, _)
+            | Event::Up(b, ..)
+            | Event::BrokerSees(b, ..) => Some(self.brokers[*b].paused_until),
+            Event::Down(v, ..)
+            | Event::VerifierSees(v, ..)
+            | Event::Connect(v, ..)
+            | Event::KeepAlive(v, ..)
+            | Event::Checks(v) => Some(self.verifiers[*v].paused_until),
+            _ => None,
+        }
+    }
+
+    fn is_for_the_living(&self, event: &Event) -> bool {
+        match event {
+            Event::Read(b, run, ..)
+            | Event::Beat(b, run, _)
+            | Event::ReadRegistry(b, run, _)
+            | Event::Answer(b, run, _)
+            | Event::Pump(b, run)
+            | Event::Look(b, run)
+            | Event::Up(b, run, ..)
+            | Event::BrokerSees(b, run, _) => {
+                self.brokers[*b].run == *run && self.brokers[*b].is_up
+            }
+            Event::Down(v, run, ..)
+            | Event::VerifierSees(v, run, ..)
+            | Event::Connect(v, run, _)
+            | Event::KeepAlive(v, run, ..) => self.verifiers[*v].run == *run,
+            _ => true,
+        }
+    }
+
+    pub fn at(&mut self, at: u64, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Scheduled { at, sequence: self.sequence, event });
+    }
+
+    pub fn after(&mut self, micros: u64, event: Event) {
+        self.at(self.now + micros, event);
+    }
+
+    /// About so often.
+    fn again(&mut self, about: u64, event: Event) {
+        let micros = self.chance.between(about / 2, about * 3 / 2);
+        self.after(micros, event);
+    }
+
+    pub fn instance(&mut self) -> InstanceId {
+        self.instances += 1;
+        InstanceId::new(self.instances)
+    }
+
+    pub fn is_off(&self, rule: u8) -> bool {
+        self.off == Off::Rule(rule)
+    }
+
+    pub fn is_without_wait(&self) -> bool {
+        self.off == Off::FenceWait
+    }
+
+    fn checks(&mut self, v: usize) {
+        for n in 0..CHECKS {
+            let (all, ended) = (self.credentials.len(), self.endings.len());
+            if all == 0 {
+                break;
+            }
+            let c = match n % 2 {
+                0 => all - 1 - self.chance.below(all.min(60)),
+                _ if ended == 0 => continue,
+                _ => {
+                    let e = ended - 1 - self.chance.below(ended.min(20));
+                    let Some(c) = self.killed(e) else { continue };
+                    c
+                }
+            };
+            self.check(v, c);
+        }
+        self.again(CHECK_EVERY, Event::Checks(v));
+    }
+
+    /// A check by what the verifier knows now, as `Checker::judge` does it.
+    // INVARIANT: zero acceptances after FENCED, and after the bound.
+    pub fn check(&mut self, v: usize, c: usize) {
+        let (now, off) = (self.now, self.off);
+        let verifier = &mut self.verifiers[v];
+        if verifier.paused_until > now {
+            return;
+        }
+        let present = verifier.clocks.present(now);
+        let credential = &self.credentials[c];
+        let facts = Facts {
+            path: &credential.path,
+            lease: credential.lease,
+            origin: credential.origin,
+            reach: &credential.reach,
+        };
+        let view = verifier.mirror.view();
+        let lives = verifier.mirror.now(&view, present) < credential.expires;
+        let is_fresh = view.is_within(present, credential.delta)
+            || verifier
+                .kept
+                .as_ref()
+                .is_some_and(|kept| kept.view().is_within(present, credential.delta));
+        let accepts = lives && (off == Off::View || is_fresh && view.judge(&facts).is_ok());
+        self.report.checks += 1;
+        if !accepts {
+            return;
+        }
+        self.report.accepted += 1;
+        let (fenced, bound) = (credential.fenced, credential.bound);
+        if let Some(at) = fenced {
+            self.violation(format!("verifier {v} accepts credential {c}, fenced at {at} us"));
+        } else if bound.is_some_and(|bound| now >= bound) {
+            self.violation(format!("verifier {v} accepts credential {c}, bound at {bound:?} us"));
+        }
+    }
+
+    pub fn violation(&mut self, what: String) {
+        self.report.violations += 1;
+        if self.report.first.is_none() {
+            let (seed, now) = (self.seed, self.now);
+            self.report.first = Some(format!("seed {seed}, at {now} us: {what}"));
+        }
+    }
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    /// The earliest is the greatest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.sequence).cmp(&(self.at, self.sequence))
+    }
+}
