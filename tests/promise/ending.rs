@@ -17,7 +17,7 @@ use leasehold::store::{
 use leasehold::testing::store_contract::samples;
 
 use super::broker::Request;
-use super::world::{DELTA_MAX, Event, World, at_once, partitions, terms};
+use super::world::{DELTA_MAX, Event, Off, World, at_once, partitions, terms};
 
 /// Longest lives of credentials, in seconds.
 const TTLS: [u64; 3] = [3, 8, 20];
@@ -131,8 +131,10 @@ impl World {
         let guards = guards.collect();
         let class = class(self.tasks[t].class);
         let mut commit = Commit::new(self.tasks[t].id.partition(), Lane::Ordinary);
-        commit.guards = guards;
-        commit.unblocked = vec![class.reach()];
+        if self.off != Off::Guards {
+            commit.guards = guards;
+            commit.unblocked = vec![class.reach()];
+        }
         let ttl = TTLS[self.chance.below(TTLS.len())];
         commit.times = Some(IssueTimes {
             limits: Limits { limits: vec![(Clamp::Tier, Limit::After(ttl))], minimum_seconds: 1 },
@@ -157,12 +159,12 @@ impl World {
             self.report.refused_commits += 1;
             return;
         };
-        // INVARIANT: nothing is committed for a dead epoch after RECORDED.
+        // INVARIANT: nothing is committed for a dead epoch or a blocked scope after RECORDED.
         let is_dead = path.hops().any(|hop| {
             let task = self.tasks.iter().find(|task| task.id == hop.task).unwrap();
             hop.counter < task.recorded_below
         });
-        if is_dead {
+        if is_dead || self.blocked.contains(&self.tasks[t].class) {
             self.violation(format!("a credential was committed at {path:?} after RECORDED"));
         }
         let task = &self.tasks[t];
@@ -357,6 +359,9 @@ impl World {
         if let Kills::End(t) | Kills::Advance(t) = kills {
             let below = self.tasks[t].epoch.max(self.tasks[t].recorded_below);
             self.tasks[t].recorded_below = below;
+        }
+        if let Kills::Class(class) = kills {
+            self.blocked.insert(class);
         }
         let bound = terms().drift.bound(delta).micros() + 2;
         self.after(bound, Event::CheckAll(e));

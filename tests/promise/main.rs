@@ -102,6 +102,11 @@ fn without_the_fence_wait_something_is_accepted() {
 }
 
 #[test]
+fn without_guards_something_is_committed() {
+    is_caught(Off::Guards, EVERYTHING, 1);
+}
+
+#[test]
 fn by_lifetime_alone_something_is_accepted() {
     is_caught(Off::View, EVERYTHING, 1);
 }

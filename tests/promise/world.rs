@@ -1,7 +1,7 @@
 //! The simulated world: one queue of events in true time, and what must never be seen in it.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -54,6 +54,8 @@ pub enum Off {
     Rule(u8),
     /// FENCED is answered at RECORDED.
     FenceWait,
+    /// Issues rest on nothing: neither tasks nor blocks.
+    Guards,
     /// There is no view: a credential lives until it expires.
     View,
 }
@@ -111,6 +113,8 @@ pub struct World {
     instances: u128,
     pub tasks: Vec<Task>,
     pub classes: usize,
+    /// Classes whose quarantine is RECORDED.
+    pub blocked: BTreeSet<usize>,
     pub credentials: Vec<Credential>,
     pub endings: Vec<Wanted>,
     pub report: Report,
@@ -141,6 +145,7 @@ impl World {
             instances: 0,
             tasks: Vec::new(),
             classes: 0,
+            blocked: BTreeSet::new(),
             credentials: Vec::new(),
             endings: Vec::new(),
             report: Report::default(),
