@@ -19,5 +19,6 @@ mod public;
 mod revocation_lists;
 mod secrets;
 mod site;
+mod verifier;
 mod wire;
 mod workload_api;

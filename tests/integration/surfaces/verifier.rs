@@ -1,0 +1,255 @@
+//! The verifier library on a real broker's feed: whom it lets in, and that FENCED and DRAINED mean what they say.
+
+use std::future::Future;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use leasehold::broker::seams::Clock;
+use leasehold::domain::feed::Drift;
+use leasehold::domain::lattice::Dead;
+use leasehold::domain::time::Span;
+use leasehold::proto::v1;
+use leasehold::proto::v1::operator_service_client::OperatorServiceClient;
+use leasehold::verifier::{Admission, Identity, Presented, Refused, Scheme, Settings, Verifier};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::site::{AGENT, AUDIENCE, OPERATOR, ORCHESTRATOR, Site, VERIFIER, request_id};
+
+/// No fact takes longer to come true.
+const PATIENCE: Duration = Duration::from_secs(20);
+const DELTA: Span = Span::from_seconds(5);
+const DELTA_MAX: Span = Span::from_seconds(30);
+
+/// A broker, and a resource server that follows it by the same clock.
+struct Pair {
+    site: Site,
+    verifier: Verifier,
+    _folder: TempDir,
+}
+
+fn follow(site: &Site) -> (Verifier, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let own = site.svid(VERIFIER);
+    let write = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let identity = Identity {
+        ca_file: write("root.pem", site.root.pem()),
+        cert_file: write("own.pem", own.chain_pem()),
+        key_file: write("own.key", own.key_pem()),
+    };
+    let broker = format!("https://localhost:{}", site.running.grpc.port());
+    let settings = Settings::new([broker], identity, AUDIENCE);
+    (Verifier::start_with(settings, site.clock.clone()).unwrap(), folder)
+}
+
+impl Pair {
+    /// The broker's registry is old enough to be believed, and the verifier has a view.
+    async fn start() -> Self {
+        let site = Site::start().await;
+        let brokers = async {
+            while site.running.broker.feed().brokers().is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, brokers).await.unwrap();
+        site.clock.forward(Drift::DEFAULT.lapse(DELTA_MAX));
+        let (verifier, _folder) = follow(&site);
+        // A keep-alive that the broker did not answer, its own view being old just then, is given up as time passes.
+        let passing = async {
+            loop {
+                site.clock.forward(Span::from_millis(20));
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let ready = async {
+            tokio::select! {
+                () = verifier.ready() => {}
+                () = passing => {}
+            }
+        };
+        tokio::time::timeout(PATIENCE, ready).await.expect("no view");
+        Self { site, verifier, _folder }
+    }
+
+    async fn token(&self) -> (v1::Task, v1::Lease, Token) {
+        let task = self.site.begin().await;
+        let issued = self.site.issue(&task).await;
+        let token = Token::of(issued.credential.unwrap().access_token);
+        (task, issued.lease.unwrap(), token)
+    }
+
+    /// Time goes on in small steps until the answer is there: by much less than Δ, so that no lapse can be what brings it.
+    async fn while_time_passes<T>(&self, answer: impl Future<Output = T>) -> T {
+        let before = self.site.clock.elapsed();
+        let passing = async {
+            loop {
+                self.site.clock.forward(Span::from_millis(1));
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let answer = async {
+            tokio::select! {
+                answer = answer => answer,
+                () = passing => unreachable!("time does not end"),
+            }
+        };
+        let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap();
+        let passed = self.site.clock.elapsed().micros() - before.micros();
+        assert!(passed < DELTA.micros() / 2, "{passed} µs");
+        answer
+    }
+
+    async fn complete(&self, task: &v1::Task, wait_for: v1::Enforcement) -> v1::Revocation {
+        let request = v1::CompleteTaskRequest {
+            request_id: request_id(),
+            task_id: task.task_id.clone(),
+            wait_for: wait_for.into(),
+            wait_timeout: Some(prost_types::Duration { seconds: 2, nanos: 0 }),
+            ..Default::default()
+        };
+        let mut tasks = self.site.tasks(ORCHESTRATOR);
+        let answer = self.while_time_passes(tasks.complete_task(request)).await.unwrap();
+        answer.into_inner().revocation.unwrap()
+    }
+
+    fn operator(&self) -> OperatorServiceClient<tonic::transport::Channel> {
+        OperatorServiceClient::new(self.site.channel(Some(OPERATOR)))
+    }
+}
+
+/// A token, and the thumbprint of the certificate that it is bound to.
+struct Token {
+    text: String,
+    certificate: [u8; 32],
+}
+
+impl Token {
+    fn of(text: String) -> Self {
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(text.split('.').nth(1).unwrap()).unwrap();
+        let claims: Value = serde_json::from_slice(&claims).unwrap();
+        let bound = claims["cnf"]["x5t#S256"].as_str().unwrap();
+        let certificate = BASE64_URL_SAFE_NO_PAD.decode(bound).unwrap().try_into().unwrap();
+        Self { text, certificate }
+    }
+
+    fn shown(&self) -> Presented<'_> {
+        Presented {
+            scheme: Scheme::Bearer,
+            token: &self.text,
+            certificate: Some(self.certificate),
+            proof: None,
+            request: ("GET", "/entries"),
+            actions: &["read"],
+        }
+    }
+
+    fn check(&self, verifier: &Verifier) -> Result<Admission, Refused> {
+        verifier.check(&self.shown())
+    }
+}
+
+#[tokio::test]
+async fn class_06_once_an_ending_is_answered_as_fenced_the_verifier_refuses_at_once() {
+    let pair = Pair::start().await;
+    let (task, _, token) = pair.token().await;
+    let (_, _, other) = pair.token().await;
+    drop(token.check(&pair.verifier).unwrap());
+    let fenced = pair.complete(&task, v1::Enforcement::Fenced).await;
+    assert_eq!(fenced.enforcement(), v1::Enforcement::Fenced, "{fenced:?}");
+    assert_eq!(token.check(&pair.verifier).unwrap_err(), Refused::Dead(Dead::Fenced));
+    assert!(other.check(&pair.verifier).is_ok(), "the task of the other goes on");
+}
+
+#[tokio::test]
+async fn class_06_whatever_stops_a_credential_stops_it_at_the_verifier_too() {
+    let pair = Pair::start().await;
+    let mut tasks = pair.site.tasks(ORCHESTRATOR);
+
+    let (task, _, token) = pair.token().await;
+    let advance = v1::AdvanceTaskRequest {
+        request_id: request_id(),
+        task_id: task.task_id,
+        expected_epoch: task.epoch,
+        ..Default::default()
+    };
+    pair.while_time_passes(tasks.advance_task(advance)).await.unwrap();
+    assert_eq!(token.check(&pair.verifier).unwrap_err(), Refused::Dead(Dead::Fenced));
+
+    let (task, _, token) = pair.token().await;
+    let suspend = v1::SuspendTaskRequest {
+        request_id: request_id(),
+        task_id: task.task_id,
+        ..Default::default()
+    };
+    pair.while_time_passes(tasks.suspend_task(suspend)).await.unwrap();
+    assert_eq!(token.check(&pair.verifier).unwrap_err(), Refused::Dead(Dead::Fenced));
+
+    let (_, lease, token) = pair.token().await;
+    let revoke = v1::RevokeLeaseRequest {
+        request_id: request_id(),
+        lease_id: lease.lease_id,
+        ..Default::default()
+    };
+    pair.while_time_passes(pair.operator().revoke_lease(revoke)).await.unwrap();
+    assert_eq!(token.check(&pair.verifier).unwrap_err(), Refused::Dead(Dead::LeaseOver));
+
+    let (_, _, token) = pair.token().await;
+    let quarantine = v1::QuarantineRequest {
+        request_id: request_id(),
+        scope: format!("principal:{AGENT}"),
+        ..Default::default()
+    };
+    pair.while_time_passes(pair.operator().quarantine(quarantine)).await.unwrap();
+    assert_eq!(token.check(&pair.verifier).unwrap_err(), Refused::Dead(Dead::Quarantined));
+}
+
+#[tokio::test]
+async fn class_09_what_was_let_in_is_told_of_its_end_and_holds_drained_back_until_it_is_over() {
+    let pair = Pair::start().await;
+    let (task, _, token) = pair.token().await;
+    let admission = token.check(&pair.verifier).unwrap();
+    let not_yet = pair.complete(&task, v1::Enforcement::Drained).await;
+    assert_eq!(not_yet.enforcement(), v1::Enforcement::Fenced, "{not_yet:?}");
+    let told = tokio::time::timeout(PATIENCE, admission.revoked()).await.unwrap();
+    assert_eq!(told, Dead::Fenced);
+
+    let (task, _, token) = pair.token().await;
+    let running = token.check(&pair.verifier).unwrap();
+    let work = async {
+        running.revoked().await;
+        drop(running);
+        drop(admission);
+    };
+    let (drained, ()) = tokio::join!(pair.complete(&task, v1::Enforcement::Drained), work);
+    assert_eq!(drained.enforcement(), v1::Enforcement::Drained, "{drained:?}");
+}
+
+#[tokio::test]
+async fn class_07_a_verifier_whose_broker_is_away_refuses_once_its_view_is_as_old_as_delta() {
+    let pair = Pair::start().await;
+    let (_, _, token) = pair.token().await;
+    drop(token.check(&pair.verifier).unwrap());
+    let Pair { site, verifier, _folder } = pair;
+    let clock = site.clock.clone();
+    site.running.stop().await;
+    assert!(token.check(&verifier).is_ok(), "what was known a moment ago is fresh enough");
+    clock.forward(DELTA);
+    let refused = token.check(&verifier).unwrap_err();
+    assert!(matches!(refused, Refused::Stale(_)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn class_07_a_verifier_that_has_no_view_yet_lets_nothing_in() {
+    let pair = Pair::start().await;
+    let (_, _, token) = pair.token().await;
+    // Nothing of this runtime runs between its start and the check.
+    let (next, _folder) = follow(&pair.site);
+    assert_eq!(token.check(&next).unwrap_err(), Refused::NoKeys);
+    tokio::time::timeout(PATIENCE, next.ready()).await.unwrap();
+    assert!(token.check(&next).is_ok());
+}
