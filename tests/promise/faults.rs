@@ -20,6 +20,8 @@ pub enum Fault {
     CutBeats,
     /// The store starts anew without its registry, and one broker, cut off from it, hears so late and can write nothing.
     RestartBehindCut,
+    /// A broker starts that reads and cannot register, and then cannot read. Not among [`Self::ALL`], which have its parts.
+    StartUnheard,
 }
 
 impl Fault {
@@ -47,7 +49,10 @@ impl World {
         if self.faults.is_empty() {
             return;
         }
-        let fault = self.faults[self.chance.below(self.faults.len())];
+        if self.left.is_empty() {
+            self.left = self.faults.clone();
+        }
+        let fault = self.left.swap_remove(self.chance.below(self.left.len()));
         let b = self.chance.below(self.brokers.len());
         let v = self.chance.below(self.verifiers.len());
         // Shorter than anything, or longer than every Δ and its lapse.
@@ -66,6 +71,15 @@ impl World {
                     let pause =
                         if is_gone { 3_000_000 } else { self.chance.between(20_000, 500_000) };
                     self.after(pause, Event::StartBroker(b));
+                }
+            }
+            Fault::StartUnheard => {
+                if self.brokers[b].is_up {
+                    self.stop_broker(b);
+                    self.brokers[b].beats_cut_until = self.now + 6_000_000;
+                    self.after(3_000_000, Event::StartBroker(b));
+                    let reads = self.chance.between(3_400_000, 3_800_000);
+                    self.after(reads, Event::CutReads(b));
                 }
             }
             Fault::PauseBroker => self.brokers[b].paused_until = until,

@@ -96,6 +96,8 @@ pub struct World {
     pub seed: u64,
     pub off: Off,
     pub faults: Vec<Fault>,
+    /// Those that did not happen since all of them had.
+    pub left: Vec<Fault>,
     /// About how often one of them happens.
     fault_every: u64,
     pub chance: Chance,
@@ -129,6 +131,7 @@ impl World {
             seed,
             off,
             faults: faults.to_vec(),
+            left: Vec::new(),
             fault_every,
             chance: Chance::new(seed),
             now: 0,
