@@ -96,14 +96,7 @@ impl World {
                     _ => self.cut(id),
                 }
             }
-            Fault::StepWall => {
-                let step = self.chance.between(0, 3_000_000) as i64 - 1_500_000;
-                match self.chance.below(3) {
-                    0 => self.store_step = step,
-                    1 => self.brokers[b].clocks.step(step),
-                    _ => self.verifiers[v].clocks.step(step),
-                }
-            }
+            Fault::StepWall => self.step_wall(b, v),
             Fault::Drift => {
                 let (now, rate) = (self.now, self.chance.rate_ppm());
                 self.brokers[b].clocks.change_rate(now, rate);
@@ -123,6 +116,15 @@ impl World {
             Fault::CutStore => self.store_away_until = until,
             Fault::CutReads => self.brokers[b].reads_cut_until = until,
             Fault::CutBeats => self.brokers[b].beats_cut_until = until,
+        }
+    }
+
+    fn step_wall(&mut self, b: usize, v: usize) {
+        let step = self.chance.between(0, 3_000_000) as i64 - 1_500_000;
+        match self.chance.below(3) {
+            0 => self.store_step = step,
+            1 => self.brokers[b].clocks.step(step),
+            _ => self.verifiers[v].clocks.step(step),
         }
     }
 
