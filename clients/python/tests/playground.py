@@ -26,8 +26,8 @@ DOCUMENTS = "spiffe://dev.example/api/documents"
 
 #: Short lives, so that the tests see credentials renewed and dying.
 _TIERS = """
-standard = { ttl = "5m", ceiling = "1h", min_ttl = "1s", proof = "optional" }
-flash = { ttl = "3s", ceiling = "5s", min_ttl = "1s" }
+standard = { ttl = "5m", ceiling = "1h", min_ttl = "1s", freshness = "1s", proof = "optional" }
+flash = { ttl = "3s", ceiling = "5s", min_ttl = "1s", freshness = "1s" }
 """
 _ROLES = f"""
 [[roles]]

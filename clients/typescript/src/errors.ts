@@ -178,6 +178,7 @@ export const REASONS: ReadonlyMap<string, readonly [ErrorClass, string]> = new M
   ['PARTITION_CLOSED', [UnavailableError, AGAIN]],
   ['INCARNATION_UNKNOWN', [UnavailableError, AGAIN]],
   ['RATE_LIMITED', [UnavailableError, AGAIN]],
+  ['FELL_BEHIND', [UnavailableError, 'subscribe again']],
   ['CONTENDED', [UnavailableError, AGAIN]],
   ['DEADLINE_EXCEEDED', [UnavailableError, AGAIN]],
   [

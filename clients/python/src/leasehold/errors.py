@@ -187,6 +187,7 @@ _REASONS: Mapping[str, tuple[type[LeaseholdError], str]] = {
     "PARTITION_CLOSED": (UnavailableError, AGAIN),
     "INCARNATION_UNKNOWN": (UnavailableError, AGAIN),
     "RATE_LIMITED": (UnavailableError, AGAIN),
+    "FELL_BEHIND": (UnavailableError, "subscribe again"),
     "CONTENDED": (UnavailableError, AGAIN),
     "DEADLINE_EXCEEDED": (UnavailableError, AGAIN),
     "BROKER_UNREACHABLE": (

@@ -25,10 +25,10 @@ export function leasehold(): string {
 }
 
 /** Tiers that end soon, or want less, beside those of the playground. */
-const TIERS = `quick = { ttl = "2s", ceiling = "1h", min_ttl = "1s" }
-brisk = { ttl = "6s", ceiling = "1h", min_ttl = "1s" }
-open = { ttl = "5m", ceiling = "1h", proof = "optional" }
-capped = { ttl = "2s", ceiling = "3s", min_ttl = "1s" }
+const TIERS = `quick = { ttl = "2s", ceiling = "1h", min_ttl = "1s", freshness = "1s" }
+brisk = { ttl = "6s", ceiling = "1h", min_ttl = "1s", freshness = "1s" }
+open = { ttl = "5m", ceiling = "1h", proof = "optional", freshness = "1s" }
+capped = { ttl = "2s", ceiling = "3s", min_ttl = "1s", freshness = "1s" }
 `
 
 export class Broker {
