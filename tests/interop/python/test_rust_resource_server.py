@@ -24,6 +24,7 @@ class RustResourceServer(Gatekeeper, unittest.TestCase):
         shutil.copy(cls.world.key_file("verifier"), play / "documents.key")
         (cls.port,) = worlds.free_ports(1)
         command = [os.environ["LEASEHOLD_RESOURCE_SERVER"], "--dir", str(play), "--issuer", cls.world.base_url]
+        command += ["--broker", f"https://localhost:{cls.world.grpc_port}"]
         command += ["--audience", worlds.AUDIENCE, "--listen", f"127.0.0.1:{cls.port}"]
         log = play / "server.log"
         with log.open("w") as said:
