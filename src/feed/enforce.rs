@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What stands for verifiers that a young registry does not know.
 const UNKNOWN: &str = "(verifiers from before the store's last start)";
 
-/// The verifiers that the registry listed; `None`: it was too young to know them all.
+/// The verifiers that the registry listed once every broker had applied the ending; `None`: it was too young to know them all.
 type Listed = Option<BTreeMap<InstanceId, String>>;
 
 /// How far an ending is to be before it is answered.
@@ -134,8 +134,12 @@ impl Feed {
         loop {
             let (registry, now) = (waiting.latest(), self.moment());
             let registry = registry.as_deref().filter(|r| r.sent >= confirmed.ending.recorded);
-            if listed.is_none() {
-                listed = registry.map(|registry| self.listed(registry));
+            // INVARIANT (drained, by all): who let something in was answered before its broker applied the ending, so it is in
+            // every record that was written since; one from before may lack it.
+            if listed.is_none()
+                && let Some(registry) = registry.filter(|r| confirmed.ending.is_applied(r))
+            {
+                listed = Some(self.listed(registry));
             }
             self.judge(confirmed, registry, now, &mut outcome);
             let is_over = outcome.reached >= wait_for

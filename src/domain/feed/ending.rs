@@ -103,6 +103,13 @@ impl Ending {
         if named.is_empty() { vec![pending(None)] } else { named }
     }
 
+    /// Whether every broker has applied it by a read, and says so.
+    pub fn is_applied(&self, registry: &Registry) -> bool {
+        let has_applied =
+            |record: &BrokerRecord| self.is_in(|partition| record.applied.get(partition).copied());
+        !registry.records.is_empty() && registry.records.iter().all(has_applied)
+    }
+
     /// Whether somebody who is as far as `position` says has applied it.
     fn is_in(&self, position: impl Fn(&Partition) -> Option<Origin>) -> bool {
         let is_in = |(partition, at): (&Partition, &Origin)| {
@@ -111,7 +118,7 @@ impl Ending {
         self.written.iter().all(is_in)
     }
 
-    /// Whether what was let in is over, at the verifiers that the registry listed at RECORDED.
+    /// Whether what was let in is over, at the verifiers that the registry listed once the ending [was applied](Self::is_applied).
     pub fn drain(&self, listed: &BTreeMap<InstanceId, String>, registry: &Registry) -> Drain {
         let (mut running, mut unknown) = (BTreeSet::new(), BTreeSet::new());
         for (instance, name) in listed {

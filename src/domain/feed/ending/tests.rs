@@ -138,3 +138,10 @@ fn a_verifier_that_is_gone_or_never_says_makes_it_unknown_and_never_true() {
     let gone = VerifierRecord { connected: false, undrained: Some(positions(49)), ..verifier(7) };
     assert_eq!(drain(&[7], vec![gone]), Drain::Unknown(vec!["v7".into()]));
 }
+
+#[test]
+fn a_registry_tells_who_is_to_drain_only_once_every_broker_has_applied_it() {
+    assert!(ending().is_applied(&registry(vec![broker(50, 1)])));
+    assert!(!ending().is_applied(&registry(vec![broker(50, 50), broker(49, 49)])));
+    assert!(!ending().is_applied(&registry(vec![])));
+}
