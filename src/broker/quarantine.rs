@@ -135,7 +135,7 @@ impl Broker {
             let Some(mark) = snapshot.lattice.watermark(scope) else { return Ok(None) };
             let at = Origin { incarnation: snapshot.meta.incarnation, stamp: mark.stamp };
             // As it is, and not as if it were made in what lives now: it kills nothing that came after it.
-            self.parts.feed.merge(partition, at, &[Entry::Watermark(scope.clone(), mark)]);
+            self.merge(partition, mark, &[Entry::Watermark(scope.clone(), mark)]);
             Ok::<_, BrokerError>(Some((partition, at)))
         };
         let partitions = self.parts.upkeep.constants().partitions;

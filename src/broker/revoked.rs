@@ -50,8 +50,7 @@ impl Broker {
 
     /// Takes over what was committed at `at` into this broker's own memory.
     pub(super) fn merge(&self, partition: Partition, at: Origin, entries: &[Entry]) {
-        let entries: Vec<_> = entries.iter().map(|entry| committed(entry, at)).collect();
-        self.parts.feed.merge(partition, at, &entries);
+        self.parts.feed.merge(partition, at, entries);
     }
 
     /// The answer of a verb that raised the fence of a task.
@@ -88,12 +87,4 @@ fn fence_of(task: &Task) -> Fence {
         return Fence::ended();
     }
     Fence { epoch: task.epoch, branch: task.branch }
-}
-
-/// An entry of a draft as the commit wrote it.
-fn committed(entry: &Entry, at: Origin) -> Entry {
-    match entry {
-        Entry::Watermark(scope, _) => Entry::Watermark(scope.clone(), at),
-        Entry::Fence(..) | Entry::Block(..) | Entry::Lease(_) | Entry::End(..) => entry.clone(),
-    }
 }
