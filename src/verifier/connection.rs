@@ -33,8 +33,6 @@ const BATCH: usize = 256;
 const FIRST_WAIT: Span = Span::from_millis(100);
 /// After any number of failures, at most.
 const LONGEST_WAIT: Span = Span::from_seconds(5);
-/// A keep-alive that is unanswered for so many intervals, and for so long, has been forgotten.
-const PATIENCE: (u64, Span) = (10, Span::from_seconds(5));
 
 /// A broker, and the last connection to it: calls may go through while the stream does not.
 pub(super) struct Broker {
@@ -161,18 +159,14 @@ impl Link {
         Ok(())
     }
 
-    /// The next keep-alive, unless the last one is open; for too long it is not waited.
+    /// The next keep-alive, unless it is no use to send more of them here.
     fn beat(
         &self,
         stream: &mut Stream,
         send: impl FnOnce(WatchRevocationsRequest) -> Result<(), Lost>,
     ) -> Result<(), Lost> {
         let now = self.present();
-        let (intervals, least) = PATIENCE;
-        let patience = stream.terms().map_or(least, |t| t.interval.times(intervals).max(least));
-        if let Some(since) = stream.unanswered_since()
-            && now.moment.since(since.moment) > patience
-        {
+        if stream.is_silent(now) {
             return Err(Lost::Silent);
         }
         stream.keep_alive(now).map_or(Ok(()), send)

@@ -6,7 +6,7 @@
 //!  keep-alive ─▶ ◀─ freshness               fresh from the keep-alive's own send time on, less the broker's age
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::mirror::{Mirror, TooMany};
@@ -21,6 +21,11 @@ use crate::proto::v1::{
     Acknowledgement, FeedPosition, Freshness, KeepAlive, Revocations, Subscribe,
     WatchRevocationsRequest, WatchRevocationsResponse,
 };
+
+/// Keep-alives that may be open. A broker whose own view is too old answers none of them, and the next one once it can.
+const OPEN_MOST: usize = 4;
+/// Keep-alives have not been answered for so many intervals, and for `delta_max`: the connection leads to nobody who can.
+const SILENT_INTERVALS: u64 = 10;
 
 /// What a broker sends is not what the contract says. The connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,8 +54,8 @@ pub struct Stream {
     /// How far this broker has sent each partition.
     positions: BTreeMap<Partition, Origin>,
     sequence: u64,
-    /// The keep-alive that is not answered yet, and when it was sent.
-    open: Option<(u64, Present)>,
+    /// Keep-alives that are not answered yet, by number, and when each was sent.
+    open: VecDeque<(u64, Present)>,
     /// What was acknowledged last.
     acknowledged: Option<Acknowledgement>,
     /// Whether something came since the last swap.
@@ -67,7 +72,7 @@ impl Stream {
             terms: None,
             positions: BTreeMap::new(),
             sequence: 0,
-            open: None,
+            open: VecDeque::new(),
             acknowledged: None,
             is_unsettled: false,
         };
@@ -120,7 +125,7 @@ impl Stream {
         Ok(())
     }
 
-    /// The answer to the open keep-alive; any other is passed over, since its send time is not known.
+    /// The answer to an open keep-alive; any other is passed over, since its send time is not known.
     // INVARIANT (fencing, rule 6): what is to be known by this answer came before it on the same stream, and is swapped with it.
     fn answered(
         &mut self,
@@ -139,10 +144,7 @@ impl Stream {
             return Err(StreamError::Incomplete);
         }
         let (age, store) = wire::freshness(freshness)?;
-        if let Some((sequence, sent)) = self.open
-            && sequence == freshness.sequence
-        {
-            self.open = None;
+        if let Some(sent) = self.close(freshness.sequence) {
             self.mirror.change(Change::Answer { sent, age, store, heard: now.moment });
         }
         self.is_unsettled = true;
@@ -181,19 +183,31 @@ impl Stream {
         Acknowledgement { applied: told(&mut applied()), drained: told(&mut { drained }) }
     }
 
-    /// The next keep-alive, sent `now`; `None` while one is open.
+    /// The next keep-alive, sent `now`; `None` before the broker said how often to send one.
+    // INVARIANT (keep-alives on schedule): none waits for the answer to another. When too many are open the last gives way, not the
+    // first: however slow the way is, the answer to the first finds it; however long the broker said nothing, its first answer
+    // finds the last.
     pub fn keep_alive(&mut self, now: Present) -> Option<WatchRevocationsRequest> {
-        if self.open.is_some() || self.terms.is_none() {
-            return None;
-        }
+        self.terms?;
         self.sequence = self.sequence.saturating_add(1);
-        self.open = Some((self.sequence, now));
+        self.open.truncate(OPEN_MOST - 1);
+        self.open.push_back((self.sequence, now));
         Some(say(Say::KeepAlive(KeepAlive { sequence: self.sequence })))
     }
 
-    /// Since when a keep-alive is open.
-    pub fn unanswered_since(&self) -> Option<Present> {
-        self.open.map(|(_, sent)| sent)
+    /// When this keep-alive was sent, if it is open. Answers come in order: no earlier one is answered any more.
+    // INVARIANT (fencing, rule 12): each has its own send time.
+    fn close(&mut self, sequence: u64) -> Option<Present> {
+        let later = self.open.partition_point(|(open, _)| *open <= sequence);
+        let last = self.open.drain(..later).next_back();
+        last.filter(|(open, _)| *open == sequence).map(|(_, sent)| sent)
+    }
+
+    /// Whether the broker has answered nothing for so long that another connection may lead to one that does.
+    pub fn is_silent(&self, now: Present) -> bool {
+        let (Some((_, since)), Some(terms)) = (self.open.front(), self.terms) else { return false };
+        let patience = terms.interval.times(SILENT_INTERVALS).max(terms.delta_max);
+        now.moment.since(since.moment) > patience
     }
 }
 

@@ -148,11 +148,8 @@ impl World {
         let Some(connection) = verifier.connections.get_mut(&b).filter(|c| c.link == link) else {
             return;
         };
-        let since = connection.stream.unanswered_since();
-        let is_silent = since.is_some_and(|since| {
-            present.moment.since(since.moment).micros() > CADENCE.micros() * 8
-        }) || connection.stream.terms().is_none()
-            && now > connection.opened + 2_000_000;
+        let is_silent = connection.stream.is_silent(present)
+            || connection.stream.terms().is_none() && now > connection.opened + 2_000_000;
         if is_silent {
             self.cut(link);
             return self.lost(v, b);

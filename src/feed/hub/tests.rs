@@ -115,6 +115,14 @@ fn class_15_a_stream_that_does_not_keep_up_is_closed_and_holds_nothing() {
 }
 
 #[test]
+fn class_15_who_only_asks_and_never_listens_is_closed() {
+    let (mut hub, id) = joined();
+    let closed = (1_u64..).take(QUEUE_MOST).find(|n| hub.answer(id, answer(*n)));
+    assert!(closed.is_some(), "each answer counts as behind");
+    assert_eq!(hub.next(id, &memories(1)), Next::Overflowed);
+}
+
+#[test]
 fn class_15_the_set_does_not_count_as_behind() {
     let (mut hub, id) = joined();
     let memories = memories(QUEUE_MOST + BATCH_MOST);

@@ -29,12 +29,78 @@ fn an_answer_to_another_keep_alive_makes_nothing_fresh() {
     let mut bench = Bench::fresh();
     let token = bench.signer.token();
     bench.stream.keep_alive(at(4_000)).unwrap();
-    assert_eq!(bench.stream.keep_alive(at(4_500)), None, "at most one is open");
     for sequence in [0, 1, 3, u64::MAX] {
         bench.stream.receive(freshness(sequence, Span::ZERO, &[]), at(4_600)).unwrap();
     }
     bench.stream.settle(at(4_600));
     assert!(bench.check(&token, at(5_000)).is_err());
+}
+
+#[test]
+fn a_keep_alive_waits_for_no_other_and_each_counts_from_when_it_was_sent_itself() {
+    let mut bench = Bench::fresh();
+    let token = bench.signer.token();
+    for sent in [1_000, 1_200, 1_400, 1_600] {
+        bench.stream.keep_alive(at(sent)).unwrap();
+    }
+    bench.stream.receive(freshness(3, Span::ZERO, &[]), at(5_500)).unwrap();
+    bench.stream.settle(at(5_500));
+    assert!(bench.check(&token, at(6_199)).is_ok());
+    assert!(bench.check(&token, at(6_200)).is_err(), "the later ones are open");
+    bench.stream.receive(freshness(5, Span::ZERO, &[]), at(6_200)).unwrap();
+    bench.stream.settle(at(6_200));
+    assert!(bench.check(&token, at(6_599)).is_ok());
+    assert!(bench.check(&token, at(6_600)).is_err());
+    bench.stream.receive(freshness(4, Span::ZERO, &[]), at(6_600)).unwrap();
+    bench.stream.settle(at(6_600));
+    assert!(bench.check(&token, at(6_600)).is_err(), "answers come in order, and once");
+}
+
+#[test]
+fn class_07_a_broker_that_answered_nothing_for_a_while_makes_fresh_by_its_first_answer() {
+    let mut bench = Bench::fresh();
+    let token = bench.signer.token();
+    // The first is number 2, and nothing is answered until the one of 20 s arrives.
+    for tick in 1..=100 {
+        bench.stream.keep_alive(at(tick * 200)).unwrap();
+    }
+    assert!(bench.check(&token, at(20_000)).is_err());
+    bench.stream.receive(freshness(101, Span::ZERO, &[]), at(20_100)).unwrap();
+    bench.stream.settle(at(20_100));
+    assert!(bench.check(&token, at(24_999)).is_ok());
+    assert!(bench.check(&token, at(25_000)).is_err());
+}
+
+#[test]
+fn class_07_a_way_that_takes_longer_than_many_keep_alives_keeps_a_view_fresh_nonetheless() {
+    let mut bench = Bench::fresh();
+    let token = bench.signer.token();
+    // Each arrives half a second later and is answered, after a stall of the broker, half a second later still.
+    let (stalled_until, way) = (10_000, 1_000);
+    for now in (200..30_000).step_by(200) {
+        bench.stream.keep_alive(at(now)).unwrap();
+        let sent = now.saturating_sub(way);
+        if sent >= stalled_until {
+            let sequence = sent / 200 + 1;
+            bench.stream.receive(freshness(sequence, Span::ZERO, &[]), at(now)).unwrap();
+            bench.stream.settle(at(now));
+        }
+        if sent >= stalled_until + 2 * way {
+            assert!(bench.check(&token, at(now)).is_ok(), "{now}");
+        }
+    }
+}
+
+#[test]
+fn a_connection_on_which_nothing_is_answered_for_as_long_as_delta_max_is_given_up() {
+    let mut bench = Bench::fresh();
+    bench.stream.keep_alive(at(1_000)).unwrap();
+    for tick in 6..200 {
+        bench.stream.keep_alive(at(tick * 200)).unwrap();
+        assert_eq!(bench.stream.is_silent(at(tick * 200)), tick * 200 > 31_000, "{tick}");
+    }
+    bench.stream.receive(freshness(100, Span::ZERO, &[]), at(40_000)).unwrap();
+    assert!(!bench.stream.is_silent(at(40_000)), "it answers");
 }
 
 #[test]

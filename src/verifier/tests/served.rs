@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::Stream as FutureStream;
 use parking_lot::Mutex;
@@ -16,6 +17,7 @@ use crate::proto::v1::verification_service_server::{
     VerificationService, VerificationServiceServer,
 };
 use crate::testing::ca::TestAuthority;
+use crate::testing::clock::TestClock;
 
 type Told = Result<WatchRevocationsResponse, Status>;
 
@@ -27,6 +29,8 @@ pub(super) struct FakeBroker {
     pub(super) tell: broadcast::Sender<WatchRevocationsResponse>,
     /// Whether keep-alives are answered.
     pub(super) answers: AtomicBool,
+    /// How many came and were not, since one was.
+    unanswered: watch::Sender<usize>,
     /// What introspection says; `None`: that it is away.
     active: Mutex<Option<bool>>,
     /// The instance that subscribed last, and how often one did.
@@ -98,12 +102,14 @@ impl FakeBroker {
                         if let Some(Heard::Freshness(answer)) = &mut answer.message {
                             answer.store_time = 1;
                         }
+                        self.unanswered.send_replace(0);
                         sender.send(Ok(answer)).await.ok()?;
                     }
                     Say::Acknowledgement(acknowledgement) => {
                         self.acknowledged.send_replace(acknowledgement);
                     }
-                    Say::KeepAlive(_) | Say::Subscribe(_) => {}
+                    Say::KeepAlive(_) => self.unanswered.send_modify(|count| *count += 1),
+                    Say::Subscribe(_) => {}
                 },
                 told = tell.recv() => sender.send(Ok(told.ok()?)).await.ok()?,
                 _ = hang_up.changed() => return None,
@@ -151,6 +157,7 @@ impl Scene {
             signer,
             tell: broadcast::channel(16).0,
             answers: AtomicBool::new(true),
+            unanswered: watch::channel(0).0,
             active: Mutex::new(None),
             subscribed: watch::channel((String::new(), 0)).0,
             acknowledged: watch::channel(Acknowledgement::default()).0,
@@ -258,6 +265,60 @@ async fn a_stream_that_ends_is_opened_again_by_the_same_instance() {
     scene.applied(60_000).await;
     let token = scene.broker.token();
     assert!(matches!(verifier.admit(&shown(&token)).await, Err(Refused::Dead(_))));
+}
+
+/// A verifier on a clock that only the test moves, and a token that lives longer than the test.
+async fn on_a_still_clock(scene: &Scene) -> (Verifier, Arc<TestClock>, String) {
+    let clock = Arc::new(TestClock::at(SystemClock::default().now()));
+    let verifier = Verifier::start_with(scene.settings(), clock.clone()).unwrap();
+    verifier.ready().await;
+    (verifier, clock, scene.broker.token())
+}
+
+/// More keep-alives go unanswered than are ever open.
+async fn stall(scene: &Scene) {
+    scene.broker.answers.store(false, Ordering::Release);
+    let mut unanswered = scene.broker.unanswered.subscribe();
+    within(unanswered.wait_for(|count| *count > 8)).await.unwrap();
+}
+
+/// Until a keep-alive is answered that was sent just now.
+async fn recover(scene: &Scene, verifier: &Verifier) {
+    let mut published = verifier.checker().mirror().published();
+    scene.broker.answers.store(true, Ordering::Release);
+    let is_young = |_: &u64| verifier.age() == Some(Span::ZERO);
+    within(published.wait_for(is_young)).await.unwrap();
+}
+
+/// What comes true soon, or not at all.
+async fn within<T>(fact: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), fact).await.expect("it did not come true")
+}
+
+#[tokio::test]
+async fn class_07_a_stall_of_the_one_broker_that_is_shorter_than_delta_makes_nobody_refuse() {
+    let scene = Scene::start().await;
+    let (verifier, clock, token) = on_a_still_clock(&scene).await;
+    for _ in 0..2 {
+        stall(&scene).await;
+        clock.forward(Span::from_millis(4_900));
+        assert_eq!(verifier.check(&shown(&token)).map(drop), Ok(()));
+        recover(&scene, &verifier).await;
+    }
+    assert_eq!(scene.broker.subscribed.borrow().1, 1, "on one connection");
+}
+
+#[tokio::test]
+async fn class_07_a_stall_that_is_longer_than_delta_makes_refuse_until_the_first_answer() {
+    let scene = Scene::start().await;
+    let (verifier, clock, token) = on_a_still_clock(&scene).await;
+    stall(&scene).await;
+    clock.forward(Span::from_seconds(12));
+    let refused = verifier.check(&shown(&token)).unwrap_err();
+    assert!(matches!(refused, Refused::Stale(_)), "{refused:?}");
+    recover(&scene, &verifier).await;
+    assert_eq!(verifier.check(&shown(&token)).map(drop), Ok(()));
+    assert_eq!(scene.broker.subscribed.borrow().1, 1, "on one connection");
 }
 
 #[tokio::test]
