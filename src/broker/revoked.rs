@@ -21,7 +21,7 @@ use crate::feed::{Confirmed, Outcome, WaitFor};
 /// A revocation that is RECORDED. The verb that made it answers with it; whoever called decides how long to wait for more.
 #[derive(Clone, Debug)]
 pub struct Revoked {
-    /// When the last of its commits was made, by the store's time.
+    /// When it was known to be RECORDED, and not only committed: what reads the store has seen it since.
     pub recorded_at: Stamp,
     confirmed: Confirmed,
 }
@@ -38,7 +38,6 @@ impl Broker {
     ) -> Outcome {
         let feed = &self.parts.feed;
         let outcome = feed.enforced(&revoked.confirmed, wait_for, wait, at_most).await;
-        // The store's clock made the one, this machine's the other.
         let no_earlier = |at: Stamp| at.max(revoked.recorded_at);
         Outcome {
             recorded_at: revoked.recorded_at,
@@ -75,9 +74,10 @@ impl Broker {
         written: BTreeMap<Partition, Origin>,
         delta: Span,
     ) -> Result<Revoked, BrokerError> {
-        let recorded_at = written.values().map(|at| at.stamp).max().unwrap_or_default();
+        let committed_at = written.values().map(|at| at.stamp).max().unwrap_or_default();
         let confirmed = self.parts.feed.recorded(written, delta).await?;
-        Ok(Revoked { recorded_at, confirmed })
+        // The store's clock made the one, this machine's the other.
+        Ok(Revoked { recorded_at: confirmed.at.max(committed_at), confirmed })
     }
 }
 
