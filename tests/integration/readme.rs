@@ -2,7 +2,7 @@
 //!
 //! The word behind a block's `sh` says what becomes of it: nothing, it succeeds; `refused`, its last command fails;
 //! `background`, it runs on until the end and says when it is ready; `build`, it is left out, since it makes what is
-//! tested here.
+//! tested here. A block of `text` is what the block before it prints, and nothing else.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,9 +14,9 @@ use std::process::{Command, Stdio};
 use super::programs;
 
 /// What servers say when they are ready.
-const READY: [&str; 2] = ["Ctrl-C stops it", "Ready to accept connections"];
+const READY: [&str; 3] = ["Ctrl-C stops it", "answering at", "Ready to accept connections"];
 /// The ports that a reader would use; a test takes free ones.
-const PORTS: [&str; 3] = ["7700", "7701", "6379"];
+const PORTS: [&str; 4] = ["7700", "7701", "8443", "6379"];
 
 #[test]
 fn the_readmes_commands_do_what_it_says() {
@@ -25,7 +25,8 @@ fn the_readmes_commands_do_what_it_says() {
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
     let blocks = blocks(&readme);
     let of = |kind: &str| blocks.iter().filter(|(what, _)| what == kind).count();
-    assert!(of("") > 10 && of("refused") > 1 && of("background") > 1, "the README was not read");
+    assert!(of("") > 10 && of("refused") > 1 && of("background") > 2, "the README was not read");
+    assert!(of("text") > 1, "what commands print was not read");
     let dir = tempfile::tempdir().unwrap();
     symlink(root.join("config"), dir.path().join("config")).unwrap();
     let ran = Command::new("bash")
@@ -43,15 +44,13 @@ fn the_readmes_commands_do_what_it_says() {
     assert!(err.contains("NOT_FOUND") && err.contains("TASK_ENDED"), "{err}");
 }
 
-/// Each fenced block of `sh`: the word behind it, and its text.
+/// Each fenced block: `text`, or the word behind its `sh`; and what is in it.
 fn blocks(readme: &str) -> Vec<(String, String)> {
     let mut blocks = Vec::new();
     let mut lines = readme.lines();
     while let Some(line) = lines.next() {
-        let Some(kind) = line.strip_prefix("```sh") else {
-            assert!(!line.starts_with("```"), "`{line}`: a block of the README that no test reads");
-            continue;
-        };
+        let Some(kind) = line.strip_prefix("```") else { continue };
+        let kind = kind.strip_prefix("sh").unwrap_or(kind);
         let text: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
         blocks.push((kind.trim().to_owned(), text.join("\n")));
     }
@@ -62,18 +61,28 @@ fn script(blocks: &[(String, String)]) -> String {
     let mut script = String::from(
         "set -euo pipefail\nservers=\ntrap 'kill $servers; wait $servers || true' EXIT\n",
     );
+    let mut next = blocks.iter().map(|(kind, text)| (kind.as_str(), text)).skip(1);
     for (kind, text) in blocks {
-        match kind.as_str() {
-            "" => writeln!(script, "{text}"),
-            "refused" => writeln!(script, "if {text}\nthen echo 'not refused' >&2; exit 1; fi"),
-            "background" => writeln!(
+        let shown = next.next().filter(|(kind, _)| *kind == "text").map(|(_, shown)| shown);
+        assert!(shown.is_none() || kind.is_empty(), "what should print `{}`?", shown.unwrap());
+        match (kind.as_str(), shown) {
+            ("", None) => writeln!(script, "{text}"),
+            ("", Some(shown)) => writeln!(
+                script,
+                "{{\n{text}\n}} > printed\n\
+                 [[ $(<printed) == '{shown}' ]] || {{ echo 'it prints:'; cat printed; exit 1; }} >&2"
+            ),
+            ("refused", _) => {
+                writeln!(script, "if {text}\nthen echo 'not refused' >&2; exit 1; fi")
+            }
+            ("background", _) => writeln!(
                 script,
                 "exec {{server}}< <(exec {text} 2>&1)\nservers+=\" $!\"\n\
                  until read -r line <&$server || exit 1; [[ $line =~ {} ]]; do echo \"$line\"; done",
                 READY.join("|").replace(' ', "\\ ")
             ),
-            "build" => Ok(()),
-            other => panic!("`sh {other}`: what should become of such a block?"),
+            ("build" | "text", _) => Ok(()),
+            (other, _) => panic!("```{other}: what should become of such a block?"),
         }
         .unwrap();
     }
@@ -84,16 +93,33 @@ fn script(blocks: &[(String, String)]) -> String {
 fn with_free_ports(script: String) -> String {
     let sockets = PORTS.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
     let ports = sockets.each_ref().map(|socket| socket.local_addr().unwrap().port().to_string());
-    let [grpc, http, _] = &ports;
-    let dev = format!("leasehold dev --dir play --grpc 127.0.0.1:{grpc} --http 127.0.0.1:{http}");
+    let [grpc, http, documents, _] = &ports;
+    let servers = [
+        ("leasehold dev --dir play", format!("--grpc 127.0.0.1:{grpc} --http 127.0.0.1:{http}")),
+        (
+            "resource_server --dir play",
+            format!(
+                "--broker https://localhost:{grpc} --issuer https://localhost:{http} --listen 127.0.0.1:{documents}"
+            ),
+        ),
+    ];
     let script = PORTS.iter().zip(&ports).fold(script, |text, (well_known, free)| {
         text.replace(&format!(":{well_known}"), &format!(":{free}"))
             .replace(&format!("--port {well_known}"), &format!("--port {free}"))
     });
-    script.replacen("leasehold dev --dir play", &dev, 1)
+    servers.iter().fold(script, |text, (command, with)| {
+        text.replacen(command, &format!("{command} {with}"), 1)
+    })
 }
 
+/// The program, and the examples: those that `cargo test` makes where it is not told which tests to make.
 fn path() -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_leasehold")).parent().unwrap();
-    format!("{}:{}", program.display(), std::env::var("PATH").unwrap())
+    let examples = program.join("examples");
+    assert!(
+        examples.join("resource_server").exists(),
+        "the README starts an example: `cargo build --all-features --examples` makes it"
+    );
+    let others = std::env::var("PATH").unwrap();
+    format!("{}:{}:{others}", program.display(), examples.display())
 }

@@ -1,4 +1,4 @@
-"""`examples/resource_server.rs`, started as its documentation says, lets in who holds a living credential, and nobody else."""
+"""`examples/resource_server`, started as its documentation says, lets in who holds a living credential, and nobody else."""
 
 import os
 import shutil
