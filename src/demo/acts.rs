@@ -17,8 +17,9 @@ use crate::playground::{AUDIENCE, Workload};
 use crate::proto::v1::issue_credential_request::Credential as Wanted;
 use crate::proto::v1::{
     AccessTokenRequest, AdvanceTaskRequest, BeginTaskRequest, CompleteTaskRequest,
-    DelegateTaskRequest, IssueCredentialRequest, IssueCredentialResponse, LiftQuarantineRequest,
-    QuarantineRequest, Task, TaskState, TtlClamp, X509SvidRequest,
+    DelegateTaskRequest, Enforcement, IssueCredentialRequest, IssueCredentialResponse,
+    LiftQuarantineRequest, QuarantineRequest, Revocation, Task, TaskState, TtlClamp,
+    X509SvidRequest,
 };
 
 const MINUTES: i64 = 60;
@@ -38,7 +39,7 @@ pub(super) struct Held {
 
 /// Everything that can be done on a stage.
 pub(super) struct Acts<'a> {
-    stage: &'a Stage,
+    pub(super) stage: &'a Stage,
 }
 
 impl<'a> Acts<'a> {
@@ -84,11 +85,11 @@ impl<'a> Acts<'a> {
         let answer = done(self.stage.orchestrator.tasks().advance_task(request).await)?;
         let task = task(answer.task)?;
         expect("the next epoch", &describe(&task), &next)?;
-        recorded(answer.revocation.is_some())?;
-        Ok(Seen { value: (), note: format!("epoch {}", task.epoch) })
+        fenced(answer.revocation.as_ref())?;
+        Ok(Seen { value: (), note: format!("epoch {}; FENCED", task.epoch) })
     }
 
-    pub(super) async fn complete(&self, task_id: &str) -> Result<Seen<()>, Mishap> {
+    pub(super) async fn complete(&self, task_id: &str) -> Result<Seen<Revocation>, Mishap> {
         let request = CompleteTaskRequest {
             request_id: request_id(),
             task_id: task_id.to_owned(),
@@ -98,8 +99,8 @@ impl<'a> Acts<'a> {
         let answer = done(self.stage.orchestrator.tasks().complete_task(request).await)?;
         let state = task(answer.task)?.state();
         expect("a completed task", state.as_str_name(), TaskState::Completed.as_str_name())?;
-        recorded(answer.revocation.is_some())?;
-        Ok(Seen { value: (), note: "recorded before the answer".to_owned() })
+        let revocation = fenced(answer.revocation.as_ref())?.clone();
+        Ok(Seen { value: revocation, note: "FENCED".to_owned() })
     }
 
     pub(super) async fn delegate(
@@ -198,13 +199,6 @@ impl<'a> Acts<'a> {
         answered(client.get(self.url("/certificate/documents")), expected).await
     }
 
-    /// What a server sees that only checks signatures.
-    pub(super) async fn call_unasked(&self, token: &str) -> Result<Seen<()>, Mishap> {
-        let client = &self.stage.summarizer.web;
-        answered(client.get(self.url("/unasked/documents")).bearer_auth(token), ACCEPTED).await?;
-        Ok(Seen { value: (), note: "until it expires: so ask".to_owned() })
-    }
-
     pub(super) async fn quarantine(&self) -> Result<Seen<()>, Mishap> {
         let request = QuarantineRequest {
             request_id: request_id(),
@@ -213,8 +207,8 @@ impl<'a> Acts<'a> {
             ..Default::default()
         };
         let answer = done(self.stage.operator.operator().quarantine(request).await)?;
-        recorded(answer.revocation.is_some())?;
-        Ok(Seen { value: (), note: "whatever it holds is dead".to_owned() })
+        fenced(answer.revocation.as_ref())?;
+        Ok(Seen { value: (), note: "FENCED: whatever it holds is dead".to_owned() })
     }
 
     pub(super) async fn lift(&self) -> Result<Seen<()>, Mishap> {
@@ -231,7 +225,7 @@ impl<'a> Acts<'a> {
         format!("principal:{}", self.stage.id_of(Workload::Summarizer))
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(super) fn url(&self, path: &str) -> String {
         format!("https://{}{path}", self.stage.api.address)
     }
 }
@@ -271,13 +265,21 @@ async fn refusal<T>(
 }
 
 async fn answered(request: reqwest::RequestBuilder, expected: &str) -> Result<Seen<()>, Mishap> {
+    let (found, _) = answer(request).await?;
+    expect(expected, &found, expected)?;
+    Ok(Seen { value: (), note: found })
+}
+
+/// The status of an answer, with the reason if it says one; and what else is in it.
+pub(super) async fn answer(
+    request: reqwest::RequestBuilder,
+) -> Result<(String, HashMap<String, Value>), Mishap> {
     let answer = request.send().await.map_err(failed)?;
     let found = answer.status().as_u16();
     let body: HashMap<String, Value> = answer.json().await.unwrap_or_default();
     let why = body.get("error").and_then(Value::as_str).unwrap_or_default();
     let found = if why.is_empty() { found.to_string() } else { format!("{found}: {why}") };
-    expect(expected, &found, expected)?;
-    Ok(Seen { value: (), note: found })
+    Ok((found, body))
 }
 
 fn task(task: Option<Task>) -> Result<Task, Mishap> {
@@ -289,14 +291,13 @@ fn describe(task: &Task) -> String {
     format!("{state}, epoch {}", task.epoch)
 }
 
-fn recorded(is_recorded: bool) -> Result<(), Mishap> {
-    if is_recorded {
-        return Ok(());
-    }
-    Err(Mishap::Failed("the answer does not say that the revocation is recorded".to_owned()))
+/// An ending waits until no verifier that follows the feed accepts what it ended.
+fn fenced(revocation: Option<&Revocation>) -> Result<&Revocation, Mishap> {
+    let fenced = revocation.filter(|it| it.enforcement() == Enforcement::Fenced);
+    fenced.ok_or_else(|| Mishap::Failed("the answer does not say that it is fenced".to_owned()))
 }
 
-fn expect(what: &str, found: &str, wanted: &str) -> Result<(), Mishap> {
+pub(super) fn expect(what: &str, found: &str, wanted: &str) -> Result<(), Mishap> {
     if found == wanted {
         return Ok(());
     }
@@ -315,7 +316,7 @@ fn lifetime(answer: &IssueCredentialResponse) -> String {
     format!("lives {} s, by {clamp}", seconds(answer.expire_time) - seconds(issued))
 }
 
-fn failed(fault: impl std::fmt::Display) -> Mishap {
+pub(super) fn failed(fault: impl std::fmt::Display) -> Mishap {
     Mishap::Failed(fault.to_string())
 }
 

@@ -4,12 +4,14 @@
 //!  /documents             token: signature, audience, key of the connection, action; then the broker is asked
 //!  /certificate/documents the connection's certificate is the credential: its chain; then the broker is asked
 //!  /unasked/documents     as the first, but nobody is asked: what a server sees that only checks signatures
+//!  /followed/documents    by the verifier library: nobody is asked, and it knows what is revoked
 //! ```
 //!
-//! It knows the broker by what the broker publishes, and by introspection.
+//! It knows the broker by what the broker publishes, by introspection, and by what it tells verifiers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -41,9 +43,12 @@ use crate::playground::{AUDIENCE, BROKER_TRUST_DOMAIN, Playground, TRUST_DOMAIN,
 use crate::proto::v1::IntrospectCredentialRequest;
 use crate::proto::v1::introspect_credential_request::Credential;
 use crate::spiffe::id::TrustDomain;
+use crate::verifier::{Guard, Identity, PeerCertificate, Settings, Verifier};
 
 /// What reading a document needs.
 const ACTION: &str = "read";
+/// Longer nobody waits for what the broker tells verifiers.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The running server.
 pub(super) struct DocumentsApi {
@@ -70,10 +75,10 @@ struct Desk {
 struct Denied(StatusCode, &'static str);
 
 impl DocumentsApi {
-    /// Reads what the broker at `base_url` publishes, and begins to answer.
+    /// Reads what the broker publishes and tells verifiers, and begins to answer.
     pub(super) async fn start(
         playground: &Playground,
-        base_url: &str,
+        (base_url, grpc): (&str, SocketAddr),
         broker: Caller,
     ) -> Result<Self, SetupError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
@@ -88,6 +93,7 @@ impl DocumentsApi {
         let clients = Arc::new(SvidClientVerifier::new(Arc::clone(&bundles)));
         let tls =
             server_config(Arc::new(identity), clients, &["h2", "http/1.1"], Arc::clone(&clock))?;
+        let verifier = follow(playground, grpc).await?;
         let desk = Desk { issuer: base_url.to_owned(), keys, bundles, broker, clock };
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(SetupError::Socket)?;
         let address = listener.local_addr().map_err(SetupError::Socket)?;
@@ -95,7 +101,7 @@ impl DocumentsApi {
             connections::connections(connections::sockets(listener), tls, Limits::default());
         let (stop, running) = (CancellationToken::new(), TaskTracker::new());
         let limits = ConnectionLimits::default();
-        running.spawn(serve(router(desk), connections, limits, stop.clone()));
+        running.spawn(serve(router(desk, verifier), connections, limits, stop.clone()));
         running.close();
         Ok(Self { address, stop, running })
     }
@@ -107,16 +113,36 @@ impl DocumentsApi {
     }
 }
 
-fn router(desk: Desk) -> Router {
+fn router(desk: Desk, verifier: Verifier) -> Router {
+    let guard = Guard::new(verifier, &[ACTION]).with_peer(|extensions| {
+        let peer = extensions.get::<PeerInfo>()?.svid.as_ref()?;
+        peer.leaf().map(PeerCertificate::new)
+    });
+    let followed =
+        Router::new().route("/followed/documents", get(async || document())).layer(guard);
     Router::new()
         .route("/documents", get(by_token))
         .route("/certificate/documents", get(by_certificate))
         .route("/unasked/documents", get(by_signature))
         .with_state(Arc::new(desk))
+        .merge(followed)
+}
+
+/// Follows what the broker revokes, once it has told what was.
+async fn follow(playground: &Playground, grpc: SocketAddr) -> Result<Verifier, SetupError> {
+    let identity = Identity {
+        ca_file: playground.root_file(),
+        cert_file: playground.cert_file(Workload::Documents),
+        key_file: playground.key_file(Workload::Documents),
+    };
+    let verifier = Verifier::start(Settings::new([format!("https://{grpc}")], identity, AUDIENCE))?;
+    let ready = tokio::time::timeout(PATIENCE, verifier.ready()).await;
+    ready.map_err(|_| SetupError::Silent)?;
+    Ok(verifier)
 }
 
 async fn by_token(State(desk): State<Arc<Desk>>, request: Request) -> Result<Json<Value>, Denied> {
-    let token = desk.check_token(&request)?;
+    let (token, _) = desk.check_token(&request)?;
     desk.ask(Credential::Token(token)).await.map(|_| document())
 }
 
@@ -124,7 +150,12 @@ async fn by_signature(
     State(desk): State<Arc<Desk>>,
     request: Request,
 ) -> Result<Json<Value>, Denied> {
-    desk.check_token(&request).map(|_| document())
+    let (_, expires_seconds) = desk.check_token(&request)?;
+    let Json(mut document) = document();
+    if let Some(document) = document.as_object_mut() {
+        document.insert("accepted_until".to_owned(), expires_seconds.into());
+    }
+    Ok(Json(document))
 }
 
 async fn by_certificate(
@@ -146,8 +177,9 @@ async fn by_certificate(
 }
 
 impl Desk {
-    /// All that can be known of a token without asking: who signed it, for whom it is, who may show it, what it allows.
-    fn check_token(&self, request: &Request) -> Result<String, Denied> {
+    /// The token, and until when it lives by its own words. All that can be known without asking: who signed it, for whom it is, who may
+    /// show it, what it allows.
+    fn check_token(&self, request: &Request) -> Result<(String, u64), Denied> {
         let (_, caller) = self.caller(request)?;
         let token = bearer(request.headers()).ok_or(unauthorized("there is no bearer token"))?;
         let checked = access_token::verify(token, &self.keys, &self.issuer, self.clock.now())
@@ -164,7 +196,7 @@ impl Desk {
                 "the token does not allow reading documents",
             ));
         }
-        Ok(token.to_owned())
+        Ok((token.to_owned(), checked.expires_seconds))
     }
 
     fn caller(&self, request: &Request) -> Result<(Arc<PeerSvid>, VerifiedCaller), Denied> {

@@ -12,6 +12,7 @@ mod acts;
 mod api;
 mod client;
 mod setup;
+mod side_by_side;
 mod story;
 mod timeline;
 
@@ -77,6 +78,13 @@ mod tests {
         let steps = steps(&told);
         assert!(steps.len() > 30, "{}", steps.len());
         assert!(steps.iter().all(|step| step["ok"] == true), "{steps:?}");
+        let at = |name: &str| {
+            let step = steps.iter().find(|step| step["step"] == name).unwrap();
+            step["elapsed_ms"].as_f64().unwrap()
+        };
+        assert!(0.0 < at("recorded") && at("recorded") <= at("fenced"), "{steps:?}");
+        assert!(at("fenced") <= at("complete"), "{steps:?}");
+        assert!(0.0 < at("introspecting") && 0.0 < at("following"), "{steps:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -19,6 +19,7 @@ use crate::domain::secret::Secret;
 use crate::identity::bundle_files::BundleFilesError;
 use crate::listen::tls::TlsError;
 use crate::playground::{self, Plan, Playground, PlaygroundError, PlaygroundStore, Workload};
+use crate::verifier::StartError;
 
 /// Seals the keyring of every demo on a Redis server, so that the demo can be told there again. It is no secret: a keyring
 /// under it belongs to a demo.
@@ -51,6 +52,12 @@ pub enum SetupError {
     /// Whom the resource server trusts.
     #[error(transparent)]
     Bundles(#[from] BundleFilesError),
+    /// The resource server's verifier.
+    #[error(transparent)]
+    Verifier(#[from] StartError),
+    /// It heard nothing.
+    #[error("the broker does not tell verifiers what is revoked")]
+    Silent,
     /// A document that the broker publishes is not there.
     #[error("`{0}`: {1}")]
     Fetch(String, reqwest::Error),
@@ -106,7 +113,8 @@ impl Stage {
         app::make_store_if_missing(&config, Some(playground::DELTA_MAX)).await?;
         let broker = app::start(config, sockets).await?;
         let caller = |workload| Caller::new(&playground, workload, grpc);
-        let api = DocumentsApi::start(&playground, &base_url, caller(Workload::Documents)?).await?;
+        let documents = caller(Workload::Documents)?;
+        let api = DocumentsApi::start(&playground, (&base_url, grpc), documents).await?;
         Ok(Self {
             grpc,
             http,

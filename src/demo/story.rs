@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::acts::{ACCEPTED, Acts, DEAD, Held, STOLEN};
 use super::setup::Stage;
+use super::side_by_side::Moment;
 use super::timeline::{StoryError, Timeline};
 use crate::playground::Workload;
 use crate::proto::v1::{AdvanceTaskRequest, Task};
@@ -101,18 +102,19 @@ impl<'a, W: Write> Story<'a, W> {
     async fn ends(&mut self, task: &Task, held: Held, child: String) -> Result<(), StoryError> {
         let Self { acts, line } = self;
         line.chapter("The task is done")?;
-        let ended = acts.complete(&task.task_id);
-        line.step("complete", "ci completes the task, in one write", ended).await?;
-        let answer = acts.call_with_token(Workload::Summarizer, &held.token, DEAD);
-        line.step("dead_token", "its token: refused", answer).await?;
+        let ended = acts.complete_in_use(&task.task_id, &held.token);
+        let ended = line.step("complete", "ci completes the task, in one write", ended).await?;
+        for Moment { at, step, says, note } in ended {
+            line.moment(step, says, at, &note)?;
+        }
+        let answer = acts.call_unasked(&held.token);
+        line.step("unasked", "a server that goes by the keys alone: still 200", answer).await?;
         let answer = acts.call_with_certificate(&held.certificate, DEAD);
         line.step("dead_certificate", "its certificate: refused", answer).await?;
         let answer = acts.call_with_token(Workload::Researcher, &child, DEAD);
         line.step("dead_child", "the token of the task below: refused", answer).await?;
         let refused = acts.refused_token(Workload::Summarizer, &task.task_id, "TASK_ENDED");
-        line.step("issue_after_end", "the agent asks once more: refused", refused).await?;
-        let answer = acts.call_unasked(&held.token);
-        line.step("unasked", "a server that never asks would still accept it", answer).await
+        line.step("issue_after_end", "the agent asks once more: refused", refused).await
     }
 
     async fn kill_switch(&mut self) -> Result<(), StoryError> {
@@ -137,6 +139,7 @@ impl<'a, W: Write> Story<'a, W> {
         let answer = acts.call_with_token(Workload::Summarizer, &token, ACCEPTED);
         line.step("call_lifted", "and accepted", answer).await?;
         let ended = acts.complete(&task.task_id);
-        line.step("complete_again", "ci completes the task", ended).await
+        line.step("complete_again", "ci completes the task", ended).await?;
+        Ok(())
     }
 }

@@ -110,6 +110,18 @@ impl<W: Write> Timeline<W> {
         }
     }
 
+    /// Something that happened during the step before, at so long after its beginning.
+    pub(super) fn moment(
+        &mut self,
+        step: &'static str,
+        says: &str,
+        at: Duration,
+        note: &str,
+    ) -> io::Result<()> {
+        self.steps += 1;
+        self.write(step, says, at, Ok(note))
+    }
+
     /// The last line, after the last step.
     pub(super) fn end(&mut self) -> io::Result<()> {
         let (steps, took) = (self.steps, self.began.elapsed().as_secs_f64());

@@ -89,6 +89,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "playground",
             "app",
+            "verifier",
         ],
     ),
     (
