@@ -28,12 +28,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .btree_map(".leasehold.v1")
         .skip_debug(HOLDS_TOKENS)
         .compile_fds(descriptors)?;
-    // Somebody else's contract: not among the descriptors that reflection serves.
+    // Somebody else's contracts: not among the descriptors that reflection serves.
     let workload_api =
         protox::compile(["spiffe/workload_api.proto"], ["proto"]).map_err(io::Error::other)?;
     tonic_prost_build::configure()
         .btree_map(".")
         .skip_debug([".X509SVID", ".X509SVIDResponse"])
         .compile_fds(workload_api)?;
+    let ext_authz = protox::compile(["envoy/service/auth/v3/external_auth.proto"], ["proto"]);
+    tonic_prost_build::configure()
+        .btree_map(".")
+        .skip_debug([".envoy.service.auth.v3.AttributeContext.HttpRequest"])
+        .compile_fds(ext_authz.map_err(io::Error::other)?)?;
     Ok(())
 }

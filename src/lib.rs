@@ -8,13 +8,14 @@
 //!  grpc, http → listen, broker → contracts (store, policy, identity, mint, keys), feed → domain
 //!  store/{embedded,redis}, policy/grant, identity/{x509_svid,jwt_svid,oidc} → their own contract, jose, spiffe, domain
 //!  verifier → clock, jose, spiffe, proto, domain
+//!  sidecar → verifier, jose, proto, domain
 //! ```
 //!
 //! Modules in reading order: [`domain`] holds the rules and nothing else; [`jose`] and [`spiffe`] are the two formats
 //! that credentials come in; [`verifier`] is the library of whoever accepts them. The rest is the broker: `identity`,
 //! `policy`, `store`, `keys` and `mint` are its contracts with their implementations; `feed` tells verifiers what is
 //! revoked, and learns when it is dead everywhere; `workload_api` is the agent beside it, if there is one; `broker` has one
-//! verb a file; `listen` is the door, `grpc` and `http` are the surfaces behind it; `config`, `telemetry`, `app` and `cli`
+//! verb a file; `sidecar` is the verifier for whoever does not link it; `listen` is the door, `grpc` and `http` are the surfaces behind it; `config`, `telemetry`, `app` and `cli`
 //! make a program of it.
 
 pub mod domain;
@@ -55,6 +56,8 @@ pub mod mint;
 pub mod playground;
 #[cfg(feature = "server")]
 pub mod policy;
+#[cfg(feature = "server")]
+pub mod sidecar;
 #[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "server")]

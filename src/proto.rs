@@ -30,6 +30,7 @@ redact!(
     v1::Credential,
     v1::IntrospectCredentialRequest,
     v1::introspect_credential_request::Credential,
+    ext_authz::attribute_context::HttpRequest,
     workload_api::X509svid,
     workload_api::X509svidResponse
 );
@@ -42,6 +43,11 @@ pub mod store {
 /// The SPIFFE Workload API, which has no package.
 pub mod workload_api {
     tonic::include_proto!("_");
+}
+
+/// What Envoy asks of an external authorization, `envoy.service.auth.v3`.
+pub mod ext_authz {
+    tonic::include_proto!("envoy.service.auth.v3");
 }
 
 /// The descriptors of the contract, for reflection.

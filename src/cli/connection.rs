@@ -89,6 +89,21 @@ impl Connection {
         Some((self.cert.as_deref()?, self.key.as_deref()?))
     }
 
+    /// The broker, and the files with authority, certificate and key, for whoever connects by itself and often.
+    pub(super) fn verifier(&self) -> Result<(&str, [PathBuf; 3]), Failure> {
+        // Whoever starts it is told of a file that is no good; later only the log would tell.
+        self.endpoint()?;
+        match (&self.ca, &self.cert, &self.key, &self.token_file) {
+            (Some(ca), Some(cert), Some(key), None) => {
+                Ok((&self.broker, [ca.clone(), cert.clone(), key.clone()]))
+            }
+            _ => Err(Failure::Usage(
+                "a sidecar proves itself by a certificate: give `--cert` and `--key` (or LEASEHOLD_CERT and LEASEHOLD_KEY), and no token"
+                    .to_owned(),
+            )),
+        }
+    }
+
     /// Connects, with the identity that the files hold now; the first failure is told in terms of the options.
     pub(super) async fn open(&self) -> Result<Client, Failure> {
         let bearer = self.bearer()?;

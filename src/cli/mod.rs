@@ -24,9 +24,11 @@ mod run;
 mod serve;
 mod show;
 mod signals;
+mod socket_file;
 mod store;
 mod task;
 mod token;
+mod verify;
 mod waiting;
 
 use std::process::ExitCode;
@@ -57,6 +59,8 @@ enum Command {
     Config(config::Config),
     /// Run a broker
     Serve(serve::Serve),
+    /// Run a sidecar that tells servers beside it whom to let in
+    Verify(Box<verify::Verify>),
     /// Make a store, or say that it was put back from a backup
     #[command(subcommand)]
     Store(store::Store),
@@ -113,6 +117,7 @@ impl Command {
             }
             Self::Config(command) => command.run()?.print(output)?,
             Self::Serve(command) => command.run().await?,
+            Self::Verify(command) => command.run(&connection).await?,
             Self::Store(command) => {
                 telemetry::init(LogFormat::Human, "warn")?;
                 command.run().await?.print(output)?;

@@ -58,7 +58,15 @@ pub const BROKERS: &str = "leasehold_brokers";
 /// Seconds from RECORDED to FENCED.
 pub const FENCED_SECONDS: &str = "leasehold_fenced_seconds";
 
-const COUNTERS: [(&str, &str); 10] = [
+/// Questions that a sidecar answered, by `surface` (`verify`, `admit` or `ext_authz`) and `outcome`: `admitted`, or the
+/// stable reason of the refusal.
+pub const SIDECAR_ANSWERS: &str = "leasehold_sidecar_answers_total";
+/// How old a sidecar's view of revocations is; infinite while it has none.
+pub const SIDECAR_VIEW_AGE: &str = "leasehold_sidecar_view_age_seconds";
+/// What a sidecar let in and counts as running, by `kind`: `held` requests, and credentials of which requests are `lingering`.
+pub const SIDECAR_RUNNING: &str = "leasehold_sidecar_running";
+
+const COUNTERS: [(&str, &str); 11] = [
     (CALLS, "RPCs and HTTP requests answered, by call and code"),
     (REFUSALS, "Requests refused, by the stable reason of the answer"),
     (CREDENTIALS, "Credentials minted, by kind and by verb: issue or renew"),
@@ -69,9 +77,10 @@ const COUNTERS: [(&str, &str); 10] = [
     (BEATS, "Writings of the broker's record in the registry, by outcome"),
     (KEEP_ALIVES, "Keep-alives of verifiers, by outcome: stale ones get no answer"),
     (FEED_OVERFLOWS, "Streams of verifiers that were closed because they did not keep up"),
+    (SIDECAR_ANSWERS, "Questions that a sidecar answered, by surface and outcome"),
 ];
 
-const GAUGES: [(&str, Unit, &str); 8] = [
+const GAUGES: [(&str, Unit, &str); 10] = [
     (TRUST_BUNDLE_AGE, Unit::Seconds, "Time since the source of a trust bundle confirmed it"),
     (
         SERVER_CERTIFICATE_EXPIRY,
@@ -88,6 +97,8 @@ const GAUGES: [(&str, Unit, &str); 8] = [
     (FEED_AGE, Unit::Seconds, "How old the broker's view of revocations is"),
     (FEED_STREAMS, Unit::Count, "Open streams of verifiers"),
     (BROKERS, Unit::Count, "Brokers in the store's registry"),
+    (SIDECAR_VIEW_AGE, Unit::Seconds, "How old a sidecar's view of revocations is"),
+    (SIDECAR_RUNNING, Unit::Count, "What a sidecar let in and counts as running, by kind"),
 ];
 
 const HISTOGRAMS: [(&str, &str); 3] = [
@@ -257,6 +268,24 @@ pub fn fenced(after: Duration) {
     histogram!(FENCED_SECONDS).record(after);
 }
 
+/// A sidecar answered a question.
+pub fn sidecar_answered(surface: &'static str, outcome: &'static str) {
+    counter!(SIDECAR_ANSWERS, "surface" => surface, "outcome" => outcome).increment(1);
+}
+
+/// A sidecar's view of revocations is so old; `None`: it has none.
+pub fn sidecar_view_age(age: Option<Duration>) {
+    gauge!(SIDECAR_VIEW_AGE).set(age.map_or(f64::INFINITY, |age| age.as_secs_f64()));
+}
+
+/// So many requests are held, and requests of so many credentials are lingering.
+pub fn sidecar_running(held: usize, lingering: usize) {
+    for (kind, count) in [("held", held), ("lingering", lingering)] {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        gauge!(SIDECAR_RUNNING, "kind" => kind).set(f64::from(count));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,6 +320,9 @@ mod tests {
         feed_streams(1);
         brokers_registered(1);
         fenced(Duration::from_millis(3));
+        sidecar_answered("test", "admitted");
+        sidecar_view_age(None);
+        sidecar_running(1, 1);
         handle.fold();
         let text = handle.render();
         for (name, meaning) in COUNTERS {

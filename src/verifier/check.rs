@@ -20,7 +20,7 @@ use crate::clock::Present;
 use crate::domain::lattice::Dead;
 use crate::domain::time::Stamp;
 use crate::jose::access_token::{AccessTokenError, Confirmation};
-use crate::jose::dpop::{self, Expect, HttpsUri};
+use crate::jose::dpop::{self, Expect, HttpsUri, NonceKey};
 use crate::jose::{ClaimError, JwsError};
 use crate::spiffe::leaf::LeafError;
 use crate::spiffe::task_extension::ExtensionOid;
@@ -32,6 +32,27 @@ pub enum Scheme {
     Bearer,
     /// `Authorization: DPoP` (RFC 9449 section 7.1).
     Dpop,
+}
+
+impl Scheme {
+    /// Reads the value of the header `Authorization`: the scheme, and the token behind it.
+    ///
+    /// # Errors
+    /// [`Refused`], with the scheme whose challenge goes with it.
+    pub fn read(authorization: &str) -> Result<(Self, &str), (Refused, Self)> {
+        let other = || (Refused::Nothing, Self::Bearer);
+        let (scheme, token) = authorization.split_once(' ').ok_or_else(other)?;
+        // RFC 9110 section 11.1: a scheme is compared without regard to case.
+        let scheme = match scheme {
+            _ if scheme.eq_ignore_ascii_case("bearer") => Self::Bearer,
+            _ if scheme.eq_ignore_ascii_case("dpop") => Self::Dpop,
+            _ => return Err(other()),
+        };
+        match token.trim_start_matches(' ') {
+            "" => Err((Refused::Malformed("there is no token behind the scheme"), scheme)),
+            token => Ok((scheme, token)),
+        }
+    }
 }
 
 /// What somebody shows, and for what.
@@ -60,6 +81,8 @@ pub struct Rules {
     pub takes_unbound: bool,
     /// How callers name this server, in proofs: scheme, host and port, each without a path. From configuration, never from a request.
     pub targets: Vec<HttpsUri>,
+    /// Proofs must have a nonce that this key made lately, if there is one (RFC 9449 section 9). Servers of one name share it.
+    pub nonces: Option<NonceKey>,
     /// Under which object identifier certificates say which task they are for.
     pub task_extension: ExtensionOid,
     /// How many verified credentials are remembered.
@@ -75,6 +98,7 @@ impl Rules {
             audience: audience.into(),
             takes_unbound: false,
             targets: Vec::new(),
+            nonces: None,
             task_extension: ExtensionOid::default(),
             known: 65_536,
             proofs: 1_048_576,
@@ -246,7 +270,12 @@ impl Checker {
         let (method, path) = shown.request;
         let uris = self.rules.targets.iter().map(|target| target.with_path(path));
         let uris: Vec<HttpsUri> = uris.filter_map(Result::ok).collect();
-        let expect = Expect { method, uris: &uris, token: Some(shown.token), nonce: None };
+        let expect = Expect {
+            method,
+            uris: &uris,
+            token: Some(shown.token),
+            nonce: self.rules.nonces.as_ref(),
+        };
         let proof = dpop::verify(proof, expect, now)?;
         if proof.thumbprint != bound {
             return Err(Refused::OtherKey);

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::HeaderName;
+use parking_lot::Mutex;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::admission::Admission;
-use super::check::{Checker, Outcome, Presented, wants_keys};
+use super::check::{Checker, Outcome, Presented, Scheme, wants_keys};
 use super::connection::{Broker, CALL_TIMEOUT, Link};
 use super::mirror::Mirror;
 use super::refused::Refused;
@@ -42,7 +44,7 @@ struct Running {
     /// When a key that was not known last had the keys read, in microseconds of the monotonic clock; 0: never.
     keys_read: AtomicU64,
     /// Ended when this is dropped.
-    _tasks: JoinSet<()>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 /// A verifier cannot start.
@@ -89,7 +91,7 @@ impl Verifier {
         }
         tasks.spawn(refresh_keys(Arc::clone(&link), brokers.clone()));
         let keys_read = AtomicU64::new(0);
-        let running = Running { link, brokers, when_stale, keys_read, _tasks: tasks };
+        let running = Running { link, brokers, when_stale, keys_read, tasks: Mutex::new(tasks) };
         Ok(Self { running: Arc::new(running) })
     }
 
@@ -146,6 +148,20 @@ impl Verifier {
     /// What checks credentials, for whoever brings time and certificates along.
     pub fn checker(&self) -> &Checker {
         &self.running.link.checker
+    }
+
+    /// The headers that go with a refusal over HTTP. `scheme`: by which the token came.
+    pub fn challenges(&self, refused: &Refused, scheme: Scheme) -> Vec<(HeaderName, String)> {
+        let checker = self.checker();
+        let now = checker.mirror().now(&checker.mirror().view(), self.present());
+        refused.challenges(scheme, checker.rules(), now)
+    }
+
+    /// Stops following the brokers. Once this is done they hear no more of what runs here: whoever waits for DRAINED is told
+    /// that this verifier is gone. Call it before work is cut off, which would else look like work that is over.
+    pub async fn stop(&self) {
+        let mut tasks = std::mem::take(&mut *self.running.tasks.lock());
+        tasks.shutdown().await;
     }
 
     /// Both clocks.

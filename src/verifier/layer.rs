@@ -141,8 +141,8 @@ where
             let (mut parts, body) = request.into_parts();
             match guard.admit(&parts).await {
                 Err((refused, scheme)) => {
-                    let has_targets = !guard.verifier.checker().rules().targets.is_empty();
-                    Ok(answer::to(&refused, scheme, &parts.headers, has_targets))
+                    let challenges = guard.verifier.challenges(&refused, scheme);
+                    Ok(answer::to(&refused, &challenges, &parts.headers))
                 }
                 Ok(admission) => {
                     // The work behind has no use for them, and what it does not have it cannot pass on.
@@ -162,18 +162,7 @@ where
 fn authorization(headers: &HeaderMap) -> Result<(Scheme, &str), (Refused, Scheme)> {
     let bearer = |refused| (refused, Scheme::Bearer);
     let value = sole(headers, "authorization").map_err(bearer)?;
-    let Some(value) = value else { return Err(bearer(Refused::Nothing)) };
-    let (scheme, token) = value.split_once(' ').ok_or(bearer(Refused::Nothing))?;
-    // RFC 9110 section 11.1: a scheme is compared without regard to case.
-    let scheme = match scheme {
-        _ if scheme.eq_ignore_ascii_case("bearer") => Scheme::Bearer,
-        _ if scheme.eq_ignore_ascii_case("dpop") => Scheme::Dpop,
-        _ => return Err(bearer(Refused::Nothing)),
-    };
-    match token.trim_start_matches(' ') {
-        "" => Err((Refused::Malformed("there is no token behind the scheme"), scheme)),
-        token => Ok((scheme, token)),
-    }
+    Scheme::read(value.ok_or(bearer(Refused::Nothing))?)
 }
 
 /// The value of a header that must not come twice.

@@ -38,6 +38,7 @@
 
 mod admission;
 mod certificates;
+mod challenge;
 mod check;
 mod connection;
 mod credential;

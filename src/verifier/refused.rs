@@ -126,6 +126,7 @@ impl Refused {
             | Self::Unbound
             | Self::NotActive => "IDENTITY_UNVERIFIED",
             Self::Audience => "TARGET_NOT_ALLOWED",
+            Self::Proof(DpopError::Nonce) => "PROOF_NONCE_REQUIRED",
             Self::OtherCertificate
             | Self::Scheme
             | Self::NoProof

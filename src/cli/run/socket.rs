@@ -10,9 +10,6 @@
 //! Nobody but the user who runs the command is let in: by the file's mode, and by what the system says of the peer.
 
 use std::convert::Infallible;
-use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +33,7 @@ use tokio::time::{Instant, timeout};
 use super::keeper::{Minted, Slot};
 use crate::cli::failure::Failure;
 use crate::cli::show::pem;
+use crate::cli::socket_file;
 
 /// Connections at a time; more wait.
 const MOST_CONNECTIONS: usize = 64;
@@ -48,20 +46,8 @@ pub(super) type Slots = Vec<(String, watch::Receiver<Slot>)>;
 
 /// Binds the socket at a path where nothing is yet. It is never there with other rights than its owner's.
 pub(super) fn bind(path: &Path) -> Result<UnixListener, Failure> {
-    let bound = || {
-        let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let private = tempfile::Builder::new()
-            .prefix(".lh-")
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(beside.unwrap_or(Path::new(".")))?;
-        let made = private.path().join("s");
-        let listener = UnixListener::bind(&made)?;
-        fs::set_permissions(&made, Permissions::from_mode(0o600))?;
-        // A link, since it takes no name that somebody else has.
-        fs::hard_link(&made, path)?;
-        Ok(listener)
-    };
-    bound().map_err(|source: io::Error| Failure::Write { path: path.to_owned(), source })
+    let failed = |source| Failure::Write { path: path.to_owned(), source };
+    socket_file::bind(path, 0o600).map_err(failed)
 }
 
 /// Answers this user until it is dropped.

@@ -2,74 +2,40 @@
 
 use std::collections::BTreeMap;
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use prost::Message as _;
 use prost_types::Any;
 use tonic::{Code, Status};
 
 use super::body::GuardedBody;
-use crate::verifier::check::Scheme;
 use crate::verifier::refused::{Fault, Refused};
 
-/// What proofs may be signed with, as the challenge lists it.
-const PROOF_ALGORITHMS: &str = "ES256 ES384 RS256 RS384 RS512 PS256 PS384 PS512";
 /// `domain` of the error's details.
 const DOMAIN: &str = "leasehold";
 
 pub(super) fn to<R>(
     refused: &Refused,
-    scheme: Scheme,
+    challenges: &[(HeaderName, String)],
     request: &HeaderMap,
-    takes_proofs: bool,
 ) -> Response<GuardedBody<R>> {
     let content_type = request.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if content_type.is_some_and(|kind| kind.starts_with("application/grpc")) {
         return status(refused).into_http();
     }
     let mut response = Response::new(GuardedBody::text(format!("{refused}\n")));
-    *response.status_mut() = match refused.fault() {
-        Fault::Request => StatusCode::BAD_REQUEST,
-        Fault::Nothing | Fault::Credential | Fault::Proof => StatusCode::UNAUTHORIZED,
-        Fault::Scope => StatusCode::FORBIDDEN,
-        Fault::Unknown => StatusCode::SERVICE_UNAVAILABLE,
-    };
+    *response.status_mut() = refused.status();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     if refused.is_retriable() {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    for challenge in challenges(refused, scheme, takes_proofs) {
-        if let Ok(challenge) = HeaderValue::from_str(&challenge) {
-            headers.append(WWW_AUTHENTICATE, challenge);
+    for (name, challenge) in challenges {
+        if let Ok(challenge) = HeaderValue::from_str(challenge) {
+            headers.append(name, challenge);
         }
     }
     response
-}
-
-fn challenges(refused: &Refused, scheme: Scheme, takes_proofs: bool) -> Vec<String> {
-    let error = match refused.fault() {
-        Fault::Nothing => {
-            let dpop = takes_proofs.then(|| format!("DPoP algs=\"{PROOF_ALGORITHMS}\""));
-            return ["Bearer".to_owned()].into_iter().chain(dpop).collect();
-        }
-        Fault::Request => "invalid_request",
-        Fault::Credential => "invalid_token",
-        Fault::Proof => "invalid_dpop_proof",
-        Fault::Scope => "insufficient_scope",
-        Fault::Unknown => return Vec::new(),
-    };
-    let told = format!("error=\"{error}\", error_description=\"{}\"", quoted(&refused.to_string()));
-    match scheme {
-        Scheme::Dpop => vec![format!("DPoP {told}, algs=\"{PROOF_ALGORITHMS}\"")],
-        Scheme::Bearer => vec![format!("Bearer {told}")],
-    }
-}
-
-/// In the characters that a description may have (RFC 6750 section 3).
-fn quoted(text: &str) -> String {
-    let allowed = |c: char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\');
-    text.chars().map(|c| if allowed(c) { c } else { '?' }).collect()
 }
 
 fn status(refused: &Refused) -> Status {

@@ -23,7 +23,13 @@ async fn relaxed(site: &Site) -> v1::Task {
 }
 
 /// A proof, made now, that the call goes to a place.
-fn proof(site: &Site, key: &SigningKey, place: &str, path: &str, nonce: Option<&str>) -> String {
+pub fn proof(
+    site: &Site,
+    key: &SigningKey,
+    place: &str,
+    path: &str,
+    nonce: Option<&str>,
+) -> String {
     let uri = HttpsUri::parse(&format!("{place}{path}")).unwrap();
     let (issued, jti) = (site.clock.now(), request_id());
     let statement = Statement { method: "POST", uri: &uri, jti: &jti, issued, token: None, nonce };
@@ -31,11 +37,11 @@ fn proof(site: &Site, key: &SigningKey, place: &str, path: &str, nonce: Option<&
 }
 
 /// Where callers of this broker call.
-fn place(site: &Site) -> String {
+pub fn place(site: &Site) -> String {
     format!("https://localhost:{}", site.running.grpc.port())
 }
 
-fn bound(task: &v1::Task) -> v1::IssueCredentialRequest {
+pub fn bound(task: &v1::Task) -> v1::IssueCredentialRequest {
     let token = v1::AccessTokenRequest { proof: Some(Proof::Dpop(true)) };
     v1::IssueCredentialRequest {
         credential: Some(Credential::AccessToken(token)),
@@ -43,7 +49,7 @@ fn bound(task: &v1::Task) -> v1::IssueCredentialRequest {
     }
 }
 
-async fn issue(
+pub async fn issue(
     site: &Site,
     request: v1::IssueCredentialRequest,
     proofs: &[String],

@@ -18,6 +18,7 @@ mod pages;
 mod public;
 mod revocation_lists;
 mod secrets;
+mod sidecar;
 mod site;
 mod verifier;
 mod wire;

@@ -191,11 +191,15 @@ impl Site {
 
     /// A connection as this caller, or as nobody.
     pub fn channel(&self, spiffe_id: Option<&str>) -> Channel {
+        self.channel_with(spiffe_id.map(|spiffe_id| self.svid(spiffe_id)).as_ref())
+    }
+
+    /// A connection with this certificate, or with none.
+    pub fn channel_with(&self, issued: Option<&Issued>) -> Channel {
         let mut tls = ClientTlsConfig::new()
             .domain_name("localhost")
             .ca_certificate(Certificate::from_pem(self.root.pem()));
-        if let Some(spiffe_id) = spiffe_id {
-            let issued = self.svid(spiffe_id);
+        if let Some(issued) = issued {
             tls = tls.identity(Identity::from_pem(issued.chain_pem(), issued.key_pem()));
         }
         let url = format!("https://{}", self.running.grpc);

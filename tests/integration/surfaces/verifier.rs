@@ -23,13 +23,17 @@ const DELTA: Span = Span::from_seconds(5);
 const DELTA_MAX: Span = Span::from_seconds(30);
 
 /// A broker, and a resource server that follows it by the same clock.
-struct Pair {
-    site: Site,
-    verifier: Verifier,
+pub struct Pair {
+    pub site: Site,
+    pub verifier: Verifier,
     _folder: TempDir,
 }
 
 fn follow(site: &Site) -> (Verifier, TempDir) {
+    follow_with(site, |_| {})
+}
+
+fn follow_with(site: &Site, change: impl FnOnce(&mut Settings)) -> (Verifier, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let own = site.svid(VERIFIER);
     let write = |name: &str, text: String| {
@@ -43,13 +47,18 @@ fn follow(site: &Site) -> (Verifier, TempDir) {
         key_file: write("own.key", own.key_pem()),
     };
     let broker = format!("https://localhost:{}", site.running.grpc.port());
-    let settings = Settings::new([broker], identity, AUDIENCE);
+    let mut settings = Settings::new([broker], identity, AUDIENCE);
+    change(&mut settings);
     (Verifier::start_with(settings, site.clock.clone()).unwrap(), folder)
 }
 
 impl Pair {
     /// The broker's registry is old enough to be believed, and the verifier has a view.
-    async fn start() -> Self {
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
         let site = Site::start().await;
         let brokers = async {
             while site.running.broker.feed().brokers().is_none() {
@@ -58,12 +67,12 @@ impl Pair {
         };
         tokio::time::timeout(PATIENCE, brokers).await.unwrap();
         site.clock.forward(Drift::DEFAULT.lapse(DELTA_MAX));
-        let (verifier, _folder) = follow(&site);
+        let (verifier, _folder) = follow_with(&site, change);
         tokio::time::timeout(PATIENCE, verifier.ready()).await.expect("no view");
         Self { site, verifier, _folder }
     }
 
-    async fn token(&self) -> (v1::Task, v1::Lease, Token) {
+    pub async fn token(&self) -> (v1::Task, v1::Lease, Token) {
         let task = self.site.begin().await;
         let issued = self.site.issue(&task).await;
         let token = Token::of(issued.credential.unwrap().access_token);
@@ -71,7 +80,7 @@ impl Pair {
     }
 
     /// Time goes on in small steps until the answer is there: by much less than Δ, so that no lapse can be what brings it.
-    async fn while_time_passes<T>(&self, answer: impl Future<Output = T>) -> T {
+    pub async fn while_time_passes<T>(&self, answer: impl Future<Output = T>) -> T {
         let before = self.site.clock.elapsed();
         let passing = async {
             loop {
@@ -91,7 +100,7 @@ impl Pair {
         answer
     }
 
-    async fn complete(&self, task: &v1::Task, wait_for: v1::Enforcement) -> v1::Revocation {
+    pub async fn complete(&self, task: &v1::Task, wait_for: v1::Enforcement) -> v1::Revocation {
         let request = v1::CompleteTaskRequest {
             request_id: request_id(),
             task_id: task.task_id.clone(),
@@ -110,9 +119,9 @@ impl Pair {
 }
 
 /// A token, and the thumbprint of the certificate that it is bound to.
-struct Token {
-    text: String,
-    certificate: [u8; 32],
+pub struct Token {
+    pub text: String,
+    pub certificate: [u8; 32],
 }
 
 impl Token {

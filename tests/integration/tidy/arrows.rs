@@ -73,6 +73,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &["domain", "jose::dpop", "spiffe", "telemetry"]),
+    // The verifier, for those who do not link it.
+    ("sidecar", &["domain", "jose", "proto", "verifier", "telemetry"]),
     // The program.
     ("app", EVERYTHING),
     ("playground", &["domain", "jose", "broker::seams"]),
@@ -99,6 +101,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cli::dpop_key", &["domain", "jose", "broker::seams"]),
     ("cli::run", &["domain", "proto", "broker::seams"]),
     ("cli::dev", &["domain", "config", "telemetry", "app", "playground", "broker::seams"]),
+    ("cli::verify", &["domain", "jose", "config", "telemetry", "verifier", "sidecar"]),
     ("cli::store", &["domain", "config", "app", "store::Constants"]),
     ("main", &["cli", "telemetry"]),
     ("testing", EVERYTHING),

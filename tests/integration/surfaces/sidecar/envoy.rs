@@ -1,0 +1,256 @@
+//! Envoy's question: what it is to pass on, and what to answer instead.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hyper_util::rt::TokioIo;
+use leasehold::domain::time::Span;
+use leasehold::jose::SigningKey;
+use leasehold::jose::dpop::HttpsUri;
+use leasehold::proto::ext_authz::attribute_context::{HttpRequest, Peer, Request as Inner};
+use leasehold::proto::ext_authz::authorization_client::AuthorizationClient;
+use leasehold::proto::ext_authz::check_response::HttpResponse;
+use leasehold::proto::ext_authz::header_value_option::HeaderAppendAction;
+use leasehold::proto::ext_authz::{
+    AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse,
+};
+use leasehold::proto::v1;
+use leasehold::proto::v1::credential_service_client::CredentialServiceClient;
+use leasehold::sidecar::Options;
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+use super::super::dpop;
+use super::super::site::{AGENT, token_request};
+use super::super::verifier::Token;
+use super::calls::proof;
+use super::{Beside, Socket, call};
+
+impl Socket {
+    fn envoy(&self) -> AuthorizationClient<Channel> {
+        let path = self.0.clone();
+        let connect = service_fn(move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://sidecar");
+        AuthorizationClient::new(endpoint.connect_with_connector_lazy(connect))
+    }
+
+    async fn check(&self, attributes: AttributeContext) -> CheckResponse {
+        let request = CheckRequest { attributes: Some(attributes) };
+        self.envoy().check(request).await.expect("never an error of gRPC").into_inner()
+    }
+
+    async fn through(&self, attributes: AttributeContext) -> OkHttpResponse {
+        let answer = self.check(attributes).await;
+        assert_eq!(answer.status.as_ref().unwrap().code, 0, "{answer:?}");
+        match answer.http_response {
+            Some(HttpResponse::OkResponse(ok)) => ok,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Status, body and headers of what the client is told.
+    async fn denied(&self, attributes: AttributeContext) -> (i32, Value, BTreeMap<String, String>) {
+        let answer = self.check(attributes).await;
+        assert_ne!(answer.status.unwrap().code, 0);
+        let Some(HttpResponse::DeniedResponse(denied)) = answer.http_response else {
+            panic!("no answer for the client")
+        };
+        let DeniedHttpResponse { status, headers, body } = denied;
+        let headers = headers.into_iter().map(|option| option.header.unwrap());
+        let headers = headers.map(|header| (header.key, header.value)).collect();
+        (status.unwrap().code, serde_json::from_str(&body).unwrap(), headers)
+    }
+}
+
+/// As Envoy writes it.
+fn percent_encoded(pem: &str) -> String {
+    let codes =
+        [("%", "%25"), ("\n", "%0A"), (" ", "%20"), ("+", "%2B"), ("/", "%2F"), ("=", "%3D")];
+    codes.iter().fold(pem.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
+/// What Envoy asks about a request with a token, for a route that takes `read`.
+fn attributes(authorization: &str, leaf_pem: &str) -> AttributeContext {
+    let http = HttpRequest {
+        method: "POST".to_owned(),
+        path: "/entries?page=2".to_owned(),
+        headers: BTreeMap::from([("authorization".to_owned(), authorization.to_owned())]),
+    };
+    AttributeContext {
+        source: Some(Peer { certificate: percent_encoded(leaf_pem) }),
+        request: Some(Inner { http: Some(http) }),
+        context_extensions: said("leasehold.actions", "read"),
+    }
+}
+
+fn said(key: &str, value: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(key.to_owned(), value.to_owned())])
+}
+
+fn with_header(mut attributes: AttributeContext, name: &str, value: &str) -> AttributeContext {
+    let http = attributes.request.as_mut().unwrap().http.as_mut().unwrap();
+    http.headers.insert(name.to_owned(), value.to_owned());
+    attributes
+}
+
+/// A token, and the certificate that it is bound to, in PEM.
+async fn bound_to_shown(beside: &Beside) -> (v1::Task, String, String) {
+    let site = &beside.pair.site;
+    let (task, own) = (site.begin().await, site.svid(AGENT));
+    let channel = site.channel_with(Some(&own));
+    let mut credentials = CredentialServiceClient::new(channel);
+    let request = token_request(&task);
+    let issued = credentials.issue_credential(request).await.unwrap().into_inner();
+    (task, issued.credential.unwrap().access_token, own.chain_pem())
+}
+
+#[tokio::test]
+async fn the_server_behind_is_told_by_us_alone_who_asks_and_does_not_see_the_token() {
+    let beside = Beside::start().await;
+    let (task, token, pem) = bound_to_shown(&beside).await;
+    let mut asked = attributes(&format!("Bearer {token}"), &pem);
+    for forged in
+        ["x-leasehold-task", "x-leasehold-step", "x_leasehold_subject", "x-leasehold_role"]
+    {
+        asked = with_header(asked, forged, "forged");
+    }
+    asked = with_header(asked, "x-request-id", "1");
+    let ok = beside.through(asked).await;
+    let mut headers = BTreeMap::new();
+    for option in &ok.headers {
+        assert_eq!(option.append_action(), HeaderAppendAction::OverwriteIfExistsOrAdd);
+        let header = option.header.clone().unwrap();
+        headers.insert(header.key, header.value);
+    }
+    let names: Vec<_> =
+        headers.keys().map(|name| name.strip_prefix("x-leasehold-").unwrap()).collect();
+    let expected = ["actions", "agent", "epoch", "expires-at", "lease", "path", "subject", "task"];
+    assert_eq!(names, expected);
+    assert_eq!(headers["x-leasehold-task"], task.task_id);
+    assert_eq!(headers["x-leasehold-path"], task.task_id);
+    assert_eq!(headers["x-leasehold-subject"], AGENT);
+    assert_eq!(headers["x-leasehold-actions"], "read write");
+    let removed: BTreeSet<_> = ok.headers_to_remove.iter().map(String::as_str).collect();
+    let expected =
+        ["authorization", "dpop", "x-leasehold-step", "x-leasehold_role", "x_leasehold_subject"];
+    assert_eq!(removed, BTreeSet::from(expected));
+}
+
+#[tokio::test]
+async fn whoever_is_told_to_pass_credentials_on_does() {
+    let options = Options { passes_credentials: true, ..Options::default() };
+    let beside = Beside::start_with(|_| {}, options).await;
+    let (_, token, pem) = bound_to_shown(&beside).await;
+    let ok = beside.through(attributes(&format!("Bearer {token}"), &pem)).await;
+    assert_eq!(ok.headers_to_remove, [""; 0]);
+}
+
+#[tokio::test]
+async fn class_20_envoy_is_given_the_whole_answer_for_whoever_is_not_let_in() {
+    let beside = Beside::start().await;
+    let (task, token, pem) = bound_to_shown(&beside).await;
+    let good = attributes(&format!("Bearer {token}"), &pem);
+    beside.through(good.clone()).await;
+    let mut for_writing = good.clone();
+    for_writing.context_extensions = said("leasehold.actions", "read delete");
+    let other = beside.pair.site.svid(AGENT).chain_pem();
+    let nobody = AttributeContext { source: None, ..good.clone() };
+    for (asked, status, reason, starts) in [
+        (attributes("", &pem), 401, "IDENTITY_UNVERIFIED", "Bearer"),
+        (
+            attributes(&format!("Bearer {token},Bearer {token}"), &pem),
+            401,
+            "IDENTITY_UNVERIFIED",
+            "Bearer error=\"invalid_token\"",
+        ),
+        (
+            attributes(&format!("Bearer {token}"), &other),
+            401,
+            "PROOF_INVALID",
+            "Bearer error=\"invalid_token\"",
+        ),
+        (nobody, 401, "PROOF_INVALID", "Bearer error=\"invalid_token\""),
+        (for_writing, 403, "POLICY_DENIED", "Bearer error=\"insufficient_scope\""),
+    ] {
+        let (answered, body, headers) = beside.denied(asked).await;
+        assert_eq!((answered, body["reason"].as_str()), (status, Some(reason)), "{body}");
+        assert!(headers["www-authenticate"].starts_with(starts), "{headers:?}");
+        assert_eq!(headers["content-type"], "application/json");
+    }
+    let fenced = beside.pair.complete(&task, v1::Enforcement::Fenced).await;
+    assert_eq!(fenced.enforcement(), v1::Enforcement::Fenced, "{fenced:?}");
+    let (status, body, _) = beside.denied(good.clone()).await;
+    assert_eq!((status, &body["reason"]), (401, &json!("EPOCH_STALE")));
+    let (_, token, pem) = bound_to_shown(&beside).await;
+    beside.pair.site.clock.forward(Span::from_seconds(5));
+    let (status, body, headers) = beside.denied(attributes(&format!("Bearer {token}"), &pem)).await;
+    assert_eq!((status, &body["retriable"]), (503, &json!(true)));
+    assert!(!headers.contains_key("www-authenticate"));
+}
+
+#[tokio::test]
+async fn class_20_a_route_that_does_not_say_what_it_takes_lets_nobody_in() {
+    let beside = Beside::start().await;
+    let (_, token, pem) = bound_to_shown(&beside).await;
+    let good = attributes(&format!("Bearer {token}"), &pem);
+    let both: BTreeMap<_, _> = said("leasehold.actions", "read")
+        .into_iter()
+        .chain(said("leasehold.audience", "x"))
+        .collect();
+    for wrong in [BTreeMap::new(), said("leasehold.action", "read"), said("actions", "read"), both]
+    {
+        let asked = AttributeContext { context_extensions: wrong, ..good.clone() };
+        assert_eq!(beside.denied(asked).await.0, 500);
+    }
+    for wrong in
+        ["PEM", "%", "%4", "%zz", "-----BEGIN CERTIFICATE-----%0A%0A-----END CERTIFICATE-----"]
+    {
+        let source = Some(Peer { certificate: wrong.to_owned() });
+        let asked = AttributeContext { source, ..good.clone() };
+        assert!([401, 500].contains(&beside.denied(asked).await.0), "{wrong}");
+    }
+    let none = AttributeContext { context_extensions: said("leasehold.actions", ""), ..good };
+    beside.through(none).await;
+    assert_eq!(beside.denied(AttributeContext::default()).await.0, 500);
+}
+
+#[tokio::test]
+async fn class_23_a_proof_behind_envoy_is_for_method_and_path_that_envoy_saw() {
+    let target = "https://ledger.example";
+    let targets = vec![HttpsUri::parse(target).unwrap()];
+    let beside = Beside::start_with(|s| s.rules.targets = targets, Options::default()).await;
+    let (site, key) = (&beside.pair.site, SigningKey::generate().unwrap().0);
+    let task = site.begin().await;
+    let issue = "/leasehold.v1.CredentialService/IssueCredential";
+    let shown = dpop::proof(site, &key, &dpop::place(site), issue, None);
+    let issued = dpop::issue(site, dpop::bound(&task), &[shown]).await.unwrap();
+    let token = issued.credential.unwrap().access_token;
+    let ask = |proof: &str| with_header(attributes(&format!("DPoP {token}"), ""), "dpop", proof);
+    let shown = (token.as_str(), &key);
+    let good = proof(&beside, shown, ("POST", &format!("{target}/entries")), None);
+    beside.through(ask(&good)).await;
+    let other = proof(&beside, shown, ("POST", &format!("{target}/other")), None);
+    for wrong in [good, other] {
+        let (status, body, headers) = beside.denied(ask(&wrong)).await;
+        assert_eq!((status, &body["error"]), (401, &json!("invalid_dpop_proof")));
+        assert!(headers["www-authenticate"].starts_with("DPoP error="), "{headers:?}");
+    }
+    let (_, _, headers) = beside.denied(attributes("", "")).await;
+    assert!(headers["www-authenticate"].starts_with("Bearer, DPoP algs="), "{headers:?}");
+}
+
+#[tokio::test]
+async fn a_question_that_is_too_large_is_not_read() {
+    let beside = Beside::start().await;
+    let (_, _, token) = beside.pair.token().await;
+    let Token { text, .. } = &token;
+    let large = with_header(attributes(&format!("Bearer {text}"), ""), "x", &"x".repeat(300_000));
+    let request = CheckRequest { attributes: Some(large) };
+    let refused = beside.envoy().check(request).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::OutOfRange);
+    assert_eq!(beside.verify(&call(&token)).await.0, 200);
+}
