@@ -10,6 +10,7 @@ use crate::domain::role::{self, RoleEntry, Roles};
 use crate::domain::scope::{Scope, scopes_of};
 use crate::domain::task::Task;
 use crate::identity::VerifiedCaller;
+use crate::store::Lane;
 
 /// Every call of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +44,11 @@ pub enum Rpc {
 }
 
 impl Rpc {
+    /// On which lane of the store it is done.
+    pub(super) fn lane(self) -> Lane {
+        if self.is_ending() { Lane::Ending } else { Lane::Ordinary }
+    }
+
     /// Whether it takes something away: endings have admission of their own, and go first when there is not enough for all
     /// (DESIGN.md section 6, Lanes).
     pub fn is_ending(self) -> bool {

@@ -82,7 +82,9 @@ impl Broker {
     ) -> Result<TaskView, BrokerError> {
         caller.admit(Rpc::DelegateTask)?;
         let (line, relation) = self.line_for(caller, Rpc::DelegateTask, parent).await?;
-        if let Some((answer, _)) = self.answered(parent.partition(), caller, id).await? {
+        if let Some((answer, _)) =
+            self.answered((parent.partition(), Lane::Ordinary), caller, id).await?
+        {
             return self.replayed(answer.subject, &line);
         }
         let entry = line.own().orchestrator.clone();

@@ -84,12 +84,12 @@ impl Broker {
     /// [`Refusal::RequestIdReused`] if the id came with another request.
     pub(super) async fn answered(
         &self,
-        partition: Partition,
+        (partition, lane): (Partition, Lane),
         caller: &Caller,
         id: &Idempotency,
     ) -> Result<Option<(Answer, Stamp)>, BrokerError> {
         let key = RecordKey::Answer(self.answer_key(caller, id));
-        let query = Query { partition, records: vec![key], entries: Entries::None };
+        let query = Query::new(partition, vec![key], Entries::None).on(lane);
         let snapshot = self.read(query).await?;
         let found = snapshot.records.into_iter().flatten().next();
         let Some(Record::Answer(answer)) = found else { return Ok(None) };
@@ -102,10 +102,10 @@ impl Broker {
     /// The answer to a request that was told to be a replay, and where its commit stands in what lives of the partition.
     pub(super) async fn answered_before(
         &self,
-        partition: Partition,
+        at: (Partition, Lane),
         (caller, id): (&Caller, &Idempotency),
     ) -> Result<(Answer, Origin), BrokerError> {
-        let answered = self.answered(partition, caller, id).await?;
+        let answered = self.answered(at, caller, id).await?;
         let (answer, incarnation) = answered.ok_or(BrokerError::NotDurable)?;
         let at = Origin { incarnation, stamp: answer.origin.stamp };
         Ok((answer, at))
@@ -223,7 +223,7 @@ impl Broker {
         line: Line,
         command: Command,
     ) -> Result<Commanded, BrokerError> {
-        let task = line.own().id;
+        let (task, lane) = (line.own().id, lane(&command));
         let mut line = line;
         for _ in 0..ATTEMPTS {
             let times = (self.floor(task.partition()), self.store_now());
@@ -234,13 +234,13 @@ impl Broker {
                 Ok(Decision::Already) => None,
                 Err(refusal) => {
                     if let Some((answer, incarnation)) =
-                        self.answered(task.partition(), by.0, by.1).await?
+                        self.answered((task.partition(), lane), by.0, by.1).await?
                         && let Subject::Task(task) = answer.subject
                     {
                         let at = Origin { incarnation, stamp: answer.origin.stamp };
                         return Ok(Commanded { task: *task, line, at });
                     }
-                    let fresh = self.settle(task).await?;
+                    let fresh = self.settle(task, lane).await?;
                     if fresh == line {
                         return Err(refusal.into());
                     }
@@ -248,7 +248,8 @@ impl Broker {
                     continue;
                 }
             };
-            let mut commit = self.command_commit(by, (&line, times.0), change.as_ref())?;
+            let rests_on = (&line, times.0, lane);
+            let mut commit = self.command_commit(by, rests_on, change.as_ref())?;
             commit.unblocked = standing_in(by.0, line.own(), &command);
             match self.attempt(commit).await? {
                 Attempt::Settled(Committed::Done(receipt)) => {
@@ -258,14 +259,14 @@ impl Broker {
                     return Ok(Commanded { task, line, at });
                 }
                 Attempt::Settled(Committed::Replayed(_)) => {
-                    let (answer, at) = self.answered_before(task.partition(), by).await?;
+                    let (answer, at) = self.answered_before((task.partition(), lane), by).await?;
                     let Subject::Task(task) = answer.subject else {
                         return Err(Refusal::RequestIdReused.into());
                     };
                     return Ok(Commanded { task: *task, line, at });
                 }
-                Attempt::Again => line = self.fresh_line(task).await?,
-                Attempt::Overdue => line = self.settle(task).await?,
+                Attempt::Again => line = self.fresh_line(task, lane).await?,
+                Attempt::Overdue => line = self.settle(task, lane).await?,
             }
         }
         Err(BrokerError::Contended)
@@ -274,12 +275,12 @@ impl Broker {
     fn command_commit(
         &self,
         by: (&Caller, &Idempotency),
-        (line, floor): (&Line, Stamp),
+        (line, floor, lane): (&Line, Stamp, Lane),
         change: Option<&Change>,
     ) -> Result<Commit, BrokerError> {
         let mut commit = match change {
             Some(change) => self.change_commit((line, floor), change, Some(by))?,
-            None => commit_resting_on(line, floor, Lane::Ordinary),
+            None => commit_resting_on(line, floor, lane),
         };
         let task = change.map_or(line.own(), |change| &change.task);
         // An ending is never too late: the sweeper would only end the task in another way.
@@ -319,12 +320,12 @@ impl Broker {
     }
 
     /// Does for a line what the sweeper would do now, and reads it again.
-    pub(super) async fn settle(&self, task: TaskId) -> Result<Line, BrokerError> {
-        let line = self.fresh_line(task).await?;
+    pub(super) async fn settle(&self, task: TaskId, lane: Lane) -> Result<Line, BrokerError> {
+        let line = self.fresh_line(task, lane).await?;
         let now = self.tasks.present(task.partition());
         if let Some(overdue) = line.overdue(now).map(|task| task.id) {
-            self.sweep_task(overdue, now).await?;
-            return self.fresh_line(task).await;
+            self.sweep_task(overdue, now, lane).await?;
+            return self.fresh_line(task, lane).await;
         }
         Ok(line)
     }
@@ -346,7 +347,7 @@ impl Broker {
                 // A refusal on what was cached may be out of date; on what was just read it stands.
                 Err(error) if fresh => return Err(error),
                 Err(_) => {
-                    line = self.settle(task).await?;
+                    line = self.settle(task, Lane::Ordinary).await?;
                     fresh = true;
                     continue;
                 }
@@ -354,7 +355,7 @@ impl Broker {
             match self.attempt(commit).await? {
                 Attempt::Settled(committed) => return Ok((committed, product)),
                 Attempt::Again => line = self.line(task).await?,
-                Attempt::Overdue => line = self.settle(task).await?,
+                Attempt::Overdue => line = self.settle(task, Lane::Ordinary).await?,
             }
             fresh = true;
         }
@@ -368,6 +369,16 @@ impl Broker {
 fn commit_resting_on(line: &Line, floor: Stamp, lane: Lane) -> Commit {
     let guards = line.tasks().map(guard).collect();
     Commit { guards, floor: Some(floor), ..Commit::new(line.own().id.partition(), lane) }
+}
+
+/// On which lane a command is carried out. One that turns out to have nothing left to do stays on it.
+fn lane(command: &Command) -> Lane {
+    match command {
+        Command::Advance(_) | Command::Suspend { .. } | Command::End { .. } | Command::Sweep => {
+            Lane::Ending
+        }
+        Command::Resume { .. } | Command::Heartbeat => Lane::Ordinary,
+    }
 }
 
 /// Scopes none of which may be quarantined: of whoever drives the task on, and of the agent that takes it over. What only

@@ -107,7 +107,7 @@ impl Broker {
         if !self.parts.upkeep.constants().partitions.contains(partition) {
             return Ok(None);
         }
-        let mut snapshot = self.read(Query { partition, records, entries }).await?;
+        let mut snapshot = self.read(Query::new(partition, records, entries)).await?;
         let Some(Some(Record::Lease(lease))) = snapshot.records.pop() else { return Ok(None) };
         let alive = snapshot.lattice.judge(&execution.facts(&reach)).is_ok()
             && self.is_active(&snapshot)

@@ -9,7 +9,7 @@ use crate::domain::lattice::Dead;
 use crate::domain::lease::Lease;
 use crate::domain::refusal::Refusal;
 use crate::domain::task::State;
-use crate::store::{Entries, Index, Listing, Query, Record, RecordKey, Snapshot};
+use crate::store::{Entries, Index, Lane, Listing, Query, Record, RecordKey, Snapshot};
 
 /// Where a lease stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Broker {
         lease: LeaseId,
     ) -> Result<LeaseView, BrokerError> {
         caller.admit(Rpc::GetLease)?;
-        let lease = self.find_lease(lease).await?;
+        let lease = self.find_lease(lease, Lane::Ordinary).await?;
         caller.on_lease(Rpc::GetLease, &lease)?;
         self.lease_view(lease).await
     }
@@ -75,7 +75,7 @@ impl Broker {
         if !page_token.is_empty() {
             LeaseId::parse(page_token).map_err(|_| bad_token())?;
         }
-        let own = self.find_task(task).await?;
+        let own = self.find_task(task, Lane::Ordinary).await?;
         let whole = caller.on_task(Rpc::ListLeases, &own).is_ok();
         if !whole {
             caller.on_task(Rpc::GetTask, &own)?;
@@ -90,7 +90,7 @@ impl Broker {
             }
             page.next_page_token.clone_from(name);
             let Ok(lease) = LeaseId::parse(name) else { continue };
-            match self.find_lease(lease).await {
+            match self.find_lease(lease, Lane::Ordinary).await {
                 Ok(lease) if whole || caller.holds(&lease) => {
                     let view = self.lease_view(lease).await?;
                     room.take(lease_bytes(&view));
@@ -108,9 +108,13 @@ impl Broker {
     }
 
     /// A lease's record.
-    pub(super) async fn find_lease(&self, lease: LeaseId) -> Result<Lease, BrokerError> {
+    pub(super) async fn find_lease(
+        &self,
+        lease: LeaseId,
+        lane: Lane,
+    ) -> Result<Lease, BrokerError> {
         let records = vec![RecordKey::Lease(lease)];
-        let query = Query { partition: lease.partition(), records, entries: Entries::None };
+        let query = Query::new(lease.partition(), records, Entries::None).on(lane);
         match self.read(query).await?.records.into_iter().flatten().next() {
             Some(Record::Lease(lease)) => Ok(*lease),
             _ => Err(Refusal::NotFound("lease").into()),
@@ -146,7 +150,7 @@ impl Broker {
             lease: Some(facts.lease),
         };
         let records = tasks.into_iter().map(RecordKey::Task).collect();
-        let query = Query { partition: facts.lease.partition(), records, entries };
+        let query = Query::new(facts.lease.partition(), records, entries);
         let snapshot = self.read(query).await?;
         Ok(match snapshot.lattice.judge(&facts) {
             Err(Dead::Fenced) => LeaseState::TaskChanged,

@@ -103,7 +103,9 @@ impl Broker {
         kind: EventKind,
     ) -> Result<Switched, BrokerError> {
         check_reason(&reason)?;
-        if let Some((answer, _)) = self.answered(Partition::ZERO, by.0, by.1).await? {
+        if let Some((answer, _)) =
+            self.answered((Partition::ZERO, Lane::Ending), by.0, by.1).await?
+        {
             return Ok(Switched::Before(answer.origin.stamp));
         }
         let partitions = self.parts.upkeep.constants().partitions;
@@ -227,7 +229,7 @@ impl Switched {
 /// A partition's entries about a scope.
 fn hitting(partition: Partition, scope: &Scope) -> Query {
     let entries = Entries::Hitting { tasks: vec![], reach: vec![scope.reach()], lease: None };
-    Query { partition, records: vec![], entries }
+    Query::new(partition, vec![], entries).on(Lane::Ending)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ impl Broker {
         lease: LeaseId,
     ) -> Result<(LeaseView, Revoked), BrokerError> {
         caller.admit(Rpc::ReleaseCredential)?;
-        let held = self.find_lease(lease).await?;
+        let held = self.find_lease(lease, Lane::Ending).await?;
         if !caller.holds(&held) {
             return Err(Refusal::NotFound("lease").into());
         }
@@ -48,7 +48,7 @@ impl Broker {
     ) -> Result<(LeaseView, Revoked), BrokerError> {
         caller.admit(Rpc::RevokeLease)?;
         check_reason(&reason)?;
-        let lease = self.find_lease(lease).await?;
+        let lease = self.find_lease(lease, Lane::Ending).await?;
         self.end_lease(lease, Some((caller, id)), EventKind::LeaseRevoked, &reason).await
     }
 
@@ -59,7 +59,7 @@ impl Broker {
     /// The store's: then the token may still be alive.
     pub async fn revoke_presented(&self, token: &str) -> Result<(), BrokerError> {
         let Some(lease) = self.presented_lease(&Presented::Token(token)) else { return Ok(()) };
-        match self.find_lease(lease).await {
+        match self.find_lease(lease, Lane::Ending).await {
             Ok(lease) => {
                 let cause = "the token itself was shown for revocation";
                 self.end_lease(lease, None, EventKind::LeaseRevoked, cause).await?;
@@ -90,7 +90,7 @@ impl Broker {
         let at = match (self.attempt(commit).await?, by) {
             (Attempt::Settled(Committed::Done(receipt)), _) => receipt.origin,
             (Attempt::Settled(Committed::Replayed(_)), Some(by)) => {
-                let (_, at) = self.answered_before(name.partition(), by).await?;
+                let (_, at) = self.answered_before((name.partition(), Lane::Ending), by).await?;
                 self.merge(name.partition(), at, &[Entry::Lease(name)]);
                 at
             }

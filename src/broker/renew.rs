@@ -14,7 +14,7 @@ use crate::domain::line::Line;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Stamp;
 use crate::policy::Action;
-use crate::store::{Guard, RecordKey};
+use crate::store::{Guard, Lane, RecordKey};
 
 impl Broker {
     /// Renews a lease.
@@ -31,7 +31,7 @@ impl Broker {
         proof: Option<RenewalProof>,
     ) -> Result<Issued, BrokerError> {
         caller.admit(Rpc::RenewCredential)?;
-        let held = self.find_lease(lease).await?;
+        let held = self.find_lease(lease, Lane::Ordinary).await?;
         if !caller.holds(&held) {
             return Err(Refusal::NotFound("lease").into());
         }
@@ -50,7 +50,7 @@ impl Broker {
                 // Another broker may have renewed it in between.
                 let held = match held {
                     Some(held) => held,
-                    None => self.find_lease(lease).await?,
+                    None => self.find_lease(lease, Lane::Ordinary).await?,
                 };
                 let floor = self.floor(task.partition());
                 line.must_be_active(floor, self.store_now())?;

@@ -177,7 +177,7 @@ impl Broker {
     /// The number of the newest list and the version of its record, if there is one; and the store's present.
     async fn newest_number(&self) -> Result<(Option<(u64, Stamp)>, Stamp), BrokerError> {
         let records = vec![RecordKey::RevocationList];
-        let query = Query { partition: Partition::ZERO, records, entries: Entries::None };
+        let query = Query::new(Partition::ZERO, records, Entries::None);
         let snapshot = self.read(query).await?;
         let newest = match snapshot.records.into_iter().flatten().next() {
             Some(Record::RevocationList(number, version)) => Some((number, version)),
@@ -289,5 +289,5 @@ fn what_can_hit(partition: Partition, page: &[IssuedCertificate]) -> Query {
         reach: reach.into_iter().collect(),
         leases: leases.into_iter().collect(),
     };
-    Query { partition, records: Vec::new(), entries }
+    Query::new(partition, Vec::new(), entries)
 }

@@ -62,7 +62,7 @@ impl Broker {
         caller.admit(Rpc::GetStatus)?;
         let partitions = self.parts.upkeep.constants().partitions;
         let snapshots = try_join_all(partitions.all().map(|partition| {
-            self.read_even_closed(Query { partition, records: vec![], entries: Entries::Blocks })
+            self.read_even_closed(Query::new(partition, vec![], Entries::Blocks))
         }));
         let mut status =
             Status { partitions: vec![], started: self.started, quarantined_scopes: vec![] };
@@ -84,10 +84,11 @@ impl Broker {
     pub async fn hindrance(&self) -> Result<Option<Hindrance>, BrokerError> {
         let partitions = self.parts.upkeep.constants().partitions;
         let before = self.now();
-        let snapshots = try_join_all(partitions.all().map(|partition| {
-            self.read_even_closed(Query { partition, records: vec![], entries: Entries::None })
-        }))
-        .await?;
+        let snapshots =
+            try_join_all(partitions.all().map(|partition| {
+                self.read_even_closed(Query::new(partition, vec![], Entries::None))
+            }))
+            .await?;
         // What the reading took counts for neither side.
         let after = self.parts.clock.now();
         let presents = || snapshots.iter().map(|snapshot| snapshot.meta.now);

@@ -59,7 +59,7 @@ impl Broker {
         &self,
         partition: Partition,
     ) -> Result<(Swept, BTreeMap<Scope, u64>), BrokerError> {
-        let query = Query { partition, records: vec![], entries: Entries::Blocks };
+        let query = Query::new(partition, vec![], Entries::Blocks);
         let snapshot = self.read(query).await?;
         let now = snapshot.meta.now;
         let listing =
@@ -67,7 +67,7 @@ impl Broker {
         let mut swept = Swept::default();
         for name in self.parts.store.list(listing).await? {
             let Ok(task) = TaskId::parse(&name) else { continue };
-            match self.sweep_task(task, now).await? {
+            match self.sweep_task(task, now, Lane::Ordinary).await? {
                 Some(Did::Acted) => swept.acted = swept.acted.saturating_add(1),
                 Some(Did::Dropped) => swept.dropped = swept.dropped.saturating_add(1),
                 None => {}
@@ -77,17 +77,18 @@ impl Broker {
         Ok((swept, snapshot.blocks.into_iter().collect()))
     }
 
-    /// Does for one task what is due at `now`, which is its partition's present.
+    /// Does for one task what is due at `now`, which is its partition's present; `lane` is that of whoever needs it done.
     pub(super) async fn sweep_task(
         &self,
         task: TaskId,
         now: Stamp,
+        lane: Lane,
     ) -> Result<Option<Did>, BrokerError> {
-        let line = match self.fresh_line(task).await {
+        let line = match self.fresh_line(task, lane).await {
             Ok(line) => line,
             // Its ancestors' records are gone, so it ended long ago.
             Err(BrokerError::Refused(Refusal::NotFound(_))) => {
-                let orphan = self.find_tasks(task.partition(), vec![task]).await?.pop();
+                let orphan = self.find_tasks((task.partition(), lane), vec![task]).await?.pop();
                 return match orphan {
                     Some(orphan) => self.drop_task(&orphan, now).await,
                     None => Ok(None),

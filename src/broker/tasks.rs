@@ -15,7 +15,7 @@ use crate::domain::line::{Line, Standing};
 use crate::domain::refusal::Refusal;
 use crate::domain::task::{State, Task};
 use crate::domain::time::Stamp;
-use crate::store::{Entries, Index, Listing, Query, Record, RecordKey, Snapshot, StoreError};
+use crate::store::{Entries, Index, Lane, Listing, Query, Record, RecordKey, Snapshot, StoreError};
 
 const CACHED_TASKS: u64 = 100_000;
 /// How many tasks a list reads at a time: so much is held that may not fit into the page any more.
@@ -131,7 +131,7 @@ impl Broker {
     /// That the store's time is known: the times of a task are set by it.
     pub(super) async fn must_have_heard(&self, partition: Partition) -> Result<(), BrokerError> {
         if !self.now.has_heard() {
-            self.read(Query { partition, records: vec![], entries: Entries::None }).await?;
+            self.read(Query::new(partition, vec![], Entries::None)).await?;
         }
         Ok(())
     }
@@ -140,7 +140,7 @@ impl Broker {
     pub(super) async fn line(&self, task: TaskId) -> Result<Line, BrokerError> {
         match self.cached_line(task) {
             Some(line) => Ok(line),
-            None => self.fresh_line(task).await,
+            None => self.fresh_line(task, Lane::Ordinary).await,
         }
     }
 
@@ -162,9 +162,9 @@ impl Broker {
         {
             return Ok((line, relation));
         }
-        let own = self.find_task(task).await?;
+        let own = self.find_task(task, rpc.lane()).await?;
         caller.on_task(rpc, &own)?;
-        let line = self.below_ancestors(own).await?;
+        let line = self.below_ancestors(own, rpc.lane()).await?;
         let relation = caller.on_task(rpc, line.own())?;
         Ok((line, relation))
     }
@@ -174,25 +174,25 @@ impl Broker {
     }
 
     /// A task below its ancestors, from the store.
-    pub(super) async fn fresh_line(&self, task: TaskId) -> Result<Line, BrokerError> {
-        let own = self.find_task(task).await?;
-        self.below_ancestors(own).await
+    pub(super) async fn fresh_line(&self, task: TaskId, lane: Lane) -> Result<Line, BrokerError> {
+        let own = self.find_task(task, lane).await?;
+        self.below_ancestors(own, lane).await
     }
 
     /// A task's record, from the store.
-    pub(super) async fn find_task(&self, task: TaskId) -> Result<Task, BrokerError> {
-        let found = self.find_tasks(task.partition(), vec![task]).await?.pop();
+    pub(super) async fn find_task(&self, task: TaskId, lane: Lane) -> Result<Task, BrokerError> {
+        let found = self.find_tasks((task.partition(), lane), vec![task]).await?.pop();
         Ok(found.ok_or(Refusal::NotFound("task"))?)
     }
 
     /// A task that was just read, below its ancestors: read again together with them, for one instant's sake.
-    async fn below_ancestors(&self, own: Task) -> Result<Line, BrokerError> {
+    async fn below_ancestors(&self, own: Task, lane: Lane) -> Result<Line, BrokerError> {
         let not_found = Refusal::NotFound("task");
         if own.lineage.is_empty() {
             return Ok(Line::new(vec![], own).ok_or(not_found)?);
         }
         let names = own.lineage.iter().map(|hop| hop.task).chain([own.id]).collect();
-        let mut tasks = self.find_tasks(own.id.partition(), names).await?;
+        let mut tasks = self.find_tasks((own.id.partition(), lane), names).await?;
         // It, or an ancestor, may have gone away in between.
         Ok(tasks.pop().and_then(|own| Line::new(tasks, own)).ok_or(not_found)?)
     }
@@ -204,12 +204,15 @@ impl Broker {
         names: &[String],
     ) -> Result<Vec<Option<Line>>, BrokerError> {
         let ids: Vec<TaskId> = names.iter().filter_map(|name| TaskId::parse(name).ok()).collect();
-        let tasks = self.find_tasks(partition, ids).await?;
+        let tasks = self.find_tasks((partition, Lane::Ordinary), ids).await?;
         let above: BTreeSet<TaskId> =
             tasks.iter().flat_map(|task| task.lineage.iter().map(|hop| hop.task)).collect();
         let above = match above.is_empty() {
             true => Vec::new(),
-            false => self.find_tasks(partition, above.into_iter().collect()).await?,
+            false => {
+                let above = above.into_iter().collect();
+                self.find_tasks((partition, Lane::Ordinary), above).await?
+            }
         };
         let above: BTreeMap<TaskId, Task> = above.into_iter().map(|task| (task.id, task)).collect();
         let lines: BTreeMap<String, Line> = tasks
@@ -226,11 +229,11 @@ impl Broker {
     /// The tasks of these names that exist, in this order.
     pub(super) async fn find_tasks(
         &self,
-        partition: Partition,
+        (partition, lane): (Partition, Lane),
         names: Vec<TaskId>,
     ) -> Result<Vec<Task>, BrokerError> {
         let records = names.into_iter().map(RecordKey::Task).collect();
-        let query = Query { partition, records, entries: Entries::None };
+        let query = Query::new(partition, records, Entries::None).on(lane);
         let snapshot = self.read(query).await?;
         Ok(snapshot.records.into_iter().flatten().filter_map(into_task).collect())
     }
@@ -259,9 +262,9 @@ impl Broker {
     /// [`Refusal::NotFound`] if there is none that the caller may see.
     pub async fn get_task(&self, caller: &Caller, task: TaskId) -> Result<TaskView, BrokerError> {
         caller.admit(Rpc::GetTask)?;
-        let own = self.find_task(task).await?;
+        let own = self.find_task(task, Lane::Ordinary).await?;
         caller.on_task(Rpc::GetTask, &own)?;
-        Ok(self.view(&self.below_ancestors(own).await?))
+        Ok(self.view(&self.below_ancestors(own, Lane::Ordinary).await?))
     }
 
     /// The tasks that the caller may see, partition by partition. A page may be short, even empty, and have a next one.

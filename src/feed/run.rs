@@ -79,7 +79,7 @@ impl Feed {
                     core.page(partition, page, sent, self.moment())
                 }
                 Ask::Set => {
-                    let query = Query { partition, records: vec![], entries: Entries::All };
+                    let query = Query::new(partition, vec![], Entries::All);
                     let set = self.parts.store.read(query).await?;
                     let mut core = self.core.lock();
                     core.set(partition, &set, self.moment())

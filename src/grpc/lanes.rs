@@ -32,6 +32,8 @@ pub(super) struct Lanes {
     others: Arc<Semaphore>,
     /// Verifiers that subscribe; what they then watch has a bound of its own.
     subscribing: Arc<Semaphore>,
+    /// Whoever asks for the keys, which everybody may.
+    reading_keys: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
 }
 
@@ -64,6 +66,7 @@ impl Lanes {
             endings: places(limits.endings),
             others: places(limits.others),
             subscribing: places(limits.others),
+            reading_keys: places(limits.others),
             waiting: places(limits.waiting),
         }
     }
@@ -72,8 +75,10 @@ impl Lanes {
     pub(super) async fn enter(&self, rpc: Rpc) -> Result<Room, Full> {
         let place = match rpc {
             ending if ending.is_ending() => self.endings.clone().acquire_owned().await.ok(),
-            // A verifier that is kept out by a flood of other calls would refuse what is alive.
+            // A verifier that is kept out by a flood of other calls would refuse what is alive. It needs the keys first, and those
+            // who ask for nothing else keep no verifier out.
             Rpc::WatchRevocations => self.subscribing.clone().try_acquire_owned().ok(),
+            Rpc::GetTrustBundle => self.reading_keys.clone().try_acquire_owned().ok(),
             _ => self.others.clone().try_acquire_owned().ok(),
         };
         let place = Arc::new(Mutex::new(Some(place.ok_or(Full)?)));
@@ -91,6 +96,8 @@ mod tests {
     async fn class_15_verifiers_subscribe_while_issuing_is_turned_away() {
         let lanes = Lanes::new(LaneLimits { endings: 1, others: 1, waiting: 1 });
         let _issuing = lanes.enter(Rpc::IssueCredential).await.unwrap();
+        let _reading = lanes.enter(Rpc::GetTrustBundle).await.unwrap();
+        assert_eq!(lanes.enter(Rpc::GetTrustBundle).await.map(drop), Err(Full));
         let _subscribing = lanes.enter(Rpc::WatchRevocations).await.unwrap();
         assert_eq!(lanes.enter(Rpc::WatchRevocations).await.map(drop), Err(Full));
     }

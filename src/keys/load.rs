@@ -52,11 +52,7 @@ pub async fn load_or_make(
 
 /// What is held, and the store's present.
 async fn read(store: &dyn Store) -> Result<(Held, Stamp), KeysError> {
-    let query = Query {
-        partition: Partition::ZERO,
-        records: vec![RecordKey::Keyring],
-        entries: Entries::None,
-    };
+    let query = Query::new(Partition::ZERO, vec![RecordKey::Keyring], Entries::None);
     let snapshot = store.read(query).await?;
     match snapshot.records.into_iter().next().flatten() {
         None => Ok((None, snapshot.meta.now)),

@@ -25,11 +25,7 @@ fn store() -> ModelStore {
 
 /// The sealed keyring as it lies in the store.
 async fn held(store: &dyn Store) -> Option<(Vec<u8>, Stamp)> {
-    let query = Query {
-        partition: Partition::ZERO,
-        records: vec![RecordKey::Keyring],
-        entries: Entries::None,
-    };
+    let query = Query::new(Partition::ZERO, vec![RecordKey::Keyring], Entries::None);
     match store.read(query).await.unwrap().records.remove(0) {
         Some(Record::Keyring(sealed, version)) => Some((sealed, version)),
         _ => None,

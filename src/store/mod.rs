@@ -172,6 +172,21 @@ pub struct Query {
     pub records: Vec<RecordKey>,
     /// Revocation entries.
     pub entries: Entries,
+    /// Behind whom it may have to wait. [`Entries::All`] is read by those on the feed, and waits for neither.
+    pub lane: Lane,
+}
+
+impl Query {
+    /// A query on the ordinary lane.
+    pub fn new(partition: Partition, records: Vec<RecordKey>, entries: Entries) -> Self {
+        Self { partition, records, entries, lane: Lane::Ordinary }
+    }
+
+    /// The same on a lane: what an ending rests on is read on its own.
+    #[must_use]
+    pub fn on(self, lane: Lane) -> Self {
+        Self { lane, ..self }
+    }
 }
 
 /// Which entries of the lattice to read; ends and floor always come along.

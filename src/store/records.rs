@@ -109,7 +109,7 @@ pub struct Guard {
     pub version: Option<Stamp>,
 }
 
-/// Which connections and admission a commit uses.
+/// Which connections a commit or a read uses, and whom it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// Issuing and everything else.

@@ -35,15 +35,20 @@ impl TestClock {
     }
 }
 
-/// A clock that runs, as far as time since the start goes, and that the test can push ahead. Its wall begins where that of
-/// [`TestClock::default`] stands.
+/// A clock that runs, as far as time since the start goes, and that the test can push ahead.
 #[derive(Debug)]
 pub struct RunningClock {
+    wall: Stamp,
     began: Span,
     pushed: AtomicU64,
 }
 
 impl RunningClock {
+    /// A clock whose wall begins at `now`.
+    pub fn at(now: Stamp) -> Self {
+        Self { wall: now, began: SystemClock::default().elapsed(), pushed: AtomicU64::new(0) }
+    }
+
     /// Lets so much more time pass.
     pub fn push(&self, span: Span) {
         self.pushed.fetch_add(span.micros(), Ordering::AcqRel);
@@ -51,14 +56,15 @@ impl RunningClock {
 }
 
 impl Default for RunningClock {
+    /// Begins where [`TestClock::default`] stands.
     fn default() -> Self {
-        Self { began: SystemClock::default().elapsed(), pushed: AtomicU64::new(0) }
+        Self::at(TestClock::default().now())
     }
 }
 
 impl Clock for RunningClock {
     fn now(&self) -> Stamp {
-        TestClock::default().now().plus(self.elapsed())
+        self.wall.plus(self.elapsed())
     }
 
     fn elapsed(&self) -> Span {

@@ -175,7 +175,7 @@ impl World {
             }
             Request::Set(partition) if is_lost => Some(Reply::ReadFailed(partition)),
             Request::Set(partition) => {
-                let query = Query { partition, records: vec![], entries: Entries::All };
+                let query = Query::new(partition, vec![], Entries::All);
                 Some(Reply::Set(partition, Box::new(at_once(self.store.read(query)).unwrap())))
             }
             Request::Beat(_, sent) if is_lost => Some(Reply::Beat(None, sent)),

@@ -11,15 +11,16 @@ use crate::store::codec;
 use crate::store::codec_certificate::{certificate, revocation_list};
 use crate::store::codec_event;
 use crate::store::{
-    Entries, Index, Listing, Meta, Query, Record, RecordKey, Recorded, Snapshot, StoreError,
+    Entries, Index, Lane, Listing, Meta, Query, Record, RecordKey, Recorded, Snapshot, StoreError,
 };
 
 impl RedisStore {
     pub(super) async fn read_snapshot(&self, query: &Query) -> Result<Snapshot, StoreError> {
         // The whole set is read by those on the feed.
-        let connection = match query.entries {
-            Entries::All => &self.feed,
-            _ => &self.ordinary,
+        let connection = match (&query.entries, query.lane) {
+            (Entries::All, _) => &self.feed,
+            (_, Lane::Ordinary) => &self.ordinary,
+            (_, Lane::Ending) => &self.ending,
         };
         let value = connection.run(&self.scripts.read, &call(query)).await?;
         let (_, mut reply) = Reply::parse(value, query.partition)?;

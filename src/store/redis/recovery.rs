@@ -69,7 +69,7 @@ impl RedisStore {
     ) -> Result<Option<Recovered>, StoreError> {
         let keys = Keys(partition);
         for _ in 0..ATTEMPTS {
-            let query = Query { partition, records: Vec::new(), entries: Entries::None };
+            let query = Query::new(partition, Vec::new(), Entries::None);
             let meta = self.read_snapshot(&query).await?.meta;
             // INVARIANT (incarnations rise): above every stamp that this broker has seen, lost ones too.
             let seen = self.seen(partition);

@@ -89,7 +89,7 @@ impl Fixture {
 
     /// Partition [`P`] as it stands.
     pub async fn snapshot(&self, records: Vec<RecordKey>, entries: Entries) -> Snapshot {
-        self.store.read(Query { partition: P, records, entries }).await.unwrap()
+        self.store.read(Query::new(P, records, entries)).await.unwrap()
     }
 
     /// One record of partition [`P`].

@@ -173,7 +173,7 @@ pub async fn partitions_know_nothing_of_each_other(f: &Fixture) {
     };
     assert_eq!(f.done(elsewhere).await.origin.stamp, at(1));
     let records = vec![RecordKey::Task(task_id(1))];
-    let query = Query { partition: other, records, entries: Entries::All };
+    let query = Query::new(other, records, Entries::All);
     let snapshot = f.store.read(query).await.unwrap();
     assert_eq!(snapshot.records, [None]);
     assert!(snapshot.blocks.is_empty());
@@ -184,7 +184,7 @@ pub async fn partitions_know_nothing_of_each_other(f: &Fixture) {
 
 pub async fn class_07_a_partition_that_never_was_is_an_error(f: &Fixture) {
     let lost = Partition(4);
-    let query = Query { partition: lost, records: Vec::new(), entries: Entries::All };
+    let query = Query::new(lost, Vec::new(), Entries::All);
     assert!(matches!(f.store.read(query).await, Err(StoreError::NotInitialised)));
     let commit = f.store.commit(Commit::new(lost, Lane::Ending)).await;
     assert!(matches!(commit, Err(StoreError::NotInitialised)));

@@ -36,7 +36,7 @@ fn clock_at(now: Stamp) -> Arc<TestClock> {
 async fn stamps(scene: &Scene) -> Vec<Stamp> {
     let mut stamps = Vec::new();
     for partition in scene.world.store.upkeep.constants().partitions.all() {
-        let query = Query { partition, records: vec![], entries: Entries::None };
+        let query = Query::new(partition, vec![], Entries::None);
         stamps.push(scene.world.store.store.read(query).await.unwrap().meta.stamp);
     }
     stamps

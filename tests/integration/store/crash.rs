@@ -178,7 +178,7 @@ fn check(folder: &FilePath, facts: &[Fact]) {
     let store =
         EmbeddedStore::open(folder, Arc::new(SystemClock::default()), &SystemEntropy).unwrap();
     Runtime::new().unwrap().block_on(async {
-        let whole = Query { partition: P, records: Vec::new(), entries: Entries::All };
+        let whole = Query::new(P, Vec::new(), Entries::All);
         let whole = store.read(whole).await.unwrap();
         let first = facts.iter().map(Fact::stamp).min().unwrap();
         let before = first.minus(Span::from_micros(1));
@@ -190,7 +190,7 @@ fn check(folder: &FilePath, facts: &[Fact]) {
                 }
                 Fact::Issued(number, _) => RecordKey::Lease(lease_id(*number)),
             };
-            let query = Query { partition: P, records: vec![key], entries: Entries::None };
+            let query = Query::new(P, vec![key], Entries::None);
             let record = store.read(query).await.unwrap().records.remove(0);
             let record = record.unwrap_or_else(|| panic!("lost: {fact:?}"));
             holds(fact, &record, &whole.lattice);

@@ -82,7 +82,7 @@ impl Deed {
     /// The commit, decided on what the model holds.
     pub async fn commit(&self, model: &ModelStore) -> Commit {
         let records = self.guards.iter().map(|(key, _)| *key).collect();
-        let query = Query { partition: P, records, entries: Entries::None };
+        let query = Query::new(P, records, Entries::None);
         let known = model.read(query).await.unwrap();
         let version = |(wanted, record): (&(RecordKey, Version), &Option<Record>)| {
             let version = match wanted.1 {

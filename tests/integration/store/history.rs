@@ -128,7 +128,7 @@ async fn state(store: &dyn Store, upkeep: &dyn Upkeep) -> Vec<String> {
         .chain(answers)
         .chain([RecordKey::Keyring, RecordKey::RevocationList])
         .collect();
-    let query = Query { partition: P, records, entries: Entries::All };
+    let query = Query::new(P, records, Entries::All);
     let snapshot = store.read(query).await.unwrap();
     let mut state = vec![
         format!("{:?}", snapshot.meta),
@@ -147,7 +147,7 @@ async fn state(store: &dyn Store, upkeep: &dyn Upkeep) -> Vec<String> {
         reach: ["all", "class:finance", "tier:standard"].map(|text| scope(text).reach()).into(),
         leases: (1..=3).map(lease_id).collect(),
     };
-    let raised = store.read(Query { partition: P, records: vec![], entries }).await.unwrap();
+    let raised = store.read(Query::new(P, vec![], entries)).await.unwrap();
     let raised = raised.raised.iter().filter(|(entry, _)| !matches!(entry, Entry::End(..)));
     let mut raised: Vec<_> = raised.map(|raised| format!("{raised:?}")).collect();
     raised.sort_unstable();

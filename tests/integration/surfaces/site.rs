@@ -134,12 +134,18 @@ impl Site {
 
     /// A broker on a Redis server, whose clock is that of this machine.
     pub async fn start_on_redis(server: &RedisServer) -> Self {
+        Self::start_on_redis_with(server, "", "").await
+    }
+
+    /// The same, whose configuration says `to` where that of the others says `from`.
+    pub async fn start_on_redis_with(server: &RedisServer, from: &str, to: &str) -> Self {
+        assert!(CONFIG.contains(from), "the configuration does not say `{from}`");
         let port = server.port();
         let store = format!(
             r#"{{ kind = "redis", url = "redis://127.0.0.1:{port}", username = "leasehold", password_file = "redis.password", response_timeout = "500ms" }}"#
         );
         let clock = Arc::new(TestClock::at(SystemClock::default().now()));
-        Self::start_on(&store, clock, CONFIG.to_owned()).await
+        Self::start_on(&store, clock, CONFIG.replace(from, to)).await
     }
 
     async fn start_on(store: &str, clock: Arc<TestClock>, config: String) -> Self {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use leasehold::broker::seams::Clock;
-use leasehold::domain::feed::Drift;
 use leasehold::domain::lattice::Dead;
 use leasehold::domain::time::Span;
 use leasehold::proto::v1;
@@ -18,9 +17,8 @@ use tempfile::TempDir;
 use super::site::{AGENT, AUDIENCE, OPERATOR, ORCHESTRATOR, Site, VERIFIER, request_id};
 
 /// No fact takes longer to come true.
-const PATIENCE: Duration = Duration::from_secs(20);
-const DELTA: Span = Span::from_seconds(5);
-const DELTA_MAX: Span = Span::from_seconds(30);
+pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const DELTA: Span = Span::from_seconds(5);
 
 /// A broker, and a resource server that follows it by the same clock.
 pub struct Pair {
@@ -29,7 +27,7 @@ pub struct Pair {
     _folder: TempDir,
 }
 
-fn follow(site: &Site) -> (Verifier, TempDir) {
+pub fn follow(site: &Site) -> (Verifier, TempDir) {
     follow_with(site, |_| {})
 }
 
@@ -59,14 +57,10 @@ impl Pair {
     }
 
     pub async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
-        let site = Site::start().await;
-        let brokers = async {
-            while site.running.broker.feed().brokers().is_none() {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, brokers).await.unwrap();
-        site.clock.forward(Drift::DEFAULT.lapse(DELTA_MAX));
+        Self::at(Site::start().await, change).await
+    }
+
+    pub async fn at(site: Site, change: impl FnOnce(&mut Settings)) -> Self {
         let (verifier, _folder) = follow_with(&site, change);
         tokio::time::timeout(PATIENCE, verifier.ready()).await.expect("no view");
         Self { site, verifier, _folder }
@@ -113,23 +107,24 @@ impl Pair {
         answer.into_inner().revocation.unwrap()
     }
 
-    fn operator(&self) -> OperatorServiceClient<tonic::transport::Channel> {
+    pub fn operator(&self) -> OperatorServiceClient<tonic::transport::Channel> {
         OperatorServiceClient::new(self.site.channel(Some(OPERATOR)))
     }
 }
 
-/// A token, and the thumbprint of the certificate that it is bound to.
+/// A token, and the thumbprint of the certificate that it is bound to, if it is to one.
 pub struct Token {
     pub text: String,
-    pub certificate: [u8; 32],
+    pub certificate: Option<[u8; 32]>,
 }
 
 impl Token {
-    fn of(text: String) -> Self {
+    pub fn of(text: String) -> Self {
         let claims = BASE64_URL_SAFE_NO_PAD.decode(text.split('.').nth(1).unwrap()).unwrap();
         let claims: Value = serde_json::from_slice(&claims).unwrap();
-        let bound = claims["cnf"]["x5t#S256"].as_str().unwrap();
-        let certificate = BASE64_URL_SAFE_NO_PAD.decode(bound).unwrap().try_into().unwrap();
+        let bound = claims["cnf"]["x5t#S256"].as_str();
+        let certificate =
+            bound.map(|bound| BASE64_URL_SAFE_NO_PAD.decode(bound).unwrap().try_into().unwrap());
         Self { text, certificate }
     }
 
@@ -137,14 +132,14 @@ impl Token {
         Presented {
             scheme: Scheme::Bearer,
             token: &self.text,
-            certificate: Some(self.certificate),
+            certificate: self.certificate,
             proof: None,
             request: ("GET", "/entries"),
             actions: &["read"],
         }
     }
 
-    fn check(&self, verifier: &Verifier) -> Result<Admission, Refused> {
+    pub fn check(&self, verifier: &Verifier) -> Result<Admission, Refused> {
         verifier.check(&self.shown())
     }
 }

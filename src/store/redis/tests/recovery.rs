@@ -49,7 +49,7 @@ async fn restart(server: &mut RedisServer, f: &Fixture) {
 }
 
 fn whole_set() -> Query {
-    Query { partition: P, records: Vec::new(), entries: Entries::All }
+    Query::new(P, Vec::new(), Entries::All)
 }
 
 fn is_closed<T>(result: &Result<T, StoreError>) -> bool {

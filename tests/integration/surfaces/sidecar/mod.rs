@@ -167,7 +167,7 @@ async fn text(mut body: Incoming) -> String {
 fn call(token: &Token) -> Value {
     json!({
         "authorization": format!("Bearer {}", token.text),
-        "certificate_sha256": BASE64_URL_SAFE_NO_PAD.encode(token.certificate),
+        "certificate_sha256": BASE64_URL_SAFE_NO_PAD.encode(token.certificate.unwrap()),
         "actions": ["read"],
     })
 }
