@@ -5,11 +5,15 @@ use leasehold::broker::access::{Caller, Rpc};
 use leasehold::broker::error::BrokerError;
 use leasehold::broker::request::{CredentialRequest, IssueRequest, TaskSpec, TokenProof};
 use leasehold::broker::{AdvanceRequest, Broker, Parts, Presented, TaskView};
+use leasehold::domain::event::EventKind;
 use leasehold::domain::id::TaskId;
+use leasehold::domain::lattice::Entry;
+use leasehold::domain::path::Origin;
 use leasehold::domain::scope::Scope;
 use leasehold::domain::task::Agent;
-use leasehold::domain::time::Span;
+use leasehold::domain::time::{Span, Stamp};
 use leasehold::keys::SharedKeys;
+use leasehold::store::{Entries, Query};
 use leasehold::testing::keys::keys;
 use leasehold::testing::world::{BATCH, CD, CI, CI_TOO, RESEARCH, settings};
 
@@ -18,6 +22,7 @@ use super::scene::{Level, ParseName, Scene, Shown, agent_of, new_csr, reason, sp
 use super::stores::over_every_store;
 
 over_every_store! {
+    class_06_a_quarantine_is_a_block_and_a_watermark_in_every_partition,
     class_06_quarantine_of_an_agent_reaches_its_task_and_all_below,
     class_06_quarantine_of_a_class_reaches_its_tasks_alone,
     class_06_quarantine_of_an_orchestrator_entry_reaches_its_tasks_alone,
@@ -398,4 +403,34 @@ async fn must_be_dead_at(
 ) {
     let issued = scene.issue_at(broker, agent, super::scene::token(task)).await;
     assert_eq!(reason(issued), "QUARANTINED");
+}
+
+/// What is written: in every partition one event, with the block, which is odd, and the watermark, which is its own commit's.
+async fn class_06_a_quarantine_is_a_block_and_a_watermark_in_every_partition(scene: Scene) {
+    let (store, upkeep) = (&scene.world.store.store, &scene.world.store.upkeep);
+    for text in ["class:finance", "tier:standard", "all"] {
+        let scope = Scope::parse(text).unwrap();
+        for (round, kind) in [(1, EventKind::Quarantined), (2, EventKind::QuarantineLifted)] {
+            match kind {
+                EventKind::Quarantined => quarantine(&scene, text).await,
+                _ => lift(&scene, text).await,
+            }
+            for partition in upkeep.constants().partitions.all() {
+                let events = upkeep.events(partition, Stamp::ZERO, 10_000).await.unwrap();
+                let event = events.last().unwrap();
+                let own = Origin { incarnation: event.incarnation, stamp: event.stamp };
+                let mut entries = vec![Entry::Block(scope.clone(), round)];
+                if kind == EventKind::Quarantined {
+                    entries.push(Entry::Watermark(scope.clone(), own));
+                }
+                assert_eq!((event.event.kind, &event.event.entries), (kind, &entries));
+                let reach = vec![scope.reach()];
+                let entries = Entries::Hitting { tasks: vec![], reach, lease: None };
+                let set = store.read(Query::new(partition, vec![], entries)).await.unwrap();
+                assert_eq!(set.lattice.block_count(&scope), round);
+                let mark = set.lattice.watermark(&scope).unwrap();
+                assert!(mark <= own && (round == 2 || mark == own));
+            }
+        }
+    }
 }

@@ -26,7 +26,7 @@ const DELTA: Span = Span::from_seconds(5);
 const DELTA_MAX: Span = Span::from_seconds(30);
 
 /// A verifier on the feed, by hand.
-struct Watcher {
+pub(super) struct Watcher {
     say: UnboundedSender<v1::WatchRevocationsRequest>,
     told: Streaming<v1::WatchRevocationsResponse>,
     sequence: u64,
@@ -41,7 +41,7 @@ impl Watcher {
         Ok(Self { say, told, sequence: 0 })
     }
 
-    async fn subscribe(site: &Site, instance: u128) -> Self {
+    pub(super) async fn subscribe(site: &Site, instance: u128) -> Self {
         let mut watcher = Self::open(site, VERIFIER, subscribe(instance)).await.unwrap();
         let Some(Told::Subscribed(subscribed)) = watcher.next().await.unwrap() else {
             panic!("the first message is another")
@@ -51,7 +51,7 @@ impl Watcher {
         watcher
     }
 
-    async fn next(&mut self) -> Result<Option<Told>, Status> {
+    pub(super) async fn next(&mut self) -> Result<Option<Told>, Status> {
         let next = tokio::time::timeout(PATIENCE, self.told.message());
         next.await.expect("nothing came").map(|m| m.and_then(|m| m.message))
     }
@@ -61,7 +61,7 @@ impl Watcher {
     }
 
     /// Asks how fresh it is until it is told, and what came before that.
-    async fn fresh(&mut self) -> (Vec<v1::Revocations>, v1::Freshness) {
+    pub(super) async fn fresh(&mut self) -> (Vec<v1::Revocations>, v1::Freshness) {
         let mut seen = Vec::new();
         loop {
             self.sequence += 1;
