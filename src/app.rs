@@ -13,6 +13,7 @@ mod identity;
 mod keys;
 mod store;
 mod upkeep;
+mod webhooks;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -155,6 +156,9 @@ pub enum AppError {
     /// A Workload API's address.
     #[error(transparent)]
     WorkloadApi(#[from] crate::workload_api::EndpointUnusable),
+    /// The way to a webhook's receiver.
+    #[error(transparent)]
+    Webhook(#[from] webhooks::WebhookError),
     /// Reflection.
     #[error(transparent)]
     Reflection(#[from] grpc::ReflectionError),
@@ -228,12 +232,12 @@ pub async fn start_with(
     let identity::Trust { store: trust, files, agents, endpoints, jwt_svid, issuers } =
         identity::load(&config, &seams)?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    // Nothing runs on where the start fails.
-    let unless_started = stop.clone().drop_guard();
+    let unless_started = stop.clone().drop_guard(); // nothing runs on where the start fails
     agents.into_iter().for_each(|agent| {
         tasks.spawn(stop.clone().run_until_cancelled_owned(agent.follow()));
     });
     let feed = feed::make(&config, &store, &seams, &listening, &stop)?;
+    let hooks = webhooks::make(&config.webhooks, &store, &feed, &keyring, &seams).await?;
     let certificate = certificate::load(&config, &seams, &tasks, &stop).await?;
     let authenticator = Arc::new(Authenticator::new(trust.shared(), jwt_svid, issuers));
     let broker = Arc::new(Broker::new(
@@ -249,8 +253,7 @@ pub async fn start_with(
         settings(&config, &listening)?,
     ));
     let (ready, is_ready) = watch::channel(false);
-    let limits = call_limits(&config);
-    let reflection = config.listen.reflection;
+    let (limits, reflection) = (call_limits(&config), config.listen.reflection);
     let (services, health) =
         grpc::router(broker.clone(), authenticator.clone(), limits, reflection).await?;
     let parts = http::Parts {
@@ -268,6 +271,7 @@ pub async fn start_with(
         tls: tls(&certificate, &trust, &seams)?,
     };
     feed::begin(&feed, &tasks).await;
+    hooks.spawn(&tasks, &stop);
     let addresses = doors.open(listening, &config, &tasks, &stop)?;
     let upkeep = upkeep::Upkeep {
         broker: broker.clone(),
@@ -283,9 +287,7 @@ pub async fn start_with(
         health,
         ready,
     };
-    upkeep.look().await;
-    upkeep.fetch_bundles().await;
-    upkeep.spawn(&tasks, &stop);
+    upkeep.begin(&tasks, &stop).await;
     unless_started.disarm();
     let Addresses { grpc, http, metrics } = addresses;
     Ok(Running { grpc, http, metrics, broker, stop, tasks, store })

@@ -14,8 +14,9 @@
 //! Modules in reading order: [`domain`] holds the rules and nothing else; [`jose`] and [`spiffe`] are the two formats
 //! that credentials come in; [`verifier`] is the library of whoever accepts them. The rest is the broker: `identity`,
 //! `policy`, `store`, `keys` and `mint` are its contracts with their implementations; `feed` tells verifiers what is
-//! revoked, and learns when it is dead everywhere; `workload_api` is the agent beside it, if there is one; `broker` has one
-//! verb a file; `sidecar` is the verifier for whoever does not link it; `listen` is the door, `grpc` and `http` are the surfaces behind it; `config`, `telemetry`, `app` and `cli`
+//! revoked, and learns when it is dead everywhere; `webhooks` tells receivers what happened; `fetch` is the way out to other
+//! servers, and `workload_api` the agent beside it, if there is one; `broker` has one verb a file; `sidecar` is the verifier for
+//! whoever does not link it; `listen` is the door, `grpc` and `http` are the surfaces behind it; `config`, `telemetry`, `app` and `cli`
 //! make a program of it.
 
 pub mod domain;
@@ -41,6 +42,8 @@ pub mod demo;
 #[cfg(feature = "server")]
 pub mod feed;
 #[cfg(feature = "server")]
+mod fetch;
+#[cfg(feature = "server")]
 pub mod grpc;
 #[cfg(feature = "server")]
 pub mod http;
@@ -64,5 +67,7 @@ pub mod store;
 pub mod telemetry;
 #[cfg(all(feature = "server", any(test, feature = "testing")))]
 pub mod testing;
+#[cfg(feature = "server")]
+pub mod webhooks;
 #[cfg(feature = "server")]
 pub mod workload_api;

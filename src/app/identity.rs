@@ -13,6 +13,8 @@ use crate::identity::jwt_svid::JwtSvidVerifier;
 use crate::identity::oidc::{JwksSource, OidcIssuer, OidcVerifier, TokenReviewConfig};
 use crate::identity::trust_store::{TrustStore, TrustedDomain};
 use crate::spiffe::id::TrustDomain;
+use crate::spiffe::task_jwt_svid;
+use crate::webhooks;
 use crate::workload_api::WorkloadApi;
 
 /// What says who a caller is, and what keeps it up to date.
@@ -51,8 +53,9 @@ pub(super) fn load(config: &Config, seams: &Seams) -> Result<Trust, AppError> {
     seams.entropy.fill(&mut jitter)?;
     let [jitter] = jitter;
     let endpoints = BundleEndpoints::new(store.clone(), endpoints, &seams.clock, jitter)?;
-    let spiffe = format!("{}/spiffe", config.base_url);
-    let own = [config.base_url.as_str(), spiffe.as_str()];
+    let svids = task_jwt_svid::issuer(&config.base_url);
+    let events = webhooks::issuer(&config.base_url);
+    let own = [config.base_url.as_str(), svids.as_str(), events.as_str()];
     let issuers = config.trust.oidc.iter().map(issuer).collect();
     let trust::JwtSvids { audience, max_lifetime } = config.trust.jwt_svid.clone();
     let jwt_svid = JwtSvidVerifier {

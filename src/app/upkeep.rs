@@ -49,8 +49,14 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    /// Starts everything; it ends with `stop`.
-    pub(super) fn spawn(self, tasks: &TaskTracker, stop: &CancellationToken) {
+    /// Looks once, then starts everything; it ends with `stop`.
+    pub(super) async fn begin(self, tasks: &TaskTracker, stop: &CancellationToken) {
+        self.look().await;
+        self.fetch_bundles().await;
+        self.spawn(tasks, stop);
+    }
+
+    fn spawn(self, tasks: &TaskTracker, stop: &CancellationToken) {
         self.trust.look(self.broker.now());
         let files = self.files.clone();
         tasks.spawn(files.watch(BUNDLES, self.clock.clone(), stop.clone()));
@@ -84,7 +90,7 @@ impl Upkeep {
     }
 
     /// Whether the broker can work; recovers the store if it is closed.
-    pub(super) async fn look(&self) {
+    async fn look(&self) {
         let fault = self.fault().await.or_else(|| self.unregistered());
         let is_ready = fault.is_none();
         if self.ready.send_replace(is_ready) != is_ready {
@@ -98,7 +104,7 @@ impl Upkeep {
 
     /// Asks the bundle endpoints that are due. Once before the first call is answered, and no longer than one fetch takes: who
     /// is trusted by a bundle that can be had is not refused by a broker that just started.
-    pub(super) async fn fetch_bundles(&self) {
+    async fn fetch_bundles(&self) {
         self.endpoints.refresh_if_due(self.clock.now()).await;
     }
 

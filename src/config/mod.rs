@@ -14,6 +14,7 @@ pub mod problem;
 pub mod secret_source;
 pub mod store;
 pub mod trust;
+pub mod webhooks;
 
 mod document;
 mod lasting;
@@ -42,6 +43,7 @@ use problem::{ConfigErrors, Problem};
 use section::Section;
 use store::StoreConfig;
 use trust::Trust;
+use webhooks::Webhook;
 
 /// No configuration is longer.
 const MAX_BYTES: u64 = 1 << 20;
@@ -73,6 +75,8 @@ pub struct Config {
     pub keys: Keys,
     /// Its part of fencing.
     pub feed: Feed,
+    /// Who is told what happens.
+    pub webhooks: Vec<Webhook>,
     /// Upper limits.
     pub limits: Limits,
     /// Logs.
@@ -161,6 +165,9 @@ fn config(document: &Document<'_>, table: &DeTable<'_>) -> Option<Config> {
     let example = "keys = { encryption_key_file = \"keyring.key\" }";
     let keys = root.required("keys", example, value::table(keys::read));
     let feed = root.or("feed", Feed::default(), value::table(feed::read));
+    let names = tiers.as_ref().map(|tiers| tiers.iter().map(|tier| tier.name.clone()).collect());
+    let known = webhooks::Known::of(roles.as_deref(), names);
+    let webhooks = root.or("webhooks", Vec::new(), |field| webhooks::read(field, &known));
     let limits = root.or("limits", Limits::default(), value::table(limits::read));
     let log = root.or("log", Log::default(), value::table(limits::log));
     root.finish();
@@ -177,6 +184,7 @@ fn config(document: &Document<'_>, table: &DeTable<'_>) -> Option<Config> {
         crl: crl?,
         keys: keys?,
         feed: feed?,
+        webhooks: webhooks?,
         limits: limits?,
         log: log?,
         warnings: Vec::new(),

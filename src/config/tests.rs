@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod mistakes;
+mod webhooks;
 
 use std::path::Path;
 

@@ -181,6 +181,16 @@ pub(super) fn https_url(field: &Field<'_>) -> Option<String> {
     ))
 }
 
+/// The same; or, where the operator says that it may be so, one of this machine, also without TLS.
+pub(super) fn https_or_loopback_url(field: &Field<'_>, danger_loopback: bool) -> Option<String> {
+    let text = text(field)?;
+    let on_this_machine = ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"];
+    if danger_loopback && on_this_machine.iter().any(|start| text.starts_with(start)) {
+        return Some(text.to_owned());
+    }
+    https_url(field)
+}
+
 /// A folder or file that the broker makes.
 pub(super) fn path(field: &Field<'_>) -> Option<PathBuf> {
     text(field).map(|text| field.document.path(text))

@@ -21,3 +21,4 @@ pub mod secret;
 pub mod task;
 pub mod tier;
 pub mod time;
+pub mod webhook;

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::hub::{Answer, Hub, Next, Positions, StreamId};
 use super::memory::{Kept, Memory};
 use super::reader::{Ask, Found, Reader};
-use crate::domain::feed::{AsOf, BrokerRecord, InstanceId, Subscribers, Terms};
+use crate::domain::feed::{AsOf, BrokerRecord, InstanceId, Subscribers, Terms, Webhooks};
 use crate::domain::id::{Partition, PartitionCount};
 use crate::domain::lattice::{Entry, Kill};
 use crate::domain::path::Origin;
@@ -102,6 +102,7 @@ pub struct Core {
     subscribers: Subscribers,
     owners: BTreeMap<InstanceId, String>,
     hub: Hub,
+    webhooks: Webhooks,
     beat: u64,
 }
 
@@ -127,6 +128,7 @@ impl Core {
             subscribers: Subscribers::new(terms.drift, terms.delta_max),
             owners: BTreeMap::new(),
             hub: Hub::default(),
+            webhooks: Webhooks::new(),
             beat: 0,
         }
     }
@@ -254,7 +256,13 @@ impl Core {
             applied: self.applied.clone(),
             acked: self.acked(now),
             verifiers: self.subscribers.records(&self.applied, now, wall),
+            webhooks: self.webhooks.clone(),
         })
+    }
+
+    /// What the next record says of webhooks.
+    pub fn report(&mut self, webhooks: Webhooks) {
+        self.webhooks = webhooks;
     }
 
     /// A record that was sent at `sent` is confirmed, in this incarnation of partition 0.

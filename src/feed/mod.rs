@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use self::core::Core;
 use self::registry::RegistryReader;
 use crate::broker::seams::Clock;
-use crate::domain::feed::Terms;
+use crate::domain::feed::{Terms, Webhooks};
 use crate::domain::id::{Partition, PartitionCount};
 use crate::domain::lattice::Entry;
 use crate::domain::path::Origin;
@@ -136,6 +136,11 @@ impl Feed {
     /// What is committed from now on, as it is read. Who falls behind is told how much was missed.
     pub fn events(&self) -> broadcast::Receiver<Happened> {
         self.events.subscribe()
+    }
+
+    /// Says in the registry, from the next beat on, how far webhooks are delivered.
+    pub fn report(&self, webhooks: Webhooks) {
+        self.core.lock().report(webhooks);
     }
 
     /// Whether one of the scopes is quarantined, as far as this broker has read.

@@ -70,6 +70,11 @@ impl Feed {
         self.registry.latest.borrow().clone()
     }
 
+    /// The same, each time that it is read.
+    pub fn registry(&self) -> watch::Receiver<Option<Arc<Registry>>> {
+        self.registry.latest.subscribe()
+    }
+
     /// Reads the registry as often as somebody needs it.
     pub(super) async fn follow_registry(self: Arc<Self>) {
         let mut changes = self.parts.feed.changes(Changed::Registry);

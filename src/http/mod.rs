@@ -50,6 +50,7 @@ pub fn router(parts: Parts, limits: HttpLimits, has_numbers: bool) -> Router {
         .route("/crl/{file}", get(revocation_list::revocation_list))
         .route("/spiffe/bundle.json", get(wellknown::spiffe_bundle))
         .route(wellknown::SPIFFE_KEYS, get(wellknown::spiffe_keys))
+        .route(wellknown::EVENT_KEYS, get(wellknown::event_keys))
         .route("/spiffe/.well-known/openid-configuration", get(wellknown::spiffe_configuration));
     bounded(routes, parts, limits)
 }

@@ -7,13 +7,16 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 use super::Parts;
-use crate::jose::{FOREIGN_ALGORITHMS, base64url};
+use crate::domain::scope::Scope;
+use crate::jose::{FOREIGN_ALGORITHMS, VerifyingKey, base64url};
 use crate::spiffe::task_jwt_svid;
 
 /// Where the access tokens' keys are.
 pub(super) const JWKS: &str = "/oauth2/jwks";
 /// Where the JWT-SVIDs' keys are.
 pub(super) const SPIFFE_KEYS: &str = "/spiffe/keys";
+/// Where the security events' keys are.
+pub(super) const EVENT_KEYS: &str = "/events/keys";
 /// A key is published an hour before it signs, so a copy may be minutes old.
 const CACHE_CONTROL: &str = "public, max-age=300";
 
@@ -32,6 +35,17 @@ pub(super) async fn spiffe_bundle(State(parts): State<Parts>, headers: HeaderMap
 /// The JWK set of the JWT-SVIDs' keys, for whoever knows OpenID Connect and not SPIFFE.
 pub(super) async fn spiffe_keys(State(parts): State<Parts>, headers: HeaderMap) -> Response {
     let document = parts.broker.keys().jwt_svid_verifying_keys().to_document();
+    publish(&document.to_string(), "application/jwk-set+json", &headers)
+}
+
+/// The JWK set of the security events' keys, for receivers of webhooks.
+pub(super) async fn event_keys(State(parts): State<Parts>, headers: HeaderMap) -> Response {
+    let keys = parts.broker.keys();
+    let feed = parts.broker.feed();
+    // INVARIANT (quarantined key): it is withdrawn at once. Events are no credentials, and none needs to verify later.
+    let is_good = |key: &&VerifyingKey| !feed.is_quarantined(&[Scope::Key(key.kid().to_owned())]);
+    let good = keys.security_event_verifying_keys().iter().filter(is_good);
+    let document = json!({ "keys": good.map(VerifyingKey::to_jwk).collect::<Vec<_>>() });
     publish(&document.to_string(), "application/jwk-set+json", &headers)
 }
 

@@ -16,13 +16,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use self::server::{EndpointServer, Vouching};
-use super::address::Reach;
 use super::bundle_files::{self, BundleFile, BundleFilesError};
-use super::fetch::{FetchError, Fetcher, check_url};
 use super::trust_bundle::{TrustBundle, TrustBundleError};
 use super::trust_store::{PutError, TrustStore};
 use crate::broker::seams::Clock;
 use crate::domain::time::{Span, Stamp};
+use crate::fetch::{FetchError, Fetcher, Reach, check_url};
 use crate::spiffe::bundle::{Bundle, BundleError};
 use crate::spiffe::id::{SpiffeId, TrustDomain};
 use crate::telemetry::metrics;

@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Semaphore;
 
-use super::fetch::{FetchError, Fetcher};
 use crate::domain::time::{Span, Stamp};
+use crate::fetch::{FetchError, Fetcher};
 use crate::jose::json::{JsonError, Object, parse_object};
 use crate::jose::{KeySet, KeySetError, MAX_SET_BYTES};
 use crate::telemetry::metrics;

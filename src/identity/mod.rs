@@ -2,8 +2,6 @@
 //!
 //! [`VerifiedCaller`] can be made only by a check in this module's siblings, and is what every later step demands.
 
-mod address;
-mod fetch;
 mod handshake;
 mod jwks_cache;
 mod platform;

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::address::Reach;
-use super::fetch::{Fetcher, check_url};
 use super::jwks_cache::{JwksCache, Origin};
 use super::platform::{self, LEGACY_ISSUER};
 use super::token_review::TokenReviewer;
@@ -12,12 +10,13 @@ use super::{Proof, VerifiedCaller};
 use crate::domain::platform::{Platform, PlatformFault};
 use crate::domain::principal::{Name, Principal, PrincipalError};
 use crate::domain::time::{Span, Stamp};
+use crate::fetch::{Fetcher, Reach, check_url};
 use crate::jose::{ClaimError, Claims, FOREIGN_ALGORITHMS, JwsError, Leeway, Typ, Unverified};
 
-pub use super::fetch::FetchError;
 pub use super::jwks_cache::{JwksError, JwksSource};
 pub use super::platform::PlatformError;
 pub use super::token_review::{ReviewError, TokenReviewConfig};
+pub use crate::fetch::FetchError;
 
 /// A token is verified again after so long, so that a key that its issuer withdrew does not live on.
 const VERIFIED_AGE: Span = Span::from_seconds(60);

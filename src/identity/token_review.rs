@@ -23,10 +23,9 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Semaphore;
 
-use super::address::Reach;
-use super::fetch::{FetchError, Fetcher, check_url};
 use crate::domain::secret::Secret;
 use crate::domain::time::{Span, Stamp};
+use crate::fetch::{FetchError, Fetcher, Reach, check_url};
 use crate::jose::MAX_SET_BYTES;
 use crate::jose::json::{JsonError, Object, parse_object};
 

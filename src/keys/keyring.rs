@@ -21,6 +21,9 @@ pub(super) struct Keyring {
     /// Those of JWT-SVIDs; a keyring from before there were any has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) jwt_svids: Vec<StoredKey>,
+    /// Those of security events; a keyring from before there were any has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) security_events: Vec<StoredKey>,
     /// The root that we made; absent if the authority comes from files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) root: Option<StoredAuthority>,
@@ -76,6 +79,7 @@ impl Keyring {
             version: VERSION,
             access_tokens: vec![],
             jwt_svids: vec![],
+            security_events: vec![],
             root: None,
             intermediates: vec![],
         }

@@ -38,7 +38,8 @@ impl Keyring {
         let mut next = self.clone();
         let mut made = false;
         // INVARIANT (key spaces): each kind of token has keys of its own, and none is ever in two lists.
-        for keys in [&mut next.access_tokens, &mut next.jwt_svids] {
+        let kinds = [&mut next.access_tokens, &mut next.jwt_svids, &mut next.security_events];
+        for keys in kinds {
             if let Some(use_from) = successor(keys.iter().map(|key| key.life), now) {
                 let (_, pkcs8) = SigningKey::generate()?;
                 let life = Life::new(now, use_from, use_from.plus(TOKEN_KEY_LIFE));
@@ -62,6 +63,7 @@ impl Keyring {
         if made {
             next.access_tokens.retain(|key| now < key.life.expires());
             next.jwt_svids.retain(|key| now < key.life.expires());
+            next.security_events.retain(|key| now < key.life.expires());
             next.intermediates.retain(|key| now < key.life.expires());
         }
         Ok(made.then_some(next))

@@ -104,9 +104,11 @@ pub struct Keys {
     nonces: NonceKey,
     access_tokens: Vec<TokenKey>,
     jwt_svids: Vec<TokenKey>,
+    security_events: Vec<TokenKey>,
     authorities: Vec<IssuerCa>,
     verifying: KeySet,
     verifying_jwt_svids: KeySet,
+    verifying_security_events: KeySet,
     bundle: Bundle,
 }
 
@@ -138,6 +140,7 @@ impl Keys {
     ) -> Result<Self, KeysError> {
         let access_tokens = living(&keyring.access_tokens, now)?;
         let jwt_svids = living(&keyring.jwt_svids, now)?;
+        let security_events = living(&keyring.security_events, now)?;
         let (root, authorities) = match &settings.authority {
             AuthoritySource::Made => made_authorities(keyring, &settings.trust_domain, now)?,
             AuthoritySource::Files(files) => {
@@ -147,6 +150,7 @@ impl Keys {
         };
         let verifying = key_set(&access_tokens)?;
         let verifying_jwt_svids = key_set(&jwt_svids)?;
+        let verifying_security_events = key_set(&security_events)?;
         let jwks = verifying_jwt_svids.iter().map(VerifyingKey::to_jwk).collect();
         let bundle = Bundle::of_authorities(vec![root])
             .with_jwt_keys(jwks)
@@ -160,9 +164,11 @@ impl Keys {
             nonces,
             access_tokens,
             jwt_svids,
+            security_events,
             authorities,
             verifying,
             verifying_jwt_svids,
+            verifying_security_events,
             bundle,
         })
     }
@@ -202,6 +208,11 @@ impl Keys {
         self.jwt_svids.iter().find(|key| key.key.kid() == kid)
     }
 
+    /// The key that signs security events now; `None` if all have expired, and the keyring must be loaded again.
+    pub fn security_event_key(&self, now: Stamp) -> Option<&TokenKey> {
+        active(&self.security_events, now)
+    }
+
     /// What signs certificates now; `None` if all have expired, and the keyring must be loaded again.
     pub fn authority(&self, now: Stamp) -> Option<&IssuerCa> {
         let active = self.authorities.iter().filter(|ca| ca.life().is_active(now));
@@ -233,6 +244,11 @@ impl Keys {
         &self.verifying_jwt_svids
     }
 
+    /// What security events are verified with; its document is what `/events/keys` publishes.
+    pub fn security_event_verifying_keys(&self) -> &KeySet {
+        &self.verifying_security_events
+    }
+
     /// What certificates and JWT-SVIDs are verified with; its document is what `/spiffe/bundle.json` publishes.
     pub fn bundle(&self) -> &Bundle {
         &self.bundle
@@ -245,6 +261,7 @@ impl std::fmt::Debug for Keys {
             .field("version", &self.version)
             .field("access_tokens", &self.access_tokens)
             .field("jwt_svids", &self.jwt_svids)
+            .field("security_events", &self.security_events)
             .field("authorities", &self.authorities)
             .finish_non_exhaustive()
     }

@@ -232,6 +232,13 @@ async fn class_11_no_key_is_of_two_kinds() {
         let keys = load(&store, at).await.unwrap();
         let svids: Vec<_> = keys.jwt_svid_verifying_keys().iter().map(|key| key.kid()).collect();
         assert!(!svids.is_empty() && svids.iter().all(|kid| !kids(&keys).contains(kid)));
+        let events: Vec<_> =
+            keys.security_event_verifying_keys().iter().map(|key| key.kid()).collect();
+        let others = |kid: &&str| kids(&keys).contains(kid) || svids.contains(kid);
+        assert!(!events.is_empty() && !events.iter().any(others));
+        let signing = keys.security_event_key(at).unwrap();
+        assert!(events.contains(&signing.key().kid()));
+        assert!(signing.life().expires() > at.plus(days(25)));
         let key = keys.jwt_svid_key(at).unwrap();
         assert!(keys.jwt_svid_key_named(key.key().kid()).is_some());
         assert!(keys.access_token_key_named(key.key().kid()).is_none());
@@ -240,18 +247,21 @@ async fn class_11_no_key_is_of_two_kinds() {
 }
 
 #[tokio::test]
-async fn a_keyring_from_before_jwt_svids_gets_their_keys_and_keeps_its_own() {
+async fn a_keyring_from_before_a_kind_of_token_gets_its_keys_and_keeps_its_own() {
     let store = store();
     let first = load(&store, now()).await.unwrap();
     let plain = kek().open(Purpose::Keyring, &held(&store).await.unwrap().0).unwrap();
     let mut before: serde_json::Value = serde_json::from_slice(plain.expose()).unwrap();
-    before.as_object_mut().unwrap().remove("jwt_svids").unwrap();
+    for kind in ["jwt_svids", "security_events"] {
+        before.as_object_mut().unwrap().remove(kind).unwrap();
+    }
     let before = Secret::from(before.to_string());
     let sealed = kek().seal(Purpose::Keyring, &before, &SeededEntropy::new(9)).unwrap();
     overwrite(&store, sealed).await;
     let keys = load(&store, now().plus(days(1))).await.unwrap();
     assert_eq!(kids(&keys), kids(&first));
     assert!(keys.jwt_svid_key(now().plus(days(1))).is_some());
+    assert!(keys.security_event_key(now().plus(days(1))).is_some());
 }
 
 #[tokio::test]

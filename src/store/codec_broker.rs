@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
-use crate::domain::feed::{BrokerRecord, InstanceId, VerifierRecord};
+use crate::domain::feed::{BrokerRecord, InstanceId, ReadPosition, VerifierRecord, Webhooks};
 use crate::domain::id::Partition;
 use crate::domain::path::Origin;
+use crate::domain::principal::Name;
 use crate::proto::store as wire;
 use crate::store::StoreError;
 use crate::store::codec::{VERSION, corrupt, must_be_version, origin, stamp};
@@ -23,6 +24,7 @@ pub fn broker_bytes(record: &BrokerRecord) -> Vec<u8> {
         applied: positions_to_wire(&record.applied),
         acked: positions_to_wire(&record.acked),
         verifiers: record.verifiers.iter().map(verifier_to_wire).collect(),
+        webhooks: webhooks_to_wire(&record.webhooks),
     }
     .encode_to_vec()
 }
@@ -43,6 +45,7 @@ pub fn broker(value: &[u8]) -> Result<BrokerRecord, StoreError> {
         applied: positions(&record.applied)?,
         acked: positions(&record.acked)?,
         verifiers: record.verifiers.into_iter().map(verifier).collect::<Result<_, _>>()?,
+        webhooks: webhooks(&record.webhooks)?,
     })
 }
 
@@ -94,6 +97,38 @@ fn positions(records: &[wire::Position]) -> Result<BTreeMap<Partition, Origin>, 
     Ok(positions)
 }
 
+fn webhooks_to_wire(webhooks: &Webhooks) -> Vec<wire::Webhook> {
+    let position = |(partition, read): (&Partition, &ReadPosition)| wire::ReadPosition {
+        partition: partition.0.into(),
+        incarnation: read.at.incarnation.micros(),
+        stamp: read.at.stamp.micros(),
+        tag: read.tag,
+    };
+    let webhook = |(name, delivered): (&Name, &BTreeMap<Partition, ReadPosition>)| wire::Webhook {
+        name: name.to_string(),
+        delivered: delivered.iter().map(position).collect(),
+    };
+    webhooks.iter().map(webhook).collect()
+}
+
+fn webhooks(records: &[wire::Webhook]) -> Result<Webhooks, StoreError> {
+    let mut webhooks = Webhooks::new();
+    for record in records {
+        let mut delivered = BTreeMap::new();
+        for position in &record.delivered {
+            let partition = Partition(u8::try_from(position.partition).map_err(corrupt)?);
+            let at = origin(position.incarnation, position.stamp)?;
+            if delivered.insert(partition, ReadPosition { at, tag: position.tag }).is_some() {
+                return Err(corrupt("two positions in one partition"));
+            }
+        }
+        if webhooks.insert(Name::parse(&record.name).map_err(corrupt)?, delivered).is_some() {
+            return Err(corrupt("two webhooks of one name"));
+        }
+    }
+    Ok(webhooks)
+}
+
 fn instance(text: &str) -> Result<InstanceId, StoreError> {
     InstanceId::parse(text).ok_or_else(|| corrupt("an instance that is not 32 hex digits"))
 }
@@ -129,12 +164,39 @@ mod tests {
         })
     }
 
+    fn some_webhooks() -> impl Strategy<Value = Webhooks> {
+        let at = (stamps(), stamps(), any::<u64>());
+        let at = at.prop_map(|(incarnation, stamp, tag)| ReadPosition {
+            at: Origin { incarnation, stamp },
+            tag,
+        });
+        let name = "[a-z0-9-]{1,63}".prop_map(|name| Name::parse(&name).unwrap());
+        btree_map(name, btree_map(any::<u8>().prop_map(Partition), at, 0..4), 0..3)
+    }
+
     fn brokers() -> impl Strategy<Value = BrokerRecord> {
         let names = ("\\PC{0,24}", "\\PC{0,24}");
-        let fields =
-            (instances(), names, stamps(), any::<u64>(), maps(), maps(), vec(verifiers(), 0..4));
+        let fields = (
+            instances(),
+            names,
+            stamps(),
+            any::<u64>(),
+            maps(),
+            maps(),
+            vec(verifiers(), 0..4),
+            some_webhooks(),
+        );
         fields.prop_map(
-            |(instance, (name, address), incarnation, beat, applied, acked, verifiers)| {
+            |(
+                instance,
+                (name, address),
+                incarnation,
+                beat,
+                applied,
+                acked,
+                verifiers,
+                webhooks,
+            )| {
                 BrokerRecord {
                     instance,
                     name,
@@ -144,6 +206,7 @@ mod tests {
                     applied,
                     acked,
                     verifiers,
+                    webhooks,
                 }
             },
         )
@@ -164,13 +227,20 @@ mod tests {
     fn wire_record() -> wire::Broker {
         let instance = InstanceId::new(7).to_string();
         let verifier = wire::Verifier { instance: instance.clone(), ..Default::default() };
-        wire::Broker { version: VERSION, instance, verifiers: vec![verifier], ..Default::default() }
+        let webhook = wire::Webhook { name: "a".into(), delivered: vec![Default::default()] };
+        wire::Broker {
+            version: VERSION,
+            instance,
+            verifiers: vec![verifier],
+            webhooks: vec![webhook],
+            ..Default::default()
+        }
     }
 
     #[test]
     fn what_makes_no_sense_is_corrupt() {
         type Damage = fn(&mut wire::Broker);
-        let damages: [Damage; 9] = [
+        let damages: [Damage; 14] = [
             |record| record.version = VERSION + 1,
             |record| record.instance.clear(),
             |record| record.instance.make_ascii_uppercase(),
@@ -180,6 +250,11 @@ mod tests {
             |record| record.applied = vec![wire::Position::default(); 2],
             |record| record.verifiers[0].instance.push('0'),
             |record| record.verifiers[0].undrained = vec![wire::Position::default()],
+            |record| record.webhooks[0].name = "A".into(),
+            |record| record.webhooks.push(record.webhooks[0].clone()),
+            |record| record.webhooks[0].delivered[0].partition = 256,
+            |record| record.webhooks[0].delivered[0].stamp = 1 << 53,
+            |record| record.webhooks[0].delivered = vec![wire::ReadPosition::default(); 2],
         ];
         assert!(broker(&wire_record().encode_to_vec()).is_ok());
         for (number, damage) in damages.into_iter().enumerate() {

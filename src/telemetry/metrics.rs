@@ -1,7 +1,7 @@
 //! What is counted and timed, and its Prometheus text.
 //!
 //! One recorder serves the whole process; brokers that share a process share its numbers. Labels are `&'static str`, so
-//! that no id can become one; but for the names of trust domains, which configuration bounds.
+//! that no id can become one; but for the names of trust domains and webhooks, which configuration bounds.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -57,6 +57,11 @@ pub const FEED_STREAMS: &str = "leasehold_feed_streams";
 pub const BROKERS: &str = "leasehold_brokers";
 /// Seconds from RECORDED to FENCED.
 pub const FENCED_SECONDS: &str = "leasehold_fenced_seconds";
+/// Events for a `webhook`, by `outcome`: `delivered`; `failed`, and tried again; `given_up`, `refused` or `lost`, which is not
+/// delivered; `gap`, where the receiver was told so.
+pub const WEBHOOK_EVENTS: &str = "leasehold_webhook_events_total";
+/// How long ago the oldest event happened that a `webhook`'s receiver did not take when it was tried; 0: it takes them.
+pub const WEBHOOK_BEHIND: &str = "leasehold_webhook_behind_seconds";
 
 /// Questions that a sidecar answered, by `surface` (`verify`, `admit` or `ext_authz`) and `outcome`: `admitted`, or the
 /// stable reason of the refusal.
@@ -66,7 +71,7 @@ pub const SIDECAR_VIEW_AGE: &str = "leasehold_sidecar_view_age_seconds";
 /// What a sidecar let in and counts as running, by `kind`: `held` requests, and credentials of which requests are `lingering`.
 pub const SIDECAR_RUNNING: &str = "leasehold_sidecar_running";
 
-const COUNTERS: [(&str, &str); 11] = [
+const COUNTERS: [(&str, &str); 12] = [
     (CALLS, "RPCs and HTTP requests answered, by call and code"),
     (REFUSALS, "Requests refused, by the stable reason of the answer"),
     (CREDENTIALS, "Credentials minted, by kind and by verb: issue or renew"),
@@ -78,9 +83,13 @@ const COUNTERS: [(&str, &str); 11] = [
     (KEEP_ALIVES, "Keep-alives of verifiers, by outcome: stale ones get no answer"),
     (FEED_OVERFLOWS, "Streams of verifiers that were closed because they did not keep up"),
     (SIDECAR_ANSWERS, "Questions that a sidecar answered, by surface and outcome"),
+    (
+        WEBHOOK_EVENTS,
+        "Events for a webhook, by outcome: delivered, failed, given_up, refused, lost, gap",
+    ),
 ];
 
-const GAUGES: [(&str, Unit, &str); 10] = [
+const GAUGES: [(&str, Unit, &str); 11] = [
     (TRUST_BUNDLE_AGE, Unit::Seconds, "Time since the source of a trust bundle confirmed it"),
     (
         SERVER_CERTIFICATE_EXPIRY,
@@ -99,6 +108,11 @@ const GAUGES: [(&str, Unit, &str); 10] = [
     (BROKERS, Unit::Count, "Brokers in the store's registry"),
     (SIDECAR_VIEW_AGE, Unit::Seconds, "How old a sidecar's view of revocations is"),
     (SIDECAR_RUNNING, Unit::Count, "What a sidecar let in and counts as running, by kind"),
+    (
+        WEBHOOK_BEHIND,
+        Unit::Seconds,
+        "Age of the oldest event that a webhook's receiver did not take",
+    ),
 ];
 
 const HISTOGRAMS: [(&str, &str); 3] = [
@@ -286,6 +300,16 @@ pub fn sidecar_running(held: usize, lingering: usize) {
     }
 }
 
+/// Something became of an event for a webhook. The name is one of the configuration's, of which there are few.
+pub fn webhook_event(webhook: &str, outcome: &'static str) {
+    counter!(WEBHOOK_EVENTS, "webhook" => webhook.to_owned(), "outcome" => outcome).increment(1);
+}
+
+/// The oldest event that a webhook's receiver did not take is so old.
+pub fn webhook_behind(webhook: &str, age: Duration) {
+    gauge!(WEBHOOK_BEHIND, "webhook" => webhook.to_owned()).set(age.as_secs_f64());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -323,6 +347,8 @@ mod tests {
         sidecar_answered("test", "admitted");
         sidecar_view_age(None);
         sidecar_running(1, 1);
+        webhook_event("test", "delivered");
+        webhook_behind("test", Duration::ZERO);
         handle.fold();
         let text = handle.render();
         for (name, meaning) in COUNTERS {

@@ -30,7 +30,9 @@ pub fn bundle(roots: &[&TestAuthority]) -> TrustBundle {
 pub fn jwt_svids() -> JwtSvidVerifier {
     JwtSvidVerifier {
         own_trust_domain: TrustDomain::parse("leasehold.example").unwrap(),
-        own_issuers: ["", "/spiffe"].map(|path| format!("https://leasehold.example{path}")).into(),
+        own_issuers: ["", "/spiffe", "/events"]
+            .map(|path| format!("https://leasehold.example{path}"))
+            .into(),
         audience: "https://leasehold.example".to_owned(),
         max_lifetime: Span::from_seconds(3_600),
     }

@@ -15,7 +15,7 @@ grpc = "127.0.0.1:1""#,
      r#"x.toml:1: `base_url` is missing; write `base_url = "https://leasehold.example:7701"`
 x.toml:2: `base_ulr` is not a field; did you mean `base_url`?"#),
     ("[listen]", "bogus = 1\n[listen]",
-     "x.toml:6: `bogus` is not a field; known here: `trust_domain`, `base_url`, `store`, `listen`, `tls`, `tiers`, `trust`, `roles`, `dpop`, `crl`, `keys`, `feed`, `limits`, `log`"),
+     "x.toml:6: `bogus` is not a field; known here: `trust_domain`, `base_url`, `store`, `listen`, `tls`, `tiers`, `trust`, `roles`, `dpop`, `crl`, `keys`, `feed`, `webhooks`, `limits`, `log`"),
     (r#"ttl = "5m""#, r#"ttl = "5m"
 tll = "5m""#,
      "x.toml:10: `tiers.standard.tll` is not a field; did you mean `ttl`?"),

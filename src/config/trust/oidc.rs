@@ -134,9 +134,5 @@ fn url(field: &Field<'_>, own: Option<&str>, danger_loopback: bool) -> Option<St
     if below_own.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
         return field.refuse("is the broker's own; its tokens must not come back as identities");
     }
-    let on_this_machine = ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"];
-    if danger_loopback && on_this_machine.iter().any(|start| text.starts_with(start)) {
-        return Some(text.to_owned());
-    }
-    value::https_url(field)
+    value::https_or_loopback_url(field, danger_loopback)
 }

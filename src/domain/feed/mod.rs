@@ -21,5 +21,5 @@ pub use drift::Drift;
 pub use ending::{Drain, Ending, Pending, Progress, Terms};
 pub use freshness::Freshness;
 pub use position::{InstanceId, ReadPosition};
-pub use registry::{Beats, BrokerRecord, Registry, VerifierRecord};
+pub use registry::{Beats, BrokerRecord, Registry, VerifierRecord, Webhooks};
 pub use subscribers::Subscribers;

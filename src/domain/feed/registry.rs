@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::position::InstanceId;
+use super::position::{InstanceId, ReadPosition};
 use crate::domain::id::Partition;
 use crate::domain::path::Origin;
+use crate::domain::principal::Name;
 use crate::domain::time::{Moment, Span, Stamp};
 
 /// What one run of a broker wrote of itself in the registry. It is removed by others only, so a broker that stops leaves it.
@@ -27,7 +28,13 @@ pub struct BrokerRecord {
     pub acked: BTreeMap<Partition, Origin>,
     /// The verifiers that count, and those that are connected.
     pub verifiers: Vec<VerifierRecord>,
+    /// The webhooks that it delivers to, and for each how far it knows that every event was delivered, by whichever broker.
+    pub webhooks: Webhooks,
 }
+
+/// For each webhook, up to where every event of a partition was delivered, or its receiver told that some were not.
+// INVARIANT (merging is safe): of two positions the later one holds, so brokers take over one another's.
+pub type Webhooks = BTreeMap<Name, BTreeMap<Partition, ReadPosition>>;
 
 /// One run of a verifier, as its broker sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +110,7 @@ mod tests {
             applied: BTreeMap::new(),
             acked: BTreeMap::new(),
             verifiers: Vec::new(),
+            webhooks: BTreeMap::new(),
         }
     }
 

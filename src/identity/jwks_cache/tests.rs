@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::identity::address::Reach;
+use crate::fetch::Reach;
 use crate::jose::SigningKey;
 use crate::testing::ca::TestAuthority;
 use crate::testing::issuer::{Answer, TestIssuer};

@@ -38,7 +38,7 @@ impl Fixture {
         let own = domain("leasehold.example");
         let verifier = JwtSvidVerifier {
             own_trust_domain: own.clone(),
-            own_issuers: vec![AUDIENCE.to_owned(), format!("{AUDIENCE}/spiffe")],
+            own_issuers: ["", "/spiffe", "/events"].map(|path| format!("{AUDIENCE}{path}")).into(),
             audience: AUDIENCE.to_owned(),
             max_lifetime: MINUTE.times(60),
         };
@@ -220,6 +220,7 @@ fn class_11_what_a_broker_mints_is_no_identity_here() {
         (with("sub", json!("spiffe://leasehold.example/task/tsk_00/e/1/x")), JwtSvidError::Own),
         (with("iss", json!(AUDIENCE)), JwtSvidError::Own),
         (with("iss", json!(format!("{AUDIENCE}/spiffe"))), JwtSvidError::Own),
+        (with("iss", json!(format!("{AUDIENCE}/events"))), JwtSvidError::Own),
         (with("leasehold", json!({"v": 1})), JwtSvidError::Credential),
         (with("leasehold", json!(null)), JwtSvidError::Credential),
         (with("cnf", json!({"jkt": "x"})), JwtSvidError::Bound),

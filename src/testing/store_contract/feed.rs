@@ -14,6 +14,7 @@ use crate::domain::feed::{BrokerRecord, InstanceId, ReadPosition, VerifierRecord
 use crate::domain::id::Partition;
 use crate::domain::lattice::{Entry, Fence};
 use crate::domain::path::Origin;
+use crate::domain::principal::Name;
 use crate::domain::time::{INFINITY, Stamp};
 use crate::store::feed::position;
 use crate::store::{Changed, Commit, Continuity, Page, Recorded};
@@ -156,6 +157,10 @@ pub fn record(instance: u128, beat: u64) -> BrokerRecord {
         applied: at(beat),
         acked: at(2),
         verifiers: vec![verifier(instance + 1, None), verifier(instance + 2, Some(at(3)))],
+        webhooks: BTreeMap::from([(
+            Name::parse("stop-work").unwrap(),
+            BTreeMap::from([(P, ReadPosition { at: origin(beat), tag: u64::MAX - beat })]),
+        )]),
     }
 }
 

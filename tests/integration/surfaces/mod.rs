@@ -23,5 +23,6 @@ mod secrets;
 mod sidecar;
 mod site;
 mod verifier;
+mod webhooks;
 mod wire;
 mod workload_api;

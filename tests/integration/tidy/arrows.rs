@@ -16,7 +16,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Contracts, with their implementations beside them.
     ("telemetry", &[]),
     ("workload_api", &["domain", "spiffe", "proto", "broker::seams"]),
-    ("identity", &["domain", "jose", "spiffe", "workload_api", "broker::seams", "telemetry"]),
+    ("fetch", &["domain", "jose"]),
+    (
+        "identity",
+        &["domain", "jose", "spiffe", "fetch", "workload_api", "broker::seams", "telemetry"],
+    ),
     ("policy", &["domain", "identity"]),
     ("store", &["domain", "broker::seams", "telemetry"]),
     ("store::codec", &["domain", "proto"]),
@@ -24,6 +28,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store::codec_certificate", &["domain", "proto"]),
     ("store::codec_broker", &["domain", "proto"]),
     ("feed", &["domain", "store", "broker::seams", "telemetry"]),
+    (
+        "webhooks",
+        &["domain", "jose", "fetch", "store", "feed", "keys", "broker::seams", "telemetry"],
+    ),
     ("keys", &["domain", "jose", "spiffe", "store", "broker::seams", "telemetry"]),
     ("mint", &["domain", "jose", "spiffe", "identity", "policy", "store", "keys", "broker::seams"]),
     // The verbs, and the surfaces that offer them.

@@ -33,6 +33,7 @@ fn broker(applied: u64, acked: u64) -> BrokerRecord {
         applied: positions(applied),
         acked: positions(acked),
         verifiers: Vec::new(),
+        webhooks: BTreeMap::new(),
     }
 }
 

@@ -170,7 +170,7 @@ async fn class_22_no_proxy_of_the_environment_is_asked() {
             .unwrap();
         return;
     }
-    let name = "identity::fetch::tests::class_22_no_proxy_of_the_environment_is_asked";
+    let name = "fetch::tests::class_22_no_proxy_of_the_environment_is_asked";
     let mut child = std::process::Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", name]).env(CHILD, "1").env_remove("no_proxy").env_remove("NO_PROXY");
     for proxy in ["http_proxy", "https_proxy", "all_proxy"] {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How far the fetches of one issuer reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(crate) enum Reach {
     /// Globally reachable addresses only.
     Public,
     /// Those, and private ones: an issuer inside the cluster or the site.
@@ -18,7 +18,7 @@ pub(super) enum Reach {
 
 impl Reach {
     /// Whether a connection to the address is allowed.
-    pub(super) fn admits(self, address: IpAddr) -> bool {
+    pub(crate) fn admits(self, address: IpAddr) -> bool {
         match class(address) {
             Class::Public => matches!(self, Self::Public | Self::InCluster),
             Class::Private => self == Self::InCluster,

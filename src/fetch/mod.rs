@@ -1,12 +1,17 @@
-//! Fetching of documents, with nothing followed, nothing inflated, nothing sent along that is not asked for, and every length
-//! bounded.
+//! Fetching and pushing of documents, with nothing followed, nothing inflated, nothing sent along that is not asked for, and
+//! every length bounded.
+
+mod address;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
+    RETRY_AFTER,
+};
 use reqwest::{Client, ClientBuilder, RequestBuilder, StatusCode, Url};
 use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
@@ -14,13 +19,16 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 
-use super::address::Reach;
+pub(crate) use address::Reach;
+
 use crate::domain::time::Span;
 use crate::jose::MAX_SET_BYTES;
 
 /// From the first byte sent to the last received.
 const TIMEOUT: Span = Span::from_seconds(5);
 const CONNECT_TIMEOUT: Span = Span::from_seconds(3);
+/// Of an answer to what was pushed, no more is read.
+const MAX_PUSHED_BYTES: usize = 4 * 1024;
 
 /// A document could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -55,14 +63,24 @@ pub enum FetchError {
 
 /// A document, and for how long its server says that it may be kept.
 #[derive(Debug)]
-pub(super) struct Fetched {
-    pub(super) body: Vec<u8>,
-    pub(super) max_age: Option<Span>,
+pub(crate) struct Fetched {
+    pub(crate) body: Vec<u8>,
+    pub(crate) max_age: Option<Span>,
 }
 
-/// Fetches documents of one issuer or endpoint.
+/// What a receiver answered to a document that was pushed to it: any status that it chose.
 #[derive(Debug)]
-pub(super) struct Fetcher {
+pub(crate) struct Pushed {
+    pub(crate) status: StatusCode,
+    /// `Retry-After` in seconds; its other form, a date, counts as none.
+    pub(crate) retry_after: Option<Span>,
+    /// At most the first 4 KiB.
+    pub(crate) body: Vec<u8>,
+}
+
+/// Fetches documents of one issuer or endpoint, or pushes them to one receiver.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
     client: Client,
     reach: Reach,
     timeout: Span,
@@ -70,14 +88,14 @@ pub(super) struct Fetcher {
 
 impl Fetcher {
     /// A fetcher that trusts the certificates in `ca_file`, or without one this machine's.
-    pub(super) fn new(reach: Reach, ca_file: Option<&Path>) -> Result<Self, FetchError> {
+    pub(crate) fn new(reach: Reach, ca_file: Option<&Path>) -> Result<Self, FetchError> {
         let tls = tls()?.with_root_certificates(roots(reach, ca_file)?).with_no_client_auth();
         Self::over(reach, tls, Client::builder())
     }
 
     /// A fetcher that leaves it to `verifier` whether a server is the right one. Every document is fetched over a connection of
     /// its own, so every time is asked.
-    pub(super) fn with_server_verifier(
+    pub(crate) fn with_server_verifier(
         reach: Reach,
         verifier: Arc<dyn ServerCertVerifier>,
     ) -> Result<Self, FetchError> {
@@ -104,13 +122,13 @@ impl Fetcher {
     }
 
     /// Fetches one document.
-    pub(super) async fn get(&self, url: &str) -> Result<Fetched, FetchError> {
+    pub(crate) async fn get(&self, url: &str) -> Result<Fetched, FetchError> {
         let target = check_url(url, self.reach)?;
         self.answer(url, self.client.get(target), StatusCode::OK).await
     }
 
     /// Has a document made of one in JSON, and fetches it. `authorization` is sent along.
-    pub(super) async fn post(
+    pub(crate) async fn post(
         &self,
         url: &str,
         authorization: HeaderValue,
@@ -122,17 +140,40 @@ impl Fetcher {
         self.answer(url, request, StatusCode::CREATED).await
     }
 
+    /// Pushes a document: whatever its receiver answers within `timeout` is an answer.
+    pub(crate) async fn push(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: Vec<u8>,
+        timeout: Span,
+    ) -> Result<Pushed, FetchError> {
+        let target = check_url(url, self.reach)?;
+        let transport = transport(url);
+        let request = self.client.post(target).headers(headers).body(body);
+        let mut response = request.timeout(timeout.to_std()).send().await.map_err(&transport)?;
+        let retry_after = response.headers().get(RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+        let (status, mut body) = (response.status(), Vec::new());
+        while let Some(chunk) = response.chunk().await.map_err(&transport)? {
+            let room = MAX_PUSHED_BYTES.saturating_sub(body.len());
+            body.extend(chunk.iter().take(room));
+            if chunk.len() >= room {
+                break;
+            }
+        }
+        Ok(Pushed { status, retry_after: retry_after.map(Span::from_seconds), body })
+    }
+
     async fn answer(
         &self,
         url: &str,
         request: RequestBuilder,
         wanted: StatusCode,
     ) -> Result<Fetched, FetchError> {
-        let transport = |error: reqwest::Error| {
-            FetchError::Transport(url.to_owned(), innermost(&error.without_url()))
-        };
+        let transport = transport(url);
         let request = request.timeout(self.timeout.to_std());
-        let mut response = request.send().await.map_err(transport)?;
+        let mut response = request.send().await.map_err(&transport)?;
         if response.status() != wanted {
             return Err(FetchError::Status(url.to_owned(), response.status().as_u16()));
         }
@@ -142,7 +183,7 @@ impl Fetcher {
         let max_age = response.headers().get(CACHE_CONTROL);
         let max_age = max_age.and_then(|value| value.to_str().ok()).and_then(max_age_of);
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(transport)? {
+        while let Some(chunk) = response.chunk().await.map_err(&transport)? {
             if body.len() + chunk.len() > MAX_SET_BYTES {
                 return Err(FetchError::TooLarge(url.to_owned()));
             }
@@ -158,12 +199,16 @@ fn tls() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, FetchError> {
     builder.with_safe_default_protocol_versions().map_err(|error| unusable(&error))
 }
 
+fn transport(url: &str) -> impl Fn(reqwest::Error) -> FetchError {
+    |error| FetchError::Transport(url.to_owned(), innermost(&error.without_url()))
+}
+
 fn unusable(error: &dyn std::error::Error) -> FetchError {
     FetchError::Transport("https".to_owned(), innermost(error))
 }
 
 /// A URL that may be fetched; a literal address in it never reaches the resolver and is checked here.
-pub(super) fn check_url(text: &str, reach: Reach) -> Result<Url, FetchError> {
+pub(crate) fn check_url(text: &str, reach: Reach) -> Result<Url, FetchError> {
     let wrong = || FetchError::Url(text.to_owned());
     let url = Url::parse(text).map_err(|_| wrong())?;
     let scheme_fits = url.scheme() == "https" || url.scheme() == "http" && reach == Reach::Loopback;
