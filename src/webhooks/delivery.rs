@@ -17,7 +17,7 @@ use crate::domain::task::Task;
 use crate::domain::time::Stamp;
 use crate::domain::webhook::pause;
 use crate::store::feed::position;
-use crate::store::{Continuity, Entries, Query, Record, RecordKey, Recorded, StoreError};
+use crate::store::{Continuity, Entries, Lane, Query, Record, RecordKey, Recorded, StoreError};
 use crate::telemetry::metrics;
 
 /// Events of one page.
@@ -150,7 +150,8 @@ impl Delivery {
     async fn task(&self, recorded: &Recorded) -> Result<Option<Task>, StoreError> {
         let Some(id) = recorded.event.task else { return Ok(None) };
         let records = vec![RecordKey::Task(id)];
-        let query = Query { partition: self.partition, records, entries: Entries::None };
+        let lane = Lane::Ordinary;
+        let query = Query { partition: self.partition, records, entries: Entries::None, lane };
         let snapshot = self.parts.store.read(query).await?;
         Ok(snapshot.records.into_iter().flatten().find_map(|record| match record {
             Record::Task(task) => Some(*task),
