@@ -90,8 +90,19 @@ impl Grant {
         if json.len() > MAX_JSON_BYTES {
             return Err(invalid(format!("longer than {MAX_JSON_BYTES} bytes")));
         }
-        let entries: Vec<Written> =
-            serde_json::from_str(json).map_err(|error| invalid(error.to_string()))?;
+        Self::written(serde_json::from_str(json))
+    }
+
+    /// The same where the JSON was read already: from a value whose objects have no two members of one name.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn read<'de>(json: impl Deserializer<'de>) -> Result<Self, Refusal> {
+        Self::written(Vec::deserialize(json))
+    }
+
+    fn written<E: std::error::Error>(entries: Result<Vec<Written>, E>) -> Result<Self, Refusal> {
+        let entries = entries.map_err(|error| invalid(error.to_string()))?;
         Self::new(entries.into_iter().map(|Written(entry)| entry).collect())
     }
 

@@ -5,6 +5,9 @@
 use std::fmt;
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// What each byte stands for in it; [`NO_DIGIT`]: nothing.
+const DIGITS: [u8; 256] = digits();
+const NO_DIGIT: u8 = u8::MAX;
 /// 128 bits in base 32, five bits a character, two leading zero bits.
 const RANDOM_CHARS: usize = 26;
 
@@ -134,6 +137,17 @@ ids! {
     LeaseId = "lse_";
 }
 
+#[expect(clippy::indexing_slicing, clippy::as_conversions, reason = "at compile time")]
+const fn digits() -> [u8; 256] {
+    let mut digits = [NO_DIGIT; 256];
+    let mut digit = 0u8;
+    while digit < 32 {
+        digits[ALPHABET[digit as usize] as usize] = digit;
+        digit += 1;
+    }
+    digits
+}
+
 fn parse(text: &str, prefix: &'static str) -> Result<(Partition, u128), IdError> {
     let rest = text.strip_prefix(prefix).ok_or(IdError::Prefix(prefix))?;
     if rest.len() != 2 + RANDOM_CHARS {
@@ -146,11 +160,11 @@ fn parse(text: &str, prefix: &'static str) -> Result<(Partition, u128), IdError>
     let partition = u8::from_str_radix(hex, 16).map_err(|_| IdError::Partition(prefix))?;
     let mut random = 0u128;
     for (position, byte) in base32.bytes().enumerate() {
-        let digit = ALPHABET.iter().position(|c| *c == byte).ok_or(IdError::Random)?;
-        if position == 0 && digit > 7 {
+        let digit = DIGITS.get(usize::from(byte)).copied().unwrap_or(NO_DIGIT);
+        if digit == NO_DIGIT || position == 0 && digit > 7 {
             return Err(IdError::Random);
         }
-        random = (random << 5) | u128::try_from(digit).map_err(|_| IdError::Random)?;
+        random = (random << 5) | u128::from(digit);
     }
     Ok((Partition(partition), random))
 }

@@ -11,6 +11,7 @@ use super::signing_key::{SigningKey, SigningKeyError};
 use super::{Algorithm, base64url};
 use crate::domain::execution::{Execution, ExecutionError};
 use crate::domain::grant::Grant;
+use crate::domain::id::TaskId;
 use crate::domain::principal::Principal;
 use crate::domain::scope::Reach;
 use crate::domain::secret::Secret;
@@ -166,7 +167,8 @@ pub fn verify(
     if execution.origin.stamp.seconds() != issued_seconds {
         return Err(AccessTokenError::Malformed("iat"));
     }
-    if claims.text("txn")? != execution.path.root().to_string() {
+    // An id has one spelling.
+    if TaskId::parse(claims.text("txn")?) != Ok(execution.path.root()) {
         return Err(AccessTokenError::Malformed("txn"));
     }
     let token = AccessToken {
@@ -330,7 +332,7 @@ fn actors(mut act: Option<&Value>) -> Result<Vec<Principal>, AccessTokenError> {
 fn grant(claims: &Claims) -> Result<Grant, AccessTokenError> {
     let name = "authorization_details";
     let value = claims.get(name).ok_or(ClaimError::Missing(name))?;
-    Grant::parse(&value.to_string()).map_err(|_| AccessTokenError::Malformed(name))
+    Grant::read(value).map_err(|_| AccessTokenError::Malformed(name))
 }
 
 /// A confirmation of a third kind, or of two, is refused: ignored, the token would be one for whoever holds it.

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 /// A JSON object.
@@ -133,10 +134,10 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let inner = self.inner()?;
         let mut object = Object::new();
         while let Some(name) = members.next_key::<String>()? {
-            if object.contains_key(&name) {
+            let Entry::Vacant(member) = object.entry(name) else {
                 return Err(self.refuse(JsonError::DuplicateMember));
-            }
-            object.insert(name, members.next_value_seed(inner)?);
+            };
+            member.insert(members.next_value_seed(inner)?);
         }
         Ok(Value::Object(object))
     }

@@ -184,19 +184,16 @@ impl<'a> Compact<'a> {
         if compact.len() > max_bytes {
             return Err(JwsError::TooLarge);
         }
-        if !compact.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
-            return Err(JwsError::Shape);
-        }
         let (signed, signature) = compact.rsplit_once('.').ok_or(JwsError::Shape)?;
         let (header, payload) = signed.split_once('.').ok_or(JwsError::Shape)?;
-        if payload.contains('.') {
-            return Err(JwsError::Shape);
-        }
-        let [header, payload, signature] = [header, payload, signature].map(base64url::decode);
-        let header = json::parse_object(&header.ok_or(JwsError::Base64)?, MAX_COMPACT_BYTES)
-            .map_err(JwsError::Header)?;
-        let payload = payload.ok_or(JwsError::Base64)?;
-        Ok(Self { header, signed, payload, signature: signature.ok_or(JwsError::Base64)? })
+        let decoded = [header, payload, signature].map(base64url::decode);
+        let [Some(header), Some(payload), Some(signature)] = decoded else {
+            let is_base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+            let is_shape = [header, payload, signature].iter().all(|p| p.bytes().all(is_base64));
+            return Err(if is_shape { JwsError::Base64 } else { JwsError::Shape });
+        };
+        let header = json::parse_object(&header, MAX_COMPACT_BYTES).map_err(JwsError::Header)?;
+        Ok(Self { header, signed, payload, signature })
     }
 }
 
