@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::Outcome;
 use crate::meter::{Meter, Share};
 
-const WARM_UP: Duration = Duration::from_secs(1);
+/// The warm-up is so much shorter than what counts.
+const WARM_UP: u32 = 4;
 /// Latencies are kept in nanoseconds to three digits.
 const DIGITS: u8 = 3;
 
@@ -39,7 +40,7 @@ pub(crate) async fn run(
     watch: Duration,
 ) -> Outcome<Measured> {
     let in_flight = callers.len();
-    let begin = Instant::now() + WARM_UP;
+    let begin = Instant::now() + watch / WARM_UP;
     let end = begin + watch;
     let mut working = JoinSet::new();
     for caller in callers {
@@ -72,13 +73,16 @@ pub(crate) async fn run(
 async fn work(mut caller: impl Caller, begin: Instant, end: Instant) -> Outcome<Histogram<u64>> {
     let mut latencies = Histogram::new(DIGITS)?;
     let mut started = Instant::now();
-    while started < end {
+    loop {
         caller.run().await?;
         let done = Instant::now();
-        if begin <= done && done < end {
+        // However short the time is, something counts.
+        if begin <= done && (done < end || latencies.is_empty()) {
             latencies.record(u64::try_from((done - started).as_nanos())?)?;
+        }
+        if end <= done {
+            return Ok(latencies);
         }
         started = done;
     }
-    Ok(latencies)
 }

@@ -1,19 +1,32 @@
-//! What issuing costs beside what it cannot do without, on this machine, in one run: `make bench`.
+//! What issuing, ending and checking cost beside what they cannot do without, on this machine, in one run: `make bench`.
 //!
 //! ```text
-//!  efficiency = (t_echo + t_sign + t_commit) / t_issue        t: processor time of one operation, at saturation
+//!  issuing   processor time, against a bare echo, signature and commit
+//!  checks    a verifier's check, against a bare signature verification
+//!  endings   call of complete to the last of ten verifiers refusing, against a commit and a keep-alive; idle, and in a flood
+//!  leases    a million living: bytes of each, from restart to the first issue, and what it takes to end their task
+//!  tasks     a million that have ended: what is left of them once their time is over
 //! ```
 //!
-//! Clients, broker and echo share one process and its runtime; `redis-server` has its own. Processor time is that of this
-//! process (CLOCK_PROCESS_CPUTIME_ID) and of every thread of redis-server (/proc), user and kernel, divided by the operations
-//! that were done; waiting for a disk is in the latencies and not in it. Both stores sync before they answer.
+//! Brokers, agents and verifiers share one process and its runtime, and speak over mutual TLS; `redis-server` has its own. Both
+//! stores sync before they answer. Without `--bench`, as `cargo test` runs it, everything is done a few times, to see that it still can be.
 
+mod calls;
+mod checks;
 mod commits;
 mod echo;
+mod endings;
+mod issuing;
+mod leases;
 mod load;
 mod meter;
+mod moved_clock;
+mod probe;
 mod report;
 mod sign;
+mod stored;
+mod tasks;
+mod verifiers;
 mod world;
 
 use std::error::Error;
@@ -21,17 +34,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use leasehold::telemetry::{self, LogFormat};
-use leasehold::testing::redis::RedisServer;
 use mimalloc::MiMalloc;
-use tokio_util::sync::CancellationToken;
 
-use commits::{Disk, Server};
-use echo::Echo;
-use load::{Caller, Measured};
-use meter::Meter;
-use report::{Floors, Report};
-use sign::Signer;
-use world::{Sizes, World};
+use report::Report;
 
 /// The program's own, for the floors as well.
 #[global_allocator]
@@ -39,18 +44,47 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const IN_FLIGHT: [usize; 3] = [1, 8, 64];
-const WATCH: Duration = Duration::from_secs(4);
+const USAGE: &str = "write `[--json] [--endings N] [--leases N] [--tasks N] [issuing|checks|endings|leases|tasks]…`";
+const FIGURES: [&str; 5] = ["issuing", "checks", "endings", "leases", "tasks"];
+
+/// How much is done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    /// For each line of issuing.
+    watch: Duration,
+    /// Rounds of checks.
+    checks: usize,
+    /// Endings for each quantile.
+    endings: usize,
+    /// Leases of the largest task.
+    leases: usize,
+    /// Tasks that end.
+    tasks: usize,
+}
+
+impl Scale {
+    const FULL: Self = Self {
+        watch: Duration::from_secs(4),
+        checks: 200,
+        endings: 1_000,
+        leases: 1_000_000,
+        tasks: 1_000_000,
+    };
+    /// Enough to see that all of it still works.
+    const TINY: Self =
+        Self { watch: Duration::from_millis(20), checks: 1, endings: 2, leases: 20, tasks: 20 };
+}
+
+/// What was asked for.
+struct Asked {
+    is_json: bool,
+    scale: Scale,
+    figures: Vec<String>,
+}
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo bench` adds `--bench`.
-    if let Some(word) = words.iter().find(|word| !["--bench", "--json"].contains(&word.as_str())) {
-        eprintln!("`{word}` is not known here; the report takes `--json` and nothing else");
-        return ExitCode::from(2);
-    }
-    let report = Report::begin(words.iter().any(|word| word == "--json"), WATCH);
-    match run(report) {
+    let done = asked(std::env::args().skip(1));
+    match done.and_then(|asked| if asked.figures.is_empty() { Ok(()) } else { run(asked) }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("the report ends here: {error}");
@@ -59,90 +93,52 @@ fn main() -> ExitCode {
     }
 }
 
+fn asked(words: impl Iterator<Item = String>) -> Outcome<Asked> {
+    let words: Vec<String> = words.collect();
+    // `cargo bench` adds it, behind all others.
+    let is_bench = words.iter().any(|word| word == "--bench");
+    let scale = if is_bench { Scale::FULL } else { Scale::TINY };
+    let mut asked = Asked { is_json: false, scale, figures: Vec::new() };
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let number = |words: &mut dyn Iterator<Item = String>| -> Outcome<usize> {
+            Ok(words.next().ok_or(USAGE)?.parse()?)
+        };
+        match word.as_str() {
+            "--bench" => {}
+            "--json" => asked.is_json = true,
+            "--endings" => asked.scale.endings = number(&mut words)?,
+            "--leases" => asked.scale.leases = number(&mut words)?,
+            "--tasks" => asked.scale.tasks = number(&mut words)?,
+            figure if FIGURES.contains(&figure) => asked.figures.push(word),
+            other if is_bench => return Err(format!("`{other}` is not known here: {USAGE}").into()),
+            // A filter or a flag of `cargo test`, which is for tests.
+            _ => return Ok(Asked { figures: Vec::new(), ..asked }),
+        }
+    }
+    if asked.figures.is_empty() {
+        asked.figures = FIGURES.map(str::to_owned).to_vec();
+    }
+    Ok(asked)
+}
+
 #[tokio::main]
-async fn run(mut report: Report) -> Outcome<()> {
+async fn run(asked: Asked) -> Outcome<()> {
     let provider = rustls::crypto::ring::default_provider();
     provider.install_default().map_err(|_| "rustls has a provider already")?;
     // Logs as `serve` has them by default, so that calls pay for their spans; nobody reads them.
     let logs = telemetry::subscriber(LogFormat::Human, "info", false, std::io::sink)?;
     tracing::subscriber::set_global_default(logs)?;
-    let meter = Meter::default();
-    let world = World::start(None).await?;
-    let sizes = world.sizes().await?;
-    let echo = echo(&world, sizes, &mut report).await?;
-    report.gap();
-    let signer = vec![Signer::new(sizes.signed)?];
-    let sign = measure("ES256 signature, bare", signer, &meter, &mut report).await?;
-    report.gap();
-    let disk = Disk::open()?;
-    let mut commit = None;
-    for in_flight in IN_FLIGHT {
-        let callers = disk.callers(in_flight)?;
-        commit = Some(measure("embedded commit, bare", callers, &meter, &mut report).await?);
+    let (mut report, scale) = (Report::begin(asked.is_json), asked.scale);
+    for figure in &asked.figures {
+        match figure.as_str() {
+            "issuing" => issuing::measure(scale, &mut report).await?,
+            "checks" => checks::measure(scale, &mut report).await?,
+            "endings" => endings::measure(scale, &mut report).await?,
+            "leases" => leases::measure(scale, &mut report).await?,
+            _ => tasks::measure(scale, &mut report).await?,
+        }
     }
-    disk.remove()?;
-    let floors = Floors { echo, sign, commit: commit.ok_or("nothing was committed")? };
-    let issue = issue("issue, embedded store", &world, &meter, &mut report).await?;
-    report.efficiency("embedded", floors, issue);
-    world.end().await;
-    report.gap();
-    on_redis(floors, &mut report).await?;
     report.end();
     Ok(())
-}
-
-async fn on_redis(floors: Floors, report: &mut Report) -> Outcome<()> {
-    let server = RedisServer::durable();
-    let meter = Meter::with_redis(&server)?;
-    let bare = Server::connect(&server).await?;
-    let mut commit = None;
-    for in_flight in IN_FLIGHT {
-        let callers = bare.callers(in_flight)?;
-        commit = Some(measure("Redis commit, bare", callers, &meter, report).await?);
-    }
-    server.command(&["FLUSHALL"]);
-    let floors = Floors { commit: commit.ok_or("nothing was committed")?, ..floors };
-    let world = World::start(Some(&server)).await?;
-    let issue = issue("issue, Redis store", &world, &meter, report).await?;
-    report.efficiency("Redis", floors, issue);
-    world.end().await;
-    Ok(())
-}
-
-/// The processor time of an echo at saturation.
-async fn echo(world: &World, sizes: Sizes, report: &mut Report) -> Outcome<Duration> {
-    let stop = CancellationToken::new();
-    let address = echo::start(&world.playground, sizes.response, stop.clone()).await?;
-    let channels = world.connections(address).await?;
-    let mut machine_time = Duration::ZERO;
-    for in_flight in IN_FLIGHT {
-        let callers = channels.iter().cycle().take(in_flight);
-        let callers =
-            callers.map(|channel| Echo::new(channel.clone(), sizes.request, sizes.response));
-        let what = "mTLS gRPC echo, bare";
-        machine_time = measure(what, callers.collect(), &Meter::default(), report).await?;
-    }
-    stop.cancel();
-    Ok(machine_time)
-}
-
-/// The processor time of issuing at saturation.
-async fn issue(what: &str, world: &World, meter: &Meter, report: &mut Report) -> Outcome<Duration> {
-    let mut machine_time = Duration::ZERO;
-    for in_flight in IN_FLIGHT {
-        let callers = world.callers(in_flight).await?;
-        machine_time = measure(what, callers, meter, report).await?;
-    }
-    Ok(machine_time)
-}
-
-async fn measure(
-    what: &str,
-    callers: Vec<impl Caller>,
-    meter: &Meter,
-    report: &mut Report,
-) -> Outcome<Duration> {
-    let measured: Measured = load::run(callers, meter, WATCH).await?;
-    report.row(what, &measured);
-    Ok(measured.machine_time)
 }

@@ -16,6 +16,9 @@ pub(crate) struct Report {
     is_json: bool,
     rows: Vec<Value>,
     efficiencies: Vec<Value>,
+    /// What is being told of now.
+    part: String,
+    figures: Vec<Value>,
 }
 
 /// The floors under issuing on one store, at saturation.
@@ -26,23 +29,96 @@ pub(crate) struct Floors {
     pub(crate) commit: Duration,
 }
 
+/// How long something took, each time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Times(Vec<Duration>);
+
+impl Times {
+    pub(crate) const NONE: Self = Self(Vec::new());
+
+    pub(crate) fn add(&mut self, time: Duration) {
+        self.0.push(time);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn p50(&self) -> Duration {
+        self.at(50)
+    }
+
+    pub(crate) fn p99(&self) -> Duration {
+        self.at(99)
+    }
+
+    /// Not more than so many of a hundred took less.
+    fn at(&self, percent: usize) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let rank = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+        sorted.get(rank).copied().unwrap_or_default()
+    }
+}
+
 impl Report {
-    pub(crate) fn begin(is_json: bool, watch: Duration) -> Self {
+    pub(crate) fn begin(is_json: bool) -> Self {
         if !is_json {
+            println!("Leasehold on {} cores: brokers and callers in one process\n", cores());
+        }
+        let part = String::new();
+        Self { is_json, rows: Vec::new(), efficiencies: Vec::new(), part, figures: Vec::new() }
+    }
+
+    /// Lines of issuing follow.
+    pub(crate) fn begin_rows(&self, watch: Duration) {
+        if !self.is_json {
             println!(
-                "Leasehold on {} cores: {} s for each line, {CONNECTIONS} connections, clients and broker in one process",
-                cores(),
+                "Issuing: {} s for each line, {CONNECTIONS} connections; CPU is the processor time of one operation: clients, broker,\nredis-server, kernel included\n",
                 watch.as_secs_f64()
-            );
-            println!(
-                "CPU is the processor time of one operation: clients, broker, redis-server, kernel included\n"
             );
             println!(
                 "{:<26}{:>9}{:>10}{:>10}{:>10}{:>10}{:>11}{:>8}",
                 "", "in flight", "per s", "p50 µs", "p99 µs", "CPU µs", "cores busy", "others"
             );
         }
-        Self { is_json, rows: Vec::new(), efficiencies: Vec::new() }
+    }
+
+    /// Another part begins.
+    pub(crate) fn begin_part(&mut self, part: &str) {
+        if !self.is_json {
+            println!("{part}");
+        }
+        part.clone_into(&mut self.part);
+    }
+
+    /// How long something took.
+    pub(crate) fn times(&mut self, what: &str, times: &Times) {
+        let (p50, p99) = (micros(times.p50()), micros(times.p99()));
+        if !self.is_json {
+            println!("  {what:<58}{p50:>10.0} µs p50{p99:>10.0} µs p99");
+        }
+        let part = &self.part;
+        self.figures.push(json!({ "part": part, "what": what, "p50_us": p50, "p99_us": p99 }));
+    }
+
+    /// One time by another; at most the aim, if there is one.
+    pub(crate) fn ratio(&mut self, what: &str, time: Duration, by: Duration, aim: Option<f64>) {
+        self.value(what, time.as_secs_f64() / by.as_secs_f64(), "×", aim);
+    }
+
+    /// A number; at most the aim, if there is one.
+    pub(crate) fn value(&mut self, what: &str, value: f64, unit: &str, aim: Option<f64>) {
+        if !self.is_json {
+            let verdict = aim.map_or_else(String::new, |aim| {
+                format!("aim ≤ {aim}: {}", if value <= aim { "kept" } else { "missed" })
+            });
+            let digits = if value < 100.0 { 2 } else { 0 };
+            println!("  {what:<58}{value:>10.digits$} {unit:<6} {verdict}");
+        }
+        let part = &self.part;
+        self.figures
+            .push(json!({ "part": part, "what": what, "value": value, "unit": unit, "aim": aim }));
     }
 
     /// One operation at one number in flight.
@@ -91,6 +167,7 @@ impl Report {
         if self.is_json {
             let report = json!({
                 "cores": cores(), "connections": CONNECTIONS, "rows": self.rows, "efficiency": self.efficiencies,
+                "figures": self.figures,
             });
             println!("{report}");
         }

@@ -1,47 +1,59 @@
-//! A playground with a broker in it, over one of the stores; and agents who ask it for tokens, each for its own task.
+//! A playground with a broker in it, over one of the stores.
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use leasehold::app::{self, Running, Sockets};
+use leasehold::app::{self, Running, Seams, Sockets};
 use leasehold::broker::seams::{Clock as _, SystemClock, SystemEntropy};
-use leasehold::config;
 use leasehold::config::secret_source::SecretSource;
 use leasehold::config::store::StoreConfig;
+use leasehold::config::{self, Config};
 use leasehold::domain::secret::Secret;
-use leasehold::playground::{AUDIENCE, Plan, Playground, PlaygroundStore, Workload};
-use leasehold::proto::v1::credential_service_client::CredentialServiceClient;
-use leasehold::proto::v1::issue_credential_request::Credential as Wanted;
-use leasehold::proto::v1::task_service_client::TaskServiceClient;
-use leasehold::proto::v1::{
-    AccessTokenRequest, BeginTaskRequest, IssueCredentialRequest, IssueCredentialResponse,
-};
+use leasehold::domain::time::Span;
+use leasehold::playground::{DELTA_MAX, Plan, Playground, PlaygroundStore, Workload};
 use leasehold::testing::redis::{PASSWORD, RedisServer};
 use prost::Message as _;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use uuid::Uuid;
 
 use crate::Outcome;
-use crate::load::Caller;
+use crate::calls::{Agent, Orchestrator};
+use crate::moved_clock::MovedClock;
 
 /// Connections of the agent; its callers are spread over them.
 pub(crate) const CONNECTIONS: usize = 4;
+/// Last segment of the agents' SPIFFE IDs.
+pub(crate) const INSTANCE: &str = "bench";
 /// Seals the keyring of a server that lives as long as the report. It is no secret.
 const DANGER_KEY: [u8; 32] = *b"leasehold bench sealed to nobody";
-const INSTANCE: &str = "bench";
-const HALF_AN_HOUR: i64 = 1_800;
 /// One principal sends everything here.
 const NO_RATE_LIMIT: u32 = 100_000;
+/// Records of ended tasks are kept no longer here, so that a run sees them go.
+const RETENTION: Span = Span::from_seconds(1);
 
 /// A broker that answers.
 pub(crate) struct World {
     pub(crate) playground: Playground,
+    pub(crate) clock: Arc<MovedClock>,
+    config: Config,
+    addresses: (SocketAddr, SocketAddr),
     broker: Running,
-    _folder: TempDir,
+    folder: TempDir,
+}
+
+/// One whose broker has stopped.
+pub(crate) struct Stopped {
+    playground: Playground,
+    clock: Arc<MovedClock>,
+    config: Config,
+    addresses: (SocketAddr, SocketAddr),
+    folder: TempDir,
 }
 
 /// How large the messages of issuing are, in bytes.
@@ -56,8 +68,13 @@ pub(crate) struct Sizes {
 impl World {
     /// Over the embedded store, or over this server.
     pub(crate) async fn start(redis: Option<&RedisServer>) -> Outcome<Self> {
+        Self::with_ttl(redis, None).await
+    }
+
+    /// The same; credentials live so long.
+    pub(crate) async fn with_ttl(redis: Option<&RedisServer>, ttl: Option<Span>) -> Outcome<Self> {
         let folder = tempfile::Builder::new().prefix("leasehold-bench-").tempdir()?;
-        let sockets = Sockets { grpc: socket().await?, http: socket().await?, metrics: None };
+        let (grpc, http) = (free_address().await?, free_address().await?);
         let store = match redis {
             None => PlaygroundStore::Embedded,
             Some(server) => PlaygroundStore::Redis {
@@ -65,20 +82,42 @@ impl World {
                 key: Secret::from(STANDARD.encode(DANGER_KEY)),
             },
         };
-        let (grpc, http) = (sockets.grpc.local_addr()?, sockets.http.local_addr()?);
         let plan = Plan { grpc, http, store, instance: INSTANCE.to_owned() };
         let now = SystemClock::default().now();
         let playground = Playground::make(folder.path(), &plan, now, &SystemEntropy)?;
         let password = playground.add("redis.password", PASSWORD.as_bytes())?;
         let mut config = config::load(&playground.config_file())?;
         config.limits.requests_per_second_per_principal = NO_RATE_LIMIT;
+        config.limits.ended_task_retention = RETENTION;
+        for tier in &mut config.tiers {
+            tier.ttl_seconds = ttl.map_or(tier.ttl_seconds, Span::seconds);
+            tier.min_ttl_seconds = 1;
+        }
         if let StoreConfig::Redis(redis) = &mut config.store {
             redis.username = Some("leasehold".to_owned());
             redis.password = Some(SecretSource::File(password));
         }
-        app::make_store_if_missing(&config, None).await?;
-        let broker = app::start(config, sockets).await?;
-        Ok(Self { playground, broker, _folder: folder })
+        app::make_store_if_missing(&config, Some(DELTA_MAX)).await?;
+        let clock = Arc::<MovedClock>::default();
+        Stopped { playground, clock, config, addresses: (grpc, http), folder }.start().await
+    }
+
+    /// Where the broker answers gRPC.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.broker.grpc
+    }
+
+    /// What the broker does without being called.
+    pub(crate) fn broker(&self) -> &leasehold::broker::Broker {
+        &self.broker.broker
+    }
+
+    /// Where the embedded store lies.
+    pub(crate) fn store_dir(&self) -> Option<PathBuf> {
+        match &self.config.store {
+            StoreConfig::Embedded { path } => Some(path.clone()),
+            StoreConfig::Redis(_) => None,
+        }
     }
 
     /// A connection of a workload to a server of the playground's.
@@ -102,17 +141,18 @@ impl World {
         Ok(channels)
     }
 
+    /// The orchestrator, on a connection of its own.
+    pub(crate) async fn orchestrator(&self) -> Outcome<Orchestrator> {
+        Ok(Orchestrator::new(self.connect(Workload::Orchestrator, self.address()).await?))
+    }
+
     /// Callers for tokens, each with a task of its own.
     pub(crate) async fn callers(&self, count: usize) -> Outcome<Vec<Agent>> {
-        let orchestrator = self.connect(Workload::Orchestrator, self.broker.grpc).await?;
-        let mut tasks = TaskServiceClient::new(orchestrator);
-        let channels = self.connections(self.broker.grpc).await?;
+        let mut orchestrator = self.orchestrator().await?;
+        let channels = self.connections(self.address()).await?;
         let mut callers = Vec::with_capacity(count);
         for channel in channels.iter().cycle().take(count) {
-            let begun = tasks.begin_task(task()).await?.into_inner().task;
-            let task_id = begun.ok_or("no task was begun")?.task_id;
-            let client = CredentialServiceClient::new(channel.clone());
-            callers.push(Agent { client, task_id });
+            callers.push(Agent::new(channel.clone(), orchestrator.begin().await?));
         }
         Ok(callers)
     }
@@ -121,10 +161,23 @@ impl World {
     pub(crate) async fn sizes(&self) -> Outcome<Sizes> {
         let mut agent = self.callers(1).await?.pop().ok_or("no agent")?;
         let request = agent.request();
-        let response = agent.issue(request.clone()).await?;
+        let response = agent.send(request.clone()).await?;
         let token = response.credential.as_ref().map(|credential| &credential.access_token);
         let signed = token.and_then(|token| token.rfind('.')).ok_or("no token was issued")?;
         Ok(Sizes { request: request.encoded_len(), response: response.encoded_len(), signed })
+    }
+
+    /// Waits until the broker has known its store for long enough to know every verifier.
+    pub(crate) async fn settled(&self) {
+        let constants = leasehold::domain::feed::Drift::DEFAULT.lapse(DELTA_MAX);
+        tokio::time::sleep(constants.to_std() + Duration::from_millis(100)).await;
+    }
+
+    /// Stops the broker; what it wrote stays.
+    pub(crate) async fn stop(self) -> Stopped {
+        self.broker.stop().await;
+        let Self { playground, clock, config, addresses, folder, .. } = self;
+        Stopped { playground, clock, config, addresses, folder }
     }
 
     /// Stops the broker and removes everything.
@@ -133,53 +186,23 @@ impl World {
     }
 }
 
-/// Asks for tokens for its task, bound to its certificate.
-pub(crate) struct Agent {
-    client: CredentialServiceClient<Channel>,
-    task_id: String,
-}
-
-impl Agent {
-    fn request(&self) -> IssueCredentialRequest {
-        IssueCredentialRequest {
-            request_id: Uuid::new_v4().to_string(),
-            task_id: self.task_id.clone(),
-            audience: AUDIENCE.to_owned(),
-            credential: Some(Wanted::AccessToken(AccessTokenRequest::default())),
-            ..IssueCredentialRequest::default()
-        }
-    }
-
-    async fn issue(&mut self, request: IssueCredentialRequest) -> Outcome<IssueCredentialResponse> {
-        Ok(self.client.issue_credential(request).await?.into_inner())
+impl Stopped {
+    /// Starts a broker again: reads its configuration, opens its store, listens.
+    pub(crate) async fn start(self) -> Outcome<World> {
+        let Self { playground, clock, config, addresses, folder } = self;
+        let (grpc, http) = addresses;
+        let sockets = Sockets {
+            grpc: TcpListener::bind(grpc).await?,
+            http: TcpListener::bind(http).await?,
+            metrics: None,
+        };
+        let seams = Seams { clock: clock.clone(), entropy: Arc::new(SystemEntropy) };
+        let broker = app::start_with(config.clone(), sockets, seams).await?;
+        Ok(World { playground, clock, config, addresses, broker, folder })
     }
 }
 
-impl Caller for Agent {
-    async fn run(&mut self) -> Outcome<()> {
-        let issued = self.issue(self.request()).await?;
-        match issued.credential {
-            Some(credential) if !credential.access_token.is_empty() => Ok(()),
-            _ => Err("the broker issued no token".into()),
-        }
-    }
-}
-
-fn task() -> BeginTaskRequest {
-    let actions = format!(
-        r#"[{{"type":"resource_access","audience":"{AUDIENCE}","actions":["read","annotate"]}}]"#
-    );
-    BeginTaskRequest {
-        request_id: Uuid::new_v4().to_string(),
-        agent: Workload::Summarizer.spiffe_id(INSTANCE),
-        purpose: "Summarize the quarterly report".to_owned(),
-        authorization_details: actions,
-        tier: "standard".to_owned(),
-        duration: Some(prost_types::Duration { seconds: HALF_AN_HOUR, nanos: 0 }),
-        ..BeginTaskRequest::default()
-    }
-}
-
-async fn socket() -> Outcome<TcpListener> {
-    Ok(TcpListener::bind("127.0.0.1:0").await?)
+/// Nobody listens there, as long as nobody else takes it.
+async fn free_address() -> Outcome<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?)
 }
