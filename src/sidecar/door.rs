@@ -2,22 +2,26 @@
 
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
+use tower::Service as _;
 
 use super::Options;
 
-/// How long the headers of a request may take, and a connection may be idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a peer of HTTP/2 is asked whether it is there, and how long it may take to say so.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Requests at a time on one connection of HTTP/2.
@@ -50,7 +54,7 @@ impl Door {
         while let Some(accepted) = stop.run_until_cancelled(self.next(&mut open, options)).await {
             match accepted {
                 Ok(stream) => {
-                    open.spawn(converse(stream, router.clone(), stop.clone()));
+                    open.spawn(converse(stream, router.clone(), options.patience, stop.clone()));
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             }
@@ -79,9 +83,9 @@ impl Door {
     }
 }
 
-async fn converse(stream: Stream, router: Router, stop: CancellationToken) {
+async fn converse(stream: Stream, router: Router, patience: Duration, stop: CancellationToken) {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -89,11 +93,25 @@ async fn converse(stream: Stream, router: Router, stop: CancellationToken) {
         .max_header_list_size(MAX_HEADER_BYTES)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
-    let service = TowerToHyperService::new(router);
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let asking = Arc::clone(&has_asked);
+    let service = service_fn(move |request: Request<Incoming>| {
+        asking.store(true, Ordering::Relaxed);
+        router.clone().call(request.map(Body::new))
+    });
     let mut conversation = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         _ = &mut conversation => return,
+        () = mute(&has_asked, patience) => return,
         () = stop.cancelled() => conversation.as_mut().graceful_shutdown(),
     }
     let _ = conversation.await;
+}
+
+/// Ends when a peer has had its time and has asked nothing: which version of HTTP it speaks would be waited for without end.
+async fn mute(has_asked: &AtomicBool, patience: Duration) {
+    tokio::time::sleep(patience).await;
+    if has_asked.load(Ordering::Relaxed) {
+        std::future::pending().await
+    }
 }

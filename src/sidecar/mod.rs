@@ -54,6 +54,8 @@ pub struct Options {
     pub held: usize,
     /// Connections of each socket at once; more wait.
     pub connections: usize,
+    /// How long a peer may take to ask for the first time, and for the headers of each request.
+    pub patience: Duration,
     /// How long what runs may go on once the sidecar is told to stop.
     pub grace: Duration,
 }
@@ -66,6 +68,7 @@ impl Default for Options {
             lingering: 262_144,
             held: 3_072,
             connections: 4_096,
+            patience: Duration::from_secs(10),
             grace: Duration::from_secs(10),
         }
     }

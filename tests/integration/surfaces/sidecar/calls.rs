@@ -9,6 +9,8 @@ use leasehold::proto::v1;
 use leasehold::sidecar::Options;
 use leasehold::verifier::WhenStale;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 
 use super::super::dpop;
 use super::super::site::{AGENT, request_id};
@@ -48,7 +50,9 @@ async fn class_20_whoever_shows_anything_less_is_refused_and_told_what_to_answer
     let (_, _, other) = beside.pair.token().await;
     let good = call(&token);
     let bearer = |text: &str| with(good.clone(), "authorization", format!("Bearer {text}"));
-    let tampered = format!("{}A", token.text.strip_suffix(|_: char| true).unwrap());
+    let (said, signature) = token.text.rsplit_once('.').unwrap();
+    let first = if signature.starts_with('A') { 'B' } else { 'A' };
+    let tampered = format!("{said}.{first}{}", &signature[1..]);
     let challenge = |error: &str| Some(format!("Bearer error=\"{error}\""));
     for (case, status, reason, starts) in [
         (without(good.clone(), "authorization"), 401, "IDENTITY_UNVERIFIED", Some("Bearer".into())),
@@ -318,4 +322,20 @@ async fn what_could_not_be_remembered_is_not_let_in() {
     };
     let again = tokio::time::timeout(PATIENCE, again).await.unwrap();
     assert_eq!(again["active"], true, "whoever hung up makes room");
+}
+
+#[tokio::test]
+async fn a_peer_that_asks_nothing_is_hung_up_on_and_does_not_keep_others_out() {
+    let patience = std::time::Duration::from_millis(50);
+    let options = Options { connections: 1, patience, ..Options::default() };
+    let beside = Beside::start_with(|_| {}, options).await;
+    let (_, _, token) = beside.pair.token().await;
+    for words in ["", "P", "PRI * HTTP/2", "POST /v1/verify HTTP/1.1\r\nhost: x"] {
+        let mut peer = UnixStream::connect(&beside.socket.0).await.unwrap();
+        peer.write_all(words.as_bytes()).await.unwrap();
+        let mut said = Vec::new();
+        // Whoever still has something to say may find the connection reset.
+        let _ = tokio::time::timeout(PATIENCE, peer.read_to_end(&mut said)).await.unwrap();
+        assert_eq!(beside.verify(&call(&token)).await.0, 200, "{words}");
+    }
 }

@@ -11,11 +11,13 @@ use leasehold::proto::ext_authz::authorization_client::AuthorizationClient;
 use leasehold::proto::ext_authz::check_response::HttpResponse;
 use leasehold::proto::ext_authz::header_value_option::HeaderAppendAction;
 use leasehold::proto::ext_authz::{
-    AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse,
+    AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValue,
+    HeaderValueOption, HttpStatus, OkHttpResponse, Status,
 };
 use leasehold::proto::v1;
 use leasehold::proto::v1::credential_service_client::CredentialServiceClient;
 use leasehold::sidecar::Options;
+use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
@@ -253,4 +255,62 @@ async fn a_question_that_is_too_large_is_not_read() {
     let refused = beside.envoy().check(request).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::OutOfRange);
     assert_eq!(beside.verify(&call(&token)).await.0, 200);
+}
+
+/// A field of a message, length-delimited (protobuf, Encoding).
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![number << 3 | 2];
+    prost::encoding::encode_varint(content.len().try_into().unwrap(), &mut bytes);
+    [&bytes, content].concat()
+}
+
+fn entry(key: &str, value: &str) -> Vec<u8> {
+    [field(1, key.as_bytes()), field(2, value.as_bytes())].concat()
+}
+
+#[test]
+fn class_01_the_numbers_are_those_of_envoy_and_what_is_not_known_is_skipped() {
+    let http = [
+        field(1, b"id"),
+        field(2, b"GET"),
+        field(3, &entry("authorization", "Bearer x")),
+        field(4, b"/entries"),
+        field(5, b"host"),
+        field(10, b"HTTP/2"),
+    ];
+    let source = [field(1, &field(1, &field(2, b"127.0.0.1"))), field(4, b"me"), field(5, b"PEM")];
+    let attributes = [
+        field(1, &source.concat()),
+        field(2, &field(4, b"you")),
+        field(4, &field(2, &http.concat())),
+        field(10, &entry("leasehold.actions", "read")),
+        field(12, &field(1, b"sni")),
+    ];
+    let read = CheckRequest::decode(&field(1, &attributes.concat())[..]).unwrap();
+    let headers = said("authorization", "Bearer x");
+    let http = HttpRequest { method: "GET".to_owned(), path: "/entries".to_owned(), headers };
+    let expected = AttributeContext {
+        source: Some(Peer { certificate: "PEM".to_owned() }),
+        request: Some(Inner { http: Some(http) }),
+        context_extensions: said("leasehold.actions", "read"),
+    };
+    assert!(read.attributes == Some(expected));
+
+    let header = HeaderValue { key: "a".to_owned(), value: "b".to_owned() };
+    let append_action = HeaderAppendAction::OverwriteIfExistsOrAdd.into();
+    let headers = vec![HeaderValueOption { header: Some(header), append_action }];
+    let header = field(2, &[field(1, &entry("a", "b")), vec![3 << 3, 2]].concat());
+    let ok = OkHttpResponse { headers: headers.clone(), headers_to_remove: vec!["c".to_owned()] };
+    let written = CheckResponse { status: None, http_response: Some(HttpResponse::OkResponse(ok)) };
+    let expected = field(3, &[header.clone(), field(5, b"c")].concat());
+    assert_eq!(written.encode_to_vec(), expected);
+    let status = Some(HttpStatus { code: 100 });
+    let denied = DeniedHttpResponse { status, headers, body: "d".to_owned() };
+    let written = CheckResponse {
+        status: Some(Status { code: 16, message: "e".to_owned() }),
+        http_response: Some(HttpResponse::DeniedResponse(denied)),
+    };
+    let denied = [field(1, &[8, 100]), header, field(3, b"d")].concat();
+    let status = field(1, &[vec![8, 16], field(2, b"e")].concat());
+    assert_eq!(written.encode_to_vec(), [status, field(2, &denied)].concat());
 }

@@ -132,6 +132,10 @@ struct Lines {
 
 impl Lines {
     async fn next(&mut self) -> Value {
+        tokio::time::timeout(PATIENCE, self.line()).await.expect("nothing is said")
+    }
+
+    async fn line(&mut self) -> Value {
         loop {
             if let Some((line, rest)) = self.read.split_once('\n') {
                 let (line, rest) = (line.to_owned(), rest.to_owned());
@@ -141,8 +145,7 @@ impl Lines {
                 }
                 continue;
             }
-            let more = poll_fn(|context| Pin::new(&mut self.body).poll_frame(context));
-            let more = tokio::time::timeout(PATIENCE, more).await.unwrap();
+            let more = poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await;
             let data = more.expect("the answer ended").unwrap().into_data().unwrap();
             self.read.push_str(std::str::from_utf8(&data).unwrap());
         }
