@@ -14,8 +14,8 @@ from evidence import pem, request_for
 PATIENCE_SECONDS = 30
 
 
-class Gatekeeper:
-    """Claims for a `unittest.TestCase` that starts a gatekeeper at `port` before documents that may be read."""
+class Asking:
+    """Callers of a gatekeeper at `port` before documents that may be read."""
 
     @classmethod
     def call_the_broker(cls):
@@ -59,6 +59,10 @@ class Gatekeeper:
     def assert_refused(self, answer, status, challenge=""):
         self.assertEqual(answer[0], status)
         self.assertIn(challenge, answer[1])
+
+
+class Gatekeeper(Asking):
+    """Claims for a `unittest.TestCase` that starts a gatekeeper."""
 
     def test_a_token_passes_while_its_task_lives_and_dies_when_it_ends(self):
         task = self.orchestrator.begin()
