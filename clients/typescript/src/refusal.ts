@@ -2,6 +2,12 @@
 
 type Fault = 'invalid_token' | 'insufficient_scope' | 'invalid_dpop_proof' | 'use_dpop_nonce'
 
+/** What a sidecar says to answer. */
+interface Told {
+  readonly reason: string
+  readonly headers: Readonly<Record<string, string>>
+}
+
 /** What a challenge says of the proofs that are due. */
 interface Dpop {
   readonly algorithms: readonly string[]
@@ -11,21 +17,30 @@ interface Dpop {
 /** The token is not good for the request. */
 export class TokenRefusedError extends Error {
   override name = 'TokenRefusedError'
-  /** 401: another token, or another proof, may do. 403: this one is good, but not for that. */
-  readonly status: 401 | 403
-  readonly error: Fault
+  /** 401: another token, or another proof, may do. 403: this one is good, but not for that. 400: it is not one token. */
+  readonly status: 400 | 401 | 403
+  readonly error: Fault | 'invalid_request'
+  /** The stable reason, such as `EPOCH_STALE`, where a sidecar said it. */
+  readonly reason: string | undefined
   readonly #dpop: Dpop | undefined
+  readonly #told: Told | undefined
 
   private constructor(
-    status: 401 | 403,
-    error: Fault,
+    status: 400 | 401 | 403,
+    error: Fault | 'invalid_request',
     message: string,
-    { cause, dpop }: { readonly cause?: unknown; readonly dpop?: Dpop } = {},
+    {
+      cause,
+      dpop,
+      told,
+    }: { readonly cause?: unknown; readonly dpop?: Dpop; readonly told?: Told } = {},
   ) {
     super(message, cause === undefined ? undefined : { cause })
     this.status = status
     this.error = error
     this.#dpop = dpop
+    this.#told = told
+    this.reason = told?.reason
   }
 
   /** It is none that we take, from whoever presents it. */
@@ -48,8 +63,19 @@ export class TokenRefusedError extends Error {
     return new TokenRefusedError(403, 'insufficient_scope', message)
   }
 
+  /** What a sidecar said, and the headers that it said to answer with. */
+  static told(
+    status: 400 | 401 | 403,
+    error: TokenRefusedError['error'],
+    message: string,
+    told: Told,
+  ): TokenRefusedError {
+    return new TokenRefusedError(status, error, message, { told })
+  }
+
   /** The `www-authenticate` header of the answer. */
   get wwwAuthenticate(): string {
+    if (this.#told !== undefined) return this.#told.headers['www-authenticate'] ?? ''
     // What may stand in a description (RFC 6750 section 3).
     const description = this.message.replace(/[^\x20\x21\x23-\x5b\x5d-\x7e]/g, '?')
     const why = `error="${this.error}", error_description="${description}"`
@@ -60,6 +86,7 @@ export class TokenRefusedError extends Error {
 
   /** All headers of the answer that the refusal makes: the challenge, and a nonce where proofs must have one. */
   get headers(): Record<string, string> {
+    if (this.#told !== undefined) return { ...this.#told.headers }
     const nonce = this.#dpop?.nonce
     return {
       'www-authenticate': this.wwwAuthenticate,

@@ -225,7 +225,8 @@ export function presentedBy(request: IncomingMessage, origin?: string): Presente
   return { token, certificate, dpop: { values, method, url: `${new URL(origin).origin}${url}` } }
 }
 
-function verified(claims: Claims): VerifiedToken {
+/** What the claims of a good token say. */
+export function verified(claims: Claims): VerifiedToken {
   const { client_id, sub, txn, exp, leasehold } = claims
   const taskId = leasehold.path.at(-1)?.[0] ?? txn
   return {

@@ -92,7 +92,7 @@ def read(token: str, key: ec.EllipticCurvePublicKey, issuer: str, audience: str)
     except jwt.InvalidTokenError as fault:
         raise TokenRefusedError(f"the token does not verify: {fault}") from None
     try:
-        return _verified(claims)
+        return verified(claims)
     except (ValueError, TypeError, KeyError, IndexError):
         raise TokenRefusedError("the token's claims are of no known form") from None
 
@@ -141,7 +141,8 @@ def _check_certificate(bound: Any, certificate: bytes | None) -> None:
         raise TokenRefusedError("the token is bound to another certificate than is shown")
 
 
-def _verified(claims: dict[str, Any]) -> VerifiedToken:
+def verified(claims: Mapping[str, Any]) -> VerifiedToken:
+    """What the claims of a token say. `ValueError` and the like if they are of no known form."""
     execution = claims["leasehold"]
     if execution["v"] != _VERSION:
         raise TokenRefusedError("the token is of a newer version; upgrade this package")

@@ -1,0 +1,251 @@
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createHash, X509Certificate } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { request } from 'node:http'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+
+import {
+  type Credential,
+  type Presented,
+  Sidecar,
+  type Task,
+  TokenRefusedError,
+  VerifierUnavailableError,
+} from '../src/index.js'
+import { AUDIENCE, Broker, leasehold, SUMMARIZER } from './support/broker.js'
+import { eventually } from './support/eventually.js'
+
+const ENTRIES = `${AUDIENCE}/entries`
+let broker: Broker
+let running: Running
+
+interface Running {
+  readonly dir: string
+  readonly socketPath: string
+  readonly process: ChildProcess
+}
+
+before(async () => {
+  broker = await Broker.start()
+  running = await start()
+})
+
+after(async () => {
+  await stop(running)
+  await broker.remove()
+})
+
+async function start(): Promise<Running> {
+  // A short name, as sockets need it.
+  const dir = mkdtempSync(join(tmpdir(), 'lh-'))
+  const socketPath = join(dir, 'verify.sock')
+  const { address, ca, identity } = broker.way('documents')
+  const what = ['verify', '--listen', `unix:${socketPath}`, '--audience', AUDIENCE]
+  const way = ['--broker', address, '--ca', ca, '--cert', identity.cert, '--key', identity.key]
+  const args = [...what, '--public-url', AUDIENCE, ...way]
+  const child = spawn(leasehold(), args, { stdio: 'ignore' })
+  const kill = () => child.kill('SIGKILL')
+  process.once('exit', kill)
+  child.once('exit', () => process.off('exit', kill))
+  const isReady = async () => (await call(socketPath, 'GET', '/readyz')).status === 200
+  await eventually('the sidecar is ready', () => isReady().catch(() => false))
+  return { dir, socketPath, process: child }
+}
+
+async function stop({ dir, process: child }: Running, signal: NodeJS.Signals = 'SIGTERM') {
+  if (child.exitCode === null && child.signalCode === null) {
+    child.kill(signal)
+    await once(child, 'exit')
+  }
+  rmSync(dir, { recursive: true })
+}
+
+/** The call as it is documented, without this package. */
+async function call(socketPath: string, method: string, path: string, body?: object) {
+  return new Promise<{ status: number | undefined; text: string }>((resolve, reject) => {
+    const headers = { 'content-type': 'application/json' }
+    const asked = request({ socketPath, method, path, headers, agent: false }, (answer) => {
+      let text = ''
+      answer.on('data', (chunk: Buffer) => (text += chunk.toString()))
+      answer.once('end', () => {
+        resolve({ status: answer.statusCode, text })
+      })
+      answer.once('error', reject)
+    })
+    asked.once('error', reject)
+    asked.end(body && JSON.stringify(body))
+  })
+}
+
+const sidecar = () => new Sidecar({ audience: AUDIENCE, socketPath: running.socketPath })
+
+/** A task, and a token of its agent with the certificate that it is bound to. */
+async function issued(): Promise<{ task: Task; credential: Credential; shown: Presented }> {
+  const grant = { [AUDIENCE]: ['read', 'annotate'] }
+  const work = { agent: SUMMARIZER, grant, tier: 'standard', duration: '10m' } as const
+  const task = await broker.as('orchestrator').begin(work)
+  const credential = await broker.as('summarizer').task(task.id).credential({ audience: AUDIENCE })
+  const { token, cert } = await credential.tokenWithKey()
+  assert.ok(cert)
+  return { task, credential, shown: { token, certificate: new X509Certificate(cert).raw } }
+}
+
+function refused(status: number, error: string, challenge: string) {
+  return (thrown: unknown) => {
+    assert.ok(thrown instanceof TokenRefusedError, String(thrown))
+    assert.deepEqual([thrown.status, thrown.error], [status, error])
+    assert.equal(thrown.headers['www-authenticate'], thrown.wwwAuthenticate)
+    assert.ok(thrown.wwwAuthenticate.startsWith(challenge), thrown.wwwAuthenticate)
+    return true
+  }
+}
+
+test('a token is good until its task ends, and the server asks no broker', async () => {
+  const { task, credential, shown } = await issued()
+  const told = await sidecar().verifyActive(shown, 'annotate')
+  assert.deepEqual([told.agent, told.subject], [SUMMARIZER, SUMMARIZER])
+  assert.deepEqual(
+    [told.taskId, told.rootTaskId, told.leaseId],
+    [task.id, task.id, credential.leaseId],
+  )
+  await task.complete()
+  const ended = refused(401, 'invalid_token', 'Bearer error="invalid_token"')
+  await assert.rejects(sidecar().verify(shown, 'read'), (error) => {
+    assert.ok(error instanceof TokenRefusedError)
+    assert.equal(error.reason, 'EPOCH_STALE')
+    return ended(error)
+  })
+})
+
+test('whoever shows less is refused with the answer to give', async () => {
+  const { shown } = await issued()
+  const token = 'invalid_token'
+  for (const [less, action, status, error, challenge] of [
+    [{ ...shown, token: undefined }, 'read', 401, token, 'Bearer, DPoP algs='],
+    [{ ...shown, token: 'a.b.c' }, 'read', 401, token, 'Bearer error='],
+    [{ ...shown, certificate: undefined }, 'read', 401, token, 'Bearer error='],
+    [{ ...shown, certificate: Buffer.from('x') }, 'read', 401, token, 'Bearer error='],
+    [shown, 'delete', 403, 'insufficient_scope', 'Bearer error='],
+  ] as const) {
+    await assert.rejects(sidecar().verifyActive(less, action), refused(status, error, challenge))
+    await assert.rejects(sidecar().admit(less, action), refused(status, error, challenge))
+  }
+  await assert.rejects(sidecar().verifyActive(shown, 'read', 'secret'), TokenRefusedError)
+})
+
+test('what runs is told when its credential dies, and nothing once it is closed', async () => {
+  const [one, other] = [await issued(), await issued()]
+  const admission = await sidecar().admit(one.shown, 'read')
+  assert.equal(admission.token.taskId, one.task.id)
+  const unharmed = await sidecar().admit(other.shown, 'read')
+  await one.task.complete()
+  assert.equal(await admission.revoked, 'EPOCH_STALE')
+  admission.close()
+  unharmed.close()
+  assert.equal(await unharmed.revoked, undefined)
+})
+
+test('a proof is good once, for the request that it is for', async () => {
+  const { task } = await issued()
+  const agent = broker.as('summarizer').task(task.id)
+  const credential = await agent.credential({ audience: AUDIENCE, proof: 'dpop' })
+  const made = async () => {
+    const headers = await credential.headers('GET', ENTRIES)
+    const token = headers['authorization']?.split(' ')[1]
+    return { token, values: [headers['dpop'] ?? ''] }
+  }
+  const { token, values } = await made()
+  const shown = { token, certificate: undefined }
+  const dpop = { values, method: 'GET', url: `${ENTRIES}?page=2` }
+  await sidecar().verifyActive({ ...shown, dpop }, 'read')
+  const fresh = { ...dpop, values: (await made()).values }
+  const proof = 'invalid_dpop_proof'
+  for (const [wrong, status, error] of [
+    [dpop, 401, proof],
+    [{ ...fresh, method: 'POST' }, 401, proof],
+    [{ ...fresh, url: `${AUDIENCE}/other` }, 401, proof],
+    [{ ...fresh, values: [] }, 401, proof],
+    [{ ...fresh, values: [...fresh.values, ...fresh.values] }, 400, 'invalid_request'],
+    [undefined, 401, 'invalid_token'],
+  ] as const) {
+    const asked = sidecar().verifyActive({ ...shown, dpop: wrong }, 'read')
+    await assert.rejects(asked, refused(status, error, wrong === undefined ? 'Bearer' : 'DPoP'))
+  }
+})
+
+test('without a sidecar, or with that of somebody else, there is no yes', async () => {
+  const { shown } = await issued()
+  const nobody = new Sidecar({ audience: AUDIENCE, socketPath: join(running.dir, 'none.sock') })
+  const other = new Sidecar({ audience: 'https://x.example', socketPath: running.socketPath })
+  for (const asked of [nobody, other]) {
+    await assert.rejects(asked.verifyActive(shown, 'read'), VerifierUnavailableError)
+    await assert.rejects(asked.admit(shown, 'read'), VerifierUnavailableError)
+  }
+})
+
+test('whatever is no clear yes is none', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'lh-'))
+  const socketPath = join(dir, 's')
+  let said = ''
+  const server = createServer((peer) => peer.once('data', () => peer.end(said)))
+  server.listen(socketPath)
+  await once(server, 'listening')
+  const empty = JSON.stringify({ active: true, audience: AUDIENCE, claims: {} })
+  for (const [status, body] of [
+    [200, ''],
+    [200, '{}'],
+    [200, '{"active":1}'],
+    [200, '{"active":true}'],
+    [200, empty],
+    [200, '{"active":false}'],
+    [401, '{"active":false,"status":403,"message":"no"}'],
+    [401, '{"active":true,"status":401}'],
+    [503, '{"active":false,"status":503,"message":"too old"}'],
+    [422, '{"error":"bad_call","message":"unknown field"}'],
+    [500, 'oops'],
+  ] as const) {
+    said = `HTTP/1.1 ${String(status)} x\r\ncontent-length: ${String(body.length)}\r\n\r\n${body}`
+    const asked = new Sidecar({ audience: AUDIENCE, socketPath })
+    const shown = { token: 'a.b.c', certificate: undefined }
+    await assert.rejects(asked.verifyActive(shown, 'read'), VerifierUnavailableError, body)
+    await assert.rejects(asked.admit(shown, 'read'), VerifierUnavailableError, body)
+  }
+  server.removeAllListeners('connection')
+  server.on('connection', (peer) => peer.resume())
+  const silent = new Sidecar({ audience: AUDIENCE, socketPath, timeoutMs: 50 })
+  await assert.rejects(silent.verify({ token: 'a.b.c', certificate: undefined }, 'read'), {
+    name: 'VerifierUnavailableError',
+    message: /does not answer/,
+  })
+  const closed = once(server, 'close')
+  server.close()
+  await closed
+  rmSync(dir, { recursive: true })
+})
+
+test('a sidecar that stops leaves what runs without news', async () => {
+  const { shown } = await issued()
+  const mine = await start()
+  const asked = new Sidecar({ audience: AUDIENCE, socketPath: mine.socketPath })
+  const admission = await asked.admit(shown, 'read')
+  await stop(mine, 'SIGKILL')
+  assert.equal(await admission.revoked, undefined)
+})
+
+test('the call is as it is documented', async () => {
+  const { task, shown } = await issued()
+  const der = shown.certificate ?? Buffer.alloc(0)
+  const { status, text } = await call(running.socketPath, 'POST', '/v1/verify', {
+    authorization: `Bearer ${shown.token ?? ''}`,
+    certificate_sha256: createHash('sha256').update(der).digest('base64url'),
+    actions: ['read'],
+  })
+  const said = JSON.parse(text) as Record<string, unknown>
+  assert.deepEqual([status, said['active'], said['task']], [200, true, task.id])
+  assert.deepEqual(said['path'], [{ task: task.id, epoch: 1 }])
+})
