@@ -108,7 +108,7 @@ class Broker:
         with open(folder / "leasehold.toml", "a") as configuration:
             configuration.write(trusting(provider_port))
         ports = json.loads((folder / "ports.json").read_text())
-        self.world = worlds.World(folder, ports["grpc"], ports["http"])
+        self.world = worlds.World(folder, ports["grpc"], ports["http"], ports["webhook"])
         self.log = open(folder / "log", "w")
         command = [LEASEHOLD, "serve", "--config", folder / "leasehold.toml"]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)

@@ -24,6 +24,7 @@ TRUST_DOMAIN = "interop.example"
 BROKER_TRUST_DOMAIN = "leasehold.example"
 AUDIENCE = "https://documents.interop.example"
 OTHER_AUDIENCE = "https://ledger.interop.example"
+WEBHOOK_AUDIENCE = "https://worker.interop.example"
 
 OIDC_NAME = "interop"
 OIDC_ISSUER = "https://issuer.interop.example"
@@ -58,6 +59,8 @@ class World:
     folder: Path
     grpc_port: int
     http_port: int
+    # Where the receiver of the broker's webhook is to listen.
+    webhook_port: int
 
     @property
     def base_url(self):
@@ -100,13 +103,13 @@ def find():
     """The world that `make` made."""
     folder = Path(os.environ["LEASEHOLD_INTEROP_WORLD"])
     ports = json.loads((folder / "ports.json").read_text())
-    return World(folder, ports["grpc"], ports["http"])
+    return World(folder, ports["grpc"], ports["http"], ports["webhook"])
 
 
 def make(folder):
     """Makes it in a new folder, which only its owner can read."""
     folder.mkdir(mode=0o700, parents=True)
-    world = World(folder, *free_ports(2))
+    world = World(folder, *free_ports(3))
     root, strange_root = Authority("Interop root"), Authority("Strange root")
     world.root_file.write_bytes(root.pem())
     for workload, spiffe_id in WORKLOADS.items():
@@ -116,7 +119,8 @@ def make(folder):
     make_issuer(folder)
     key = base64.b64encode(os.urandom(32))
     (folder / "keyring.key").write_bytes(key)
-    (folder / "ports.json").write_text(json.dumps({"grpc": world.grpc_port, "http": world.http_port}))
+    ports = {"grpc": world.grpc_port, "http": world.http_port, "webhook": world.webhook_port}
+    (folder / "ports.json").write_text(json.dumps(ports))
     (folder / "leasehold.toml").write_text(configuration(world))
 
 
@@ -230,6 +234,12 @@ name = "{OIDC_NAME}"
 issuer = "{OIDC_ISSUER}"
 audience = "{OIDC_AUDIENCE}"
 jwks = {{ file = "issuer.jwks.json" }}
+
+[[webhooks]]
+name = "worker"
+url = "http://127.0.0.1:{world.webhook_port}/events"
+audience = "{WEBHOOK_AUDIENCE}"
+danger_loopback = true
 
 [[roles]]
 role = "orchestrator"
