@@ -21,10 +21,17 @@ use super::failure::Failure;
 use super::show::{self, Shown};
 use super::token;
 use super::waiting::Waiting;
+use crate::broker::seams::{Clock as _, SystemClock};
 use crate::domain::id::LeaseId;
-use crate::jose::Claimed;
+use crate::domain::time::Stamp;
+use crate::jose::access_token::{self, AccessTokenError};
+use crate::jose::json::Object;
+use crate::jose::{ClaimError, Claimed, KeySet, VerifyingKey};
 use crate::proto::v1;
+use crate::spiffe::bundle::Bundle;
+use crate::spiffe::id::TrustDomain;
 use crate::spiffe::task_extension;
+use crate::spiffe::task_jwt_svid::{self, TaskJwtSvid, TaskJwtSvidError};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -51,6 +58,13 @@ pub(super) async fn revoke(
 }
 
 fn read(file: &Path) -> Result<Found, Failure> {
+    if file.to_str().is_some_and(|name| Claimed::of(name).is_some()) {
+        return Err(Failure::Usage(
+            "`--token` names a file, and was given what looks like a token itself: the shell's history has it now, and whoever lists processes. \
+             Pipe it in: `leasehold revoke --token -`"
+                .to_owned(),
+        ));
+    }
     let text = token::read_token(file)?;
     if !text.contains("-----BEGIN ") {
         return Ok(Found::Token(text));
@@ -80,7 +94,7 @@ async fn by_possession(
 ) -> Result<Shown, Failure> {
     let mut call = client.verification();
     let trust = client.read(call.get_trust_bundle(v1::GetTrustBundleRequest {})).await?;
-    let base = trust.issuer;
+    let base = trust.issuer.clone();
     let is_compact = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let claimed = Claimed::of(found).filter(|_| found.chars().all(is_compact));
     let claimed = claimed.as_ref().and_then(Claimed::issuer);
@@ -94,8 +108,14 @@ async fn by_possession(
                 show::harmless(issuer)
             )));
         }
-        None => return Err(Failure::Usage("what was read is no token of a broker".to_owned())),
+        None => {
+            return Err(Failure::Usage(
+                "what was read is no token of a broker: read the whole token, and nothing else; whoever issued something else must end it"
+                    .to_owned(),
+            ));
+        }
     }
+    let is_expired = judge(found, &trust, SystemClock::default().now())?;
     let url = format!("{base}/oauth2/revoke");
     let away = |problem: String| {
         Failure::Usage(format!(
@@ -110,9 +130,49 @@ async fn by_possession(
     if !answer.status().is_success() {
         return Err(away(format!("it answers with status {}", answer.status().as_u16())));
     }
+    if is_expired {
+        return Err(Failure::Usage(
+            "the token has expired, so nobody accepts it any more and nothing was ended by it; if its agent renewed it, the lease goes on: \
+             an operator can end that by `leasehold revoke lease`"
+                .to_owned(),
+        ));
+    }
     let text = "the token's lease is over, if it was not before: nothing is renewed, and introspection says inactive.\n\
                 Every subscribed verifier refuses it within its freshness window; others accept it until it expires";
     Ok(Shown::new(json!({ "revoked": true }), text.to_owned()))
+}
+
+/// That this broker signed the token; whether its time is over by this machine's clock. Of what it did not sign the endpoint says
+/// the same as of what it ended. All else is the broker's to judge.
+fn judge(found: &str, trust: &v1::GetTrustBundleResponse, now: Stamp) -> Result<bool, Failure> {
+    let keys = |document: &str| KeySet::parse(document.as_bytes()).ok();
+    let access_tokens =
+        keys(&trust.access_token_jwks).ok_or(Failure::Answer("access_token_jwks"))?;
+    let access_token = access_token::verify(found, &access_tokens, &trust.issuer, now);
+    if !matches!(access_token, Err(AccessTokenError::Jws(_))) {
+        return Ok(matches!(access_token, Err(AccessTokenError::Claim(ClaimError::Expired))));
+    }
+    let bundle = Bundle::parse(trust.spiffe_bundle.as_bytes());
+    let bundle = bundle.map_err(|_| Failure::Answer("spiffe_bundle"))?;
+    let domain = TrustDomain::parse(&trust.trust_domain);
+    let domain = domain.map_err(|_| Failure::Answer("trust_domain"))?;
+    // In a bundle `use` says that a key is for JWT-SVIDs, where a JWK set says that it is for signatures.
+    let svid_key = |jwk: &Object| {
+        let mut jwk = jwk.clone();
+        jwk.remove("use");
+        VerifyingKey::from_jwk(&jwk).ok()
+    };
+    let svid_keys = KeySet::of(bundle.jwt_keys().iter().filter_map(svid_key)).ok();
+    let issuer = task_jwt_svid::issuer(&trust.issuer);
+    let svid = svid_keys.map(|keys| TaskJwtSvid::verify(found, &keys, (&issuer, &domain), now));
+    match svid {
+        None | Some(Err(TaskJwtSvidError::Jws(_))) => Err(Failure::Usage(format!(
+            "the token says that `{}` issued it, and no key of that broker signed it: it was cut or changed on the way, or made up. Nobody accepts \
+             it as it is; if it is a part of one that leaked, read the whole of that, or let an operator run `leasehold revoke lease`",
+            trust.issuer
+        ))),
+        Some(svid) => Ok(matches!(svid, Err(TaskJwtSvidError::Claim(ClaimError::Expired)))),
+    }
 }
 
 fn web_client(connection: &Connection) -> Result<reqwest::Client, Failure> {
@@ -154,4 +214,37 @@ async fn as_operator(
     })?;
     let lease = show::lease(&answer.lease.ok_or(Failure::Answer("lease"))?);
     Ok(show::with_revocation(lease, answer.revocation.as_ref(), waiting.wanted()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::domain::time::Span;
+    use crate::testing::keys::{keys, settings};
+
+    const GOLDEN: &str = include_str!("../../tests/golden/jwt-svid.json");
+
+    #[tokio::test]
+    async fn a_jwt_svid_is_taken_by_the_key_that_signs_them_and_by_no_other() {
+        let mut claims: Value = serde_json::from_str(GOLDEN).unwrap();
+        let now = Stamp::from_seconds(claims["iat"].as_u64().unwrap());
+        let (keys, settings) = (keys(now).await, settings());
+        let trust = v1::GetTrustBundleResponse {
+            trust_domain: settings.trust_domain.to_string(),
+            spiffe_bundle: keys.bundle().to_document().to_string(),
+            access_token_jwks: keys.verifying_keys().to_document().to_string(),
+            issuer: settings.base_url.clone(),
+        };
+        claims["iss"] = task_jwt_svid::issuer(&settings.base_url).into();
+        let key = keys.jwt_svid_key(now).unwrap();
+        let svid = key.key().sign(task_jwt_svid::TYP, &claims).unwrap();
+        assert!(!judge(svid.expose_text(), &trust, now).unwrap());
+        let late = now.plus(Span::from_seconds(300));
+        assert!(judge(svid.expose_text(), &trust, late).unwrap(), "it has expired");
+        let other = keys.access_token_key(now).unwrap().key().sign(task_jwt_svid::TYP, &claims);
+        let refused = judge(other.unwrap().expose_text(), &trust, now).unwrap_err();
+        assert!(refused.to_string().contains("no key of that broker signed it"), "{refused}");
+    }
 }

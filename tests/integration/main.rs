@@ -15,6 +15,7 @@ mod contract;
 mod demo;
 mod dev;
 mod fuzz;
+mod leaked;
 mod mistakes;
 mod programs;
 mod readme;

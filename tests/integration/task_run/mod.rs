@@ -3,4 +3,4 @@
 
 mod credentials;
 mod endings;
-mod play;
+pub mod play;

@@ -23,7 +23,7 @@ pub const SUMMARIZER: &str = "spiffe://dev.example/agents/summarizer/1";
 pub struct Play {
     dev: Child,
     pub dir: TempDir,
-    broker: String,
+    pub broker: String,
     /// Where the broker could say more.
     _open: BufReader<ChildStdout>,
 }

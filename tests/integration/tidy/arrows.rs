@@ -106,6 +106,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "cli",
         &["domain", "jose", "spiffe", "proto", "config", "telemetry", "app", "playground", "demo"],
     ),
+    ("cli::leaked", &["domain", "jose", "spiffe", "proto", "broker::seams"]),
     ("cli::dpop_key", &["domain", "jose", "broker::seams"]),
     ("cli::run", &["domain", "proto", "broker::seams"]),
     ("cli::dev", &["domain", "config", "telemetry", "app", "playground", "broker::seams"]),
