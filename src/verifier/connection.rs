@@ -75,7 +75,7 @@ pub(super) enum Lost {
 impl Link {
     /// Keeps the stream to one broker going, for as long as it is polled.
     pub(super) async fn follow(&self, broker: &Broker) {
-        let mut failures: u32 = 0;
+        let (mut failures, mut told): (u32, Option<String>) = (0, None);
         loop {
             let mut was_fresh = false;
             let lost = match self.converse(broker, &mut was_fresh).await {
@@ -84,11 +84,13 @@ impl Link {
             };
             failures = if was_fresh { 1 } else { failures.saturating_add(1) };
             let wait = wait(failures, jitter());
-            tracing::warn!(
-                broker = broker.address,
-                retry_in_ms = wait.millis(),
-                "feed lost: {lost}"
-            );
+            let lost = lost.to_string();
+            if was_fresh || told.as_ref() != Some(&lost) {
+                tracing::warn!(broker = broker.address, "feed lost; trying again: {lost}");
+            } else {
+                tracing::debug!(broker = broker.address, "feed not there yet: {lost}");
+            }
+            told = Some(lost);
             tokio::time::sleep(wait.to_std()).await;
         }
     }

@@ -142,12 +142,16 @@ def test_what_runs_is_told_when_its_credential_dies_and_nothing_once_it_is_close
     with sidecar.admit(token, certificate=certificate, action="read") as admission:
         assert admission.token.task_id == task.id
         heard: list[str | None] = []
-        waiting = threading.Thread(target=lambda: heard.append(admission.wait_revoked()))
+        waiting = threading.Thread(
+            target=lambda: heard.append(admission.wait_revoked()), daemon=True
+        )
         waiting.start()
         task.complete()
         waiting.join(timeout=30)
         assert heard == ["EPOCH_STALE"]
-        waiting = threading.Thread(target=lambda: heard.append(admission.wait_revoked()))
+        waiting = threading.Thread(
+            target=lambda: heard.append(admission.wait_revoked()), daemon=True
+        )
         waiting.start()
     waiting.join(timeout=30)
     assert heard == ["EPOCH_STALE", None]
@@ -211,6 +215,21 @@ def test_without_a_sidecar_or_with_somebody_elses_there_is_no_yes(
     ],
 )
 def test_whatever_is_no_clear_yes_is_none(status: int, body: bytes) -> None:
+    assert_no_yes(status, body)
+
+
+def test_the_words_of_a_yes_under_another_status_are_none(
+    path: Path, issued: tuple[str, bytes, str]
+) -> None:
+    token, certificate, _ = issued
+    status, body = asked(path, token, certificate)
+    assert status == 200
+    for status in (201, 400, 401, 403, 500, 503):
+        assert_no_yes(status, body)
+
+
+def assert_no_yes(status: int, body: bytes) -> None:
+    """Nobody is let in by such an answer."""
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
         path = os.path.join(folder, "s")
         listener.bind(path)
@@ -224,7 +243,7 @@ def test_whatever_is_no_clear_yes_is_none(status: int, body: bytes) -> None:
                     head = f"HTTP/1.1 {status} x\r\ncontent-length: {len(body)}\r\n\r\n"
                     peer.sendall(head.encode() + body)
 
-        answering = threading.Thread(target=answer)
+        answering = threading.Thread(target=answer, daemon=True)
         answering.start()
         sidecar = Sidecar(AUDIENCE, socket_path=path)
         for question in (sidecar.verify_active, sidecar.admit):
@@ -270,18 +289,24 @@ def test_the_call_is_as_it_is_documented(
 ) -> None:
     """Without this package: an HTTP client, JSON, and what the how-to page says."""
     token, certificate, lease_id = issued
+    status, body = asked(path, token, certificate)
+    said = json.loads(body)
+    assert (status, said["active"]) == (200, True)
+    assert (said["task"], said["lease"]) == (task.id, lease_id)
+    assert said["path"] == [{"task": task.id, "epoch": 1}]
+
+
+def asked(path: Path, token: str, certificate: bytes) -> tuple[int, bytes]:
+    """What the sidecar answers to a question in JSON."""
     connection = UnixConnection(str(path), 5.0)
     question = {
         "authorization": f"Bearer {token}",
         "certificate_sha256": urlsafe_b64encode(sha256(certificate).digest()).rstrip(b"=").decode(),
         "actions": ["read"],
     }
-    connection.request(
-        "POST", "/v1/verify", json.dumps(question), {"content-type": "application/json"}
-    )
+    headers = {"content-type": "application/json"}
+    connection.request("POST", "/v1/verify", json.dumps(question), headers)
     answer = connection.getresponse()
-    said = json.loads(answer.read())
-    assert (answer.status, said["active"]) == (200, True)
-    assert (said["task"], said["lease"]) == (task.id, lease_id)
-    assert said["path"] == [{"task": task.id, "epoch": 1}]
+    body = answer.read()
     connection.close()
+    return answer.status, body

@@ -182,9 +182,13 @@ test('without a sidecar, or with that of somebody else, there is no yes', async 
   const { shown } = await issued()
   const nobody = new Sidecar({ audience: AUDIENCE, socketPath: join(running.dir, 'none.sock') })
   const other = new Sidecar({ audience: 'https://x.example', socketPath: running.socketPath })
-  for (const asked of [nobody, other]) {
-    await assert.rejects(asked.verifyActive(shown, 'read'), VerifierUnavailableError)
-    await assert.rejects(asked.admit(shown, 'read'), VerifierUnavailableError)
+  for (const [asked, message] of [
+    [nobody, /cannot be asked/],
+    [other, /another audience/],
+  ] as const) {
+    const unavailable = { name: 'VerifierUnavailableError', message, status: 503 }
+    await assert.rejects(asked.verifyActive(shown, 'read'), unavailable)
+    await assert.rejects(asked.admit(shown, 'read'), unavailable)
   }
 })
 
@@ -196,6 +200,9 @@ test('whatever is no clear yes is none', async () => {
   server.listen(socketPath)
   await once(server, 'listening')
   const empty = JSON.stringify({ active: true, audience: AUDIENCE, claims: {} })
+  // The very words of a yes, under another status.
+  const yes = await documented((await issued()).shown)
+  assert.equal(yes.status, 200)
   for (const [status, body] of [
     [200, ''],
     [200, '{}'],
@@ -208,6 +215,9 @@ test('whatever is no clear yes is none', async () => {
     [503, '{"active":false,"status":503,"message":"too old"}'],
     [422, '{"error":"bad_call","message":"unknown field"}'],
     [500, 'oops'],
+    [201, yes.text],
+    [401, yes.text],
+    [503, yes.text],
   ] as const) {
     said = `HTTP/1.1 ${String(status)} x\r\ncontent-length: ${String(body.length)}\r\n\r\n${body}`
     const asked = new Sidecar({ audience: AUDIENCE, socketPath })
@@ -239,13 +249,16 @@ test('a sidecar that stops leaves what runs without news', async () => {
 
 test('the call is as it is documented', async () => {
   const { task, shown } = await issued()
-  const der = shown.certificate ?? Buffer.alloc(0)
-  const { status, text } = await call(running.socketPath, 'POST', '/v1/verify', {
-    authorization: `Bearer ${shown.token ?? ''}`,
-    certificate_sha256: createHash('sha256').update(der).digest('base64url'),
-    actions: ['read'],
-  })
+  const { status, text } = await documented(shown)
   const said = JSON.parse(text) as Record<string, unknown>
   assert.deepEqual([status, said['active'], said['task']], [200, true, task.id])
   assert.deepEqual(said['path'], [{ task: task.id, epoch: 1 }])
 })
+
+function documented({ token = '', certificate = Buffer.alloc(0) }: Presented) {
+  return call(running.socketPath, 'POST', '/v1/verify', {
+    authorization: `Bearer ${token}`,
+    certificate_sha256: createHash('sha256').update(certificate).digest('base64url'),
+    actions: ['read'],
+  })
+}
