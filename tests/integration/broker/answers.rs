@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use leasehold::broker::access::Rpc;
+use leasehold::broker::error::BrokerError;
 use leasehold::broker::request::{Deadline, TaskSpec};
 use leasehold::domain::event::{Event, EventKind};
 use leasehold::domain::lattice::Entry;
@@ -17,6 +18,8 @@ use leasehold::testing::clock::TestClock;
 use leasehold::testing::model::ModelStore;
 use leasehold::testing::store_contract::{Fixture, constants};
 use leasehold::testing::world::{BATCH, World};
+
+use tokio_util::task::TaskTracker;
 
 use super::scene::{Scene, agent_of, spec, token};
 use super::stores::over_every_store;
@@ -255,4 +258,23 @@ async fn class_06_a_quarantine_that_is_repeated_in_another_incarnation_kills_not
     assert!(verifier.applied[&task.partition()].incarnation > origin.incarnation);
     assert_eq!(verifier.marks(&scope), marks, "told as it was made, and not as if it were new");
     assert!(marks[&task.partition()] < origin, "so what came after it lives on");
+}
+
+/// Nobody would wait for its verifiers.
+#[tokio::test]
+async fn rule_02_a_broker_answers_no_mutation_before_its_registration_is_confirmed() {
+    let scene = Scene::on_model().await;
+    let caller = |rpc| scene.a.caller(scene.operator.identity().clone(), rpc).map(drop);
+    let mutations = || ENDINGS.into_iter().chain([Rpc::BeginTask, Rpc::IssueCredential]);
+    for rpc in mutations() {
+        assert!(matches!(caller(rpc), Err(BrokerError::Unregistered)), "{rpc:?}");
+    }
+    for rpc in [Rpc::GetTask, Rpc::IntrospectCredential, Rpc::WatchRevocations] {
+        assert!(caller(rpc).is_ok(), "{rpc:?}");
+    }
+    scene.a.feed().spawn(&TaskTracker::new());
+    scene.a.feed().registered().await;
+    for rpc in mutations() {
+        assert!(caller(rpc).is_ok(), "{rpc:?}");
+    }
 }

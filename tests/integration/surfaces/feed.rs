@@ -4,21 +4,26 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::stream::poll_fn;
+use leasehold::broker::seams::Clock;
 use leasehold::domain::feed::{Drift, InstanceId, Progress};
-use leasehold::domain::id::TaskId;
+use leasehold::domain::id::{LeaseId, Partition, TaskId};
+use leasehold::domain::lattice;
 use leasehold::domain::path::Origin;
 use leasehold::domain::time::{Span, Stamp};
+use leasehold::feed::hub::QUEUE_MOST;
 use leasehold::feed::{Confirmed, Outcome, WaitFor};
 use leasehold::proto::v1;
+use leasehold::proto::v1::operator_service_client::OperatorServiceClient;
 use leasehold::proto::v1::revocation_entry::Entry;
 use leasehold::proto::v1::watch_revocations_request::Message as Say;
 use leasehold::proto::v1::watch_revocations_response::Message as Told;
+use leasehold::testing::ca::TestAuthority;
 use leasehold::testing::redis::RedisServer;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
-use super::site::{AGENT, NOBODY, ORCHESTRATOR, Site, VERIFIER, reason, request_id};
+use super::site::{AGENT, NOBODY, OPERATOR, ORCHESTRATOR, Site, VERIFIER, reason, request_id};
 
 /// No fact takes longer to come true.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -42,13 +47,17 @@ impl Watcher {
     }
 
     pub(super) async fn subscribe(site: &Site, instance: u128) -> Self {
-        let mut watcher = Self::open(site, VERIFIER, subscribe(instance)).await.unwrap();
-        let Some(Told::Subscribed(subscribed)) = watcher.next().await.unwrap() else {
+        Self::subscribe_or_not(site, instance).await.unwrap()
+    }
+
+    async fn subscribe_or_not(site: &Site, instance: u128) -> Result<Self, Status> {
+        let mut watcher = Self::open(site, VERIFIER, subscribe(instance)).await?;
+        let Some(Told::Subscribed(subscribed)) = watcher.next().await? else {
             panic!("the first message is another")
         };
         assert_eq!(subscribed.partitions, 16);
         assert_eq!(subscribed.drift_ppm, Drift::DEFAULT.ppm());
-        watcher
+        Ok(watcher)
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<Told>, Status> {
@@ -298,6 +307,60 @@ async fn class_09_a_stream_does_not_outlive_the_identity_of_its_caller() {
         (refused.code(), reason(&refused).as_str()),
         (Code::Unauthenticated, "IDENTITY_UNVERIFIED")
     );
+}
+
+#[tokio::test]
+async fn class_09_a_stream_ends_when_no_root_of_the_bundle_vouches_for_its_caller_any_more() {
+    let site = Site::start().await;
+    let mut watcher = Watcher::subscribe(&site, 1).await;
+    watcher.fresh().await;
+    site.replace_bundle_of(&TestAuthority::root("another"), &[&site.svid_key]);
+    let refused = watcher.refusal().await;
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::Unauthenticated, "IDENTITY_UNVERIFIED")
+    );
+}
+
+#[tokio::test]
+async fn class_09_a_stream_ends_when_its_verifier_is_quarantined() {
+    let site = Site::start().await;
+    let mut watcher = Watcher::subscribe(&site, 1).await;
+    watcher.fresh().await;
+    let request = v1::QuarantineRequest {
+        request_id: request_id(),
+        scope: format!("principal:{VERIFIER}"),
+        wait_for: v1::Enforcement::Recorded.into(),
+        ..Default::default()
+    };
+    let mut operator = OperatorServiceClient::new(site.channel(Some(OPERATOR)));
+    operator.quarantine(request).await.unwrap();
+    let refused = watcher.refusal().await;
+    assert_eq!(reason(&refused), "QUARANTINED", "{refused:?}");
+    let again = Watcher::subscribe_or_not(&site, 2).await.err().unwrap();
+    assert_eq!(reason(&again), "QUARANTINED", "{again:?}");
+}
+
+/// A stream is closed, and nothing on it is left out: whoever subscribes again is told all of it.
+#[tokio::test]
+async fn class_15_a_stream_that_does_not_keep_up_is_ended_and_the_next_one_lacks_nothing() {
+    const LEASES: usize = QUEUE_MOST + 1;
+    let site = Site::start().await;
+    let mut watcher = Watcher::subscribe(&site, 1).await;
+    watcher.fresh().await;
+    let leases = (0..LEASES).map(|n| LeaseId::new(Partition::ZERO, u128::try_from(n).unwrap()));
+    let entries: Vec<_> = leases.map(lattice::Entry::Lease).collect();
+    let now = site.clock.now();
+    let at = Origin { incarnation: now, stamp: now };
+    site.running.broker.feed().merge(Partition::ZERO, at, &entries);
+    let refused = watcher.refusal().await;
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::ResourceExhausted, "FELL_BEHIND")
+    );
+    let (set, _) = Watcher::subscribe(&site, 2).await.fresh().await;
+    let is_lease = |entry: &&v1::RevocationEntry| matches!(&entry.entry, Some(Entry::LeaseId(_)));
+    assert_eq!(set.iter().flat_map(|part| &part.entries).filter(is_lease).count(), LEASES);
 }
 
 #[tokio::test]

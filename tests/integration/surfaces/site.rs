@@ -226,7 +226,12 @@ impl Site {
 
     /// Puts another bundle of `prod.example` where its first one lies.
     pub fn replace_bundle(&self, keys: &[&SigningKey]) {
-        let bundle = source_of(&[&self.root], keys).to_document().to_string();
+        self.replace_bundle_of(&self.root, keys);
+    }
+
+    /// The same with another root.
+    pub fn replace_bundle_of(&self, root: &TestAuthority, keys: &[&SigningKey]) {
+        let bundle = source_of(&[root], keys).to_document().to_string();
         fs::write(self.folder.path().join("bundle.json"), bundle).unwrap();
     }
 
