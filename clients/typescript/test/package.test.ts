@@ -155,7 +155,7 @@ test('the ten lines of the README show a credential die', async () => {
 /** What the pieces of code after the first take for granted. */
 const PRELUDE = `
 import { createServer } from 'node:https'
-import { Client, presentedBy, TokenRefusedError, Verifier } from 'leasehold'
+import { Client, presentedBy, Sidecar, TokenRefusedError, Verifier } from 'leasehold'
 declare const client: Client
 declare const taskId: string
 declare const tls: { cert: string; key: string }
