@@ -23,7 +23,7 @@ lint: clippy-installed buf-lint buf-breaking ## Formatting, clippy with warnings
 	@# tests/integration/supply_chain.rs holds deny.toml's bans and licences everywhere; the tool adds the advisories.
 	if command -v cargo-deny >/dev/null; then cargo deny --all-features check; fi
 
-bench: test-programs ## What issuing, ending and checking cost beside what they cannot do without: half an hour
+bench: test-programs ## What issuing, ending and checking cost beside what they cannot do without: a quarter of an hour
 	cargo bench --locked --all-features --bench ratios
 	@echo
 	@echo 'some of it:    cargo bench --all-features --bench ratios -- --leases 10000 checks endings leases'

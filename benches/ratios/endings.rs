@@ -59,6 +59,7 @@ async fn on(
     }
     report.times("bare commit", &commits);
     report.times("keep-alive and its answer", &keep_alives);
+    report.times("complete, to the first verifier refusing", &idle.first);
     report.times("complete, to the last verifier refusing", &idle.refused);
     report.times("complete, to its answer: FENCED", &idle.answered);
     let floors = commits.p99() + keep_alives.p99();
@@ -89,6 +90,8 @@ pub(crate) struct Stage {
 
 /// How long endings took.
 pub(crate) struct Ended {
+    /// From the call to the first verifier refusing.
+    first: Times,
     /// From the call to the last verifier refusing.
     pub(crate) refused: Times,
     /// From the call to its answer.
@@ -96,7 +99,8 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    pub(crate) const NONE: Self = Self { refused: Times::NONE, answered: Times::NONE };
+    pub(crate) const NONE: Self =
+        Self { first: Times::NONE, refused: Times::NONE, answered: Times::NONE };
 }
 
 impl Stage {
@@ -130,7 +134,9 @@ impl Stage {
         if revocation.enforcement() != Enforcement::Fenced {
             return Err("the ending was answered before it was FENCED".into());
         }
-        ended.refused.add(watched.all_refused().await? - called);
+        let [first, last] = watched.all_refused().await?;
+        ended.first.add(first - called);
+        ended.refused.add(last - called);
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ use crate::calls::Agent;
 use crate::endings::{Ended, Stage};
 use crate::report::{Report, Times};
 use crate::stored::{self, Kinds};
-use crate::world::{Stopped, World};
+use crate::world::{PER_CONNECTION, Stopped, World};
 use crate::{Outcome, Scale};
 
 /// They outlive the measurement.
@@ -51,11 +51,9 @@ async fn on(
     report.begin_part(&format!("Leases, {store} store: a task with {} that live", scale.leases));
     let world = World::with_ttl(server, Some(TTL)).await?;
     let [one, some, many] = tasks(&world, [1, SOME.min(scale.leases)]).await?;
-    let channels = world.connections(world.address()).await?;
-    let agents = channels.into_iter().map(|channel| Agent::new(channel, many.clone())).collect();
     let before = Memory::now(server)?;
     let began = Instant::now();
-    fill(agents, scale.leases).await?;
+    fill(&world, &many, scale.leases).await?;
     let took = began.elapsed().as_secs_f64();
     report.value("issued", f64::from(u32::try_from(scale.leases)?) / took, "per s", None);
     let after = Memory::now(server)?;
@@ -72,17 +70,27 @@ async fn on(
 /// Tasks with so many leases, and one that has none yet.
 async fn tasks(world: &World, leases: [usize; 2]) -> Outcome<[String; 3]> {
     let mut orchestrator = world.orchestrator().await?;
-    let channel = world.connect(Workload::Summarizer, world.address()).await?;
     let mut tasks = [const { String::new() }; 3];
     for (task, count) in tasks.iter_mut().zip(leases.into_iter().chain([0])) {
         *task = orchestrator.begin().await?;
-        fill(vec![Agent::new(channel.clone(), task.clone())], count).await?;
+        fill(world, task, count).await?;
     }
     Ok(tasks)
 }
 
 /// Has so many tokens issued.
-async fn fill(agents: Vec<Agent>, count: usize) -> Outcome<()> {
+async fn fill(world: &World, task: &str, mut count: usize) -> Outcome<()> {
+    while count > 0 {
+        let some = count.min(PER_CONNECTION);
+        let channels = world.connections(world.address()).await?;
+        let agents = channels.into_iter().map(|channel| Agent::new(channel, task.to_owned()));
+        fill_some(agents.collect(), some).await?;
+        count -= some;
+    }
+    Ok(())
+}
+
+async fn fill_some(agents: Vec<Agent>, count: usize) -> Outcome<()> {
     let (mut asking, taken) = (JoinSet::new(), Arc::<AtomicUsize>::default());
     for agent in agents.iter().cycle().take(IN_FLIGHT.min(count)) {
         let (mut agent, taken) = (agent.clone(), Arc::clone(&taken));

@@ -1,4 +1,4 @@
-//! A million tasks that began, had a token issued and were completed: what is left of them once their time is over.
+//! Tasks that began, had a token issued and were completed: what is left of them once their time is over.
 //!
 //! Some run and go before the first look, so that what grows once only has grown. A day passes at once: for the broker and the
 //! embedded store by their clock; redis-server has its own, so the expiry of every key of it that has one is moved instead, and
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::calls::Agent;
 use crate::report::Report;
 use crate::stored::{self, Kinds};
-use crate::world::World;
+use crate::world::{PER_CONNECTION, World};
 use crate::{Outcome, Scale};
 
 /// So short that it can be waited for.
@@ -89,7 +89,16 @@ fn tell((before, most, after): (&Look, &Look, &Look), is_redis: bool, report: &m
 }
 
 /// Begins tasks, has a token issued for each, and completes them.
-async fn run(world: &World, count: usize) -> Outcome<()> {
+async fn run(world: &World, mut count: usize) -> Outcome<()> {
+    while count > 0 {
+        let some = count.min(PER_CONNECTION);
+        run_some(world, some).await?;
+        count -= some;
+    }
+    Ok(())
+}
+
+async fn run_some(world: &World, count: usize) -> Outcome<()> {
     let channels = world.connections(world.address()).await?;
     let (mut working, taken) = (JoinSet::new(), Arc::<AtomicUsize>::default());
     let orchestrator = world.orchestrator().await?;

@@ -73,13 +73,14 @@ impl Verifiers {
 pub(crate) struct Watched(JoinSet<Outcome<Instant>>);
 
 impl Watched {
-    /// When the last of them refused it.
-    pub(crate) async fn all_refused(mut self) -> Outcome<Instant> {
-        let mut last = None;
-        while let Some(refused) = self.0.join_next().await {
-            last = last.max(Some(refused??));
+    /// When the first and the last of them refused it.
+    pub(crate) async fn all_refused(mut self) -> Outcome<[Instant; 2]> {
+        let mut refused = Vec::new();
+        while let Some(at) = self.0.join_next().await {
+            refused.push(at??);
         }
-        last.ok_or_else(|| "no verifier was asked for".into())
+        let ends = refused.iter().min().zip(refused.iter().max());
+        ends.map(|(first, last)| [*first, *last]).ok_or_else(|| "no verifier was asked for".into())
     }
 }
 

@@ -28,6 +28,8 @@ use crate::moved_clock::MovedClock;
 
 /// Connections of the agent; its callers are spread over them.
 pub(crate) const CONNECTIONS: usize = 4;
+/// What is asked in bulk connects anew after so much: a broker ends connections that are five minutes old.
+pub(crate) const PER_CONNECTION: usize = 50_000;
 /// Last segment of the agents' SPIFFE IDs.
 pub(crate) const INSTANCE: &str = "bench";
 /// Seals the keyring of a server that lives as long as the report. It is no secret.
