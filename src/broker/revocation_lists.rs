@@ -97,7 +97,7 @@ struct Listed {
 
 impl Broker {
     /// The list of the authority with this subject key identifier, in hex; `None` if there is no such authority. It is made
-    /// anew if the last one is too old: once, however many ask.
+    /// anew if the last one is too old: once, however many ask. That of a root of ours lies ready.
     ///
     /// # Errors
     /// The store's; then there is none that may be served.
@@ -105,6 +105,9 @@ impl Broker {
         &self,
         key_id: &str,
     ) -> Result<Option<RevocationList>, BrokerError> {
+        if let Some(list) = self.keys().root_list(key_id) {
+            return Ok(Some(RevocationList { der: list.der().clone(), number: list.number() }));
+        }
         if self.keys().authority_named(key_id).is_none_or(|ca| !ca.authority().signs_lists()) {
             return Ok(None);
         }

@@ -12,6 +12,7 @@ mod kek;
 mod keyring;
 mod load;
 mod making;
+mod root_list;
 mod sealed;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use ca_files::{AuthorityFileError, AuthorityFiles, FileFault};
 pub use kek::{KekError, KeyEncryptionKey};
 pub use keyring::{KeyringError, Life};
 pub use load::load_or_make;
+pub use root_list::RootList;
 pub use sealed::SealedError;
 
 use crate::broker::seams::EntropyError;
@@ -106,6 +108,7 @@ pub struct Keys {
     jwt_svids: Vec<TokenKey>,
     security_events: Vec<TokenKey>,
     authorities: Vec<IssuerCa>,
+    root_list: Option<RootList>,
     verifying: KeySet,
     verifying_jwt_svids: KeySet,
     verifying_security_events: KeySet,
@@ -141,11 +144,14 @@ impl Keys {
         let access_tokens = living(&keyring.access_tokens, now)?;
         let jwt_svids = living(&keyring.jwt_svids, now)?;
         let security_events = living(&keyring.security_events, now)?;
-        let (root, authorities) = match &settings.authority {
-            AuthoritySource::Made => made_authorities(keyring, &settings.trust_domain, now)?,
+        let (root, authorities, root_list) = match &settings.authority {
+            AuthoritySource::Made => {
+                let (root, authorities) = made_authorities(keyring, &settings.trust_domain, now)?;
+                (root, authorities, Some(RootList::sign(keyring, &settings.trust_domain, now)?))
+            }
             AuthoritySource::Files(files) => {
                 let (root, ca) = files.load(&settings.trust_domain, now)?;
-                (root, vec![ca])
+                (root, vec![ca], None)
             }
         };
         let verifying = key_set(&access_tokens)?;
@@ -166,6 +172,7 @@ impl Keys {
             jwt_svids,
             security_events,
             authorities,
+            root_list,
             verifying,
             verifying_jwt_svids,
             verifying_security_events,
@@ -227,6 +234,11 @@ impl Keys {
     /// Everything that signs or has signed certificates that may be valid still, or will.
     pub fn issuers(&self) -> impl Iterator<Item = &IssuerCa> {
         self.authorities.iter()
+    }
+
+    /// The revocation list of the root with this subject key identifier, in hex, if we made it.
+    pub fn root_list(&self, key_id: &str) -> Option<&RootList> {
+        self.root_list.as_ref().filter(|list| list.key_id() == key_id)
     }
 
     /// Every authority that may have signed a certificate that is valid now.

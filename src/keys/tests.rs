@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
 use super::sealed::Purpose;
 use super::*;
@@ -282,6 +283,39 @@ async fn authorities_that_we_made_keep_the_rules_of_spiffe() {
     }
     let root_life = root.expires().since(now());
     assert_eq!(root_life, days(3_650));
+}
+
+#[tokio::test]
+async fn class_16_the_root_that_we_made_has_an_empty_list_that_every_opening_of_the_keyring_renews()
+{
+    let store = store();
+    let read = |keys: &Keys| {
+        let root = &keys.bundle().authorities()[0];
+        let list = keys.root_list(&root.subject_key_id().unwrap()).unwrap().clone();
+        let (_, crl) = CertificateRevocationList::from_der(list.der()).unwrap();
+        let (_, root) = x509_parser::parse_x509_certificate(root.der()).unwrap();
+        crl.verify_signature(root.public_key()).unwrap();
+        assert_eq!(crl.issuer(), root.subject());
+        assert_eq!(crl.iter_revoked_certificates().count(), 0);
+        assert_eq!(crl.crl_number().unwrap().to_string(), list.number().to_string());
+        (list.number(), crl.last_update().timestamp(), crl.next_update().unwrap().timestamp())
+    };
+    let seconds = |at: Stamp| i64::try_from(at.seconds()).unwrap();
+    let first = read(&load(&store, now()).await.unwrap());
+    assert!(first.1 < seconds(now()) && first.2 == seconds(now().plus(days(7))));
+    let later = now().plus(days(1));
+    let next = read(&load(&store, later).await.unwrap());
+    assert!(next.0 > first.0 && next.2 == seconds(later.plus(days(7))));
+    let end = now().plus(days(3_649));
+    let last = read(&load(&store, end).await.unwrap());
+    assert_eq!(last.2, seconds(now().plus(days(3_650))), "no longer than the root");
+}
+
+#[tokio::test]
+async fn class_16_the_root_s_list_is_found_under_the_root_s_name_alone() {
+    let keys = keys(now()).await;
+    let issuing = keys.authority(now()).unwrap().key_id();
+    assert!(keys.root_list(issuing).is_none() && keys.root_list("").is_none());
 }
 
 #[tokio::test]

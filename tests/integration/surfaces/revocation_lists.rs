@@ -2,6 +2,7 @@
 
 use leasehold::domain::time::Span;
 use leasehold::proto::v1;
+use leasehold::spiffe::bundle::Bundle;
 use leasehold::testing::ca::csr;
 use rcgen::KeyPair;
 use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
@@ -100,4 +101,16 @@ async fn class_16_a_list_of_no_authority_of_ours_is_not_found() {
         assert_eq!(http.get(other).await.0, 404, "{other}");
     }
     assert_eq!(http.fetch(&path, None).await.status(), 200);
+}
+
+#[tokio::test]
+async fn class_16_the_list_of_the_root_is_fetched_like_the_others() {
+    let site = site().await;
+    let http = Http::of(&site, None);
+    let bundle = Bundle::parse(http.get("/spiffe/bundle.json").await.1.as_bytes()).unwrap();
+    let key_id = bundle.authorities()[0].subject_key_id().unwrap();
+    let list = http.fetch(&format!("/crl/{key_id}.crl"), None).await;
+    assert_eq!(list.status(), 200);
+    assert_eq!(list.headers()["content-type"], "application/pkix-crl");
+    assert!(serials(&list.bytes().await.unwrap()).is_empty());
 }

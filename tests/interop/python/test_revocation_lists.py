@@ -73,17 +73,18 @@ class RevocationLists(unittest.TestCase):
     def number(fetched):
         return fetched.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
 
-    def openssl(self, chain, fetched, later_seconds=0):
-        """What `openssl verify -crl_check` says."""
+    def openssl(self, chain, fetched, later_seconds=0, check="-crl_check", more=()):
+        """What `openssl verify -crl_check` says by a list, and by more of them."""
         leaf, *intermediates = chain
         now = int(datetime.datetime.now(datetime.timezone.utc).timestamp())
         with tempfile.TemporaryDirectory() as folder:
             files = {"leaf": [leaf], "intermediates": intermediates, "roots": self.roots}
             for name, certificates in files.items():
                 (Path(folder) / name).write_text("".join(map(pem, certificates)))
-            (Path(folder) / "list").write_bytes(fetched.public_bytes(serialization.Encoding.PEM))
+            lists = [crl.public_bytes(serialization.Encoding.PEM) for crl in [fetched, *more]]
+            (Path(folder) / "list").write_bytes(b"".join(lists))
             command = [
-                "openssl", "verify", "-x509_strict", "-no-CApath", "-no-CAstore", "-CAfile", "roots", "-crl_check",
+                "openssl", "verify", "-x509_strict", "-no-CApath", "-no-CAstore", "-CAfile", "roots", check,
                 "-CRLfile", "list", "-attime", str(now + later_seconds), "-untrusted", "intermediates", "leaf",
             ]
             run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=20)
@@ -112,6 +113,25 @@ class RevocationLists(unittest.TestCase):
         self.assertIn("CRL has expired", text)
         _, short = self.certify("standard")
         self.assertEqual(self.openssl(short, fetched), (0, "leaf: OK\n"))
+
+    def test_openssl_checks_the_whole_chain_by_the_list_of_the_root_beside(self):
+        task, chain = self.certify("long")
+        [root] = [x509.load_der_x509_certificate(der) for der in self.roots]
+        key_id = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest.hex()
+        of_root = x509.load_der_x509_crl(self.get(f"{self.world.base_url}/crl/{key_id}.crl"))
+        self.assertTrue(of_root.is_signature_valid(root.public_key()))
+        self.assertEqual(list(of_root), [])
+        before = self.fetch(chain[0])
+        whole = {"check": "-crl_check_all", "more": [of_root]}
+        self.assertEqual(self.openssl(chain, before, **whole), (0, "leaf: OK\n"))
+        code, text = self.openssl(chain, before, check="-crl_check_all")
+        self.assertEqual(code, 2)
+        self.assertIn("unable to get certificate CRL", text)
+        self.complete(task)
+        after = before
+        while self.openssl(chain, after, **whole)[0] == 0:
+            after = self.fetch_after(chain[0], self.number(after))
+        self.assertIn("certificate revoked", self.openssl(chain, after, **whole)[1])
 
     def test_cryptography_reads_a_list_that_the_authority_signed(self):
         task, chain = self.certify("long")
