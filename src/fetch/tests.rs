@@ -123,6 +123,35 @@ async fn class_22_a_document_that_arrives_slowly_is_not_waited_for() {
     sent.wait_for(|bytes| *bytes > 1).await.expect("the document had begun to arrive");
 }
 
+#[tokio::test]
+async fn class_22_of_an_answer_to_a_push_no_more_than_its_beginning_is_waited_for() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let _ = socket.read(&mut [0; 1024]).await;
+        let head = b"HTTP/1.1 400 Bad Request\r\nretry-after: 7\r\ncontent-length: 65536\r\n\r\n";
+        let _ = socket.write_all(&[head.as_slice(), &[b'x'; 8_192]].concat()).await;
+        std::future::pending::<()>().await
+    });
+    let fetcher = Fetcher::new(Reach::Loopback, None).unwrap();
+    let timeout = Span::from_seconds(30);
+    let answer = fetcher.push(&url, HeaderMap::new(), b"event".to_vec(), timeout).await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.body.len()), (400, MAX_PUSHED_BYTES));
+    assert_eq!(answer.retry_after, Some(Span::from_seconds(7)));
+}
+
+#[tokio::test]
+async fn class_22_an_answer_to_a_push_that_arrives_slowly_is_not_waited_for() {
+    let (url, _sent) = serve_drops().await;
+    let fetcher = Fetcher::new(Reach::Loopback, None).unwrap();
+    let timeout = Span::from_millis(250);
+    let push = fetcher.push(&url, HeaderMap::new(), Vec::new(), timeout);
+    let pushed = tokio::time::timeout(Duration::from_secs(60), push).await;
+    let refused = pushed.expect("it is waited for").unwrap_err();
+    assert!(refused.to_string().contains("timed out"), "{refused}");
+}
+
 /// Promises 64 KiB and sends a byte every 10 ms, to one client; and how many bytes it has sent.
 async fn serve_drops() -> (String, watch::Receiver<usize>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -40,6 +40,33 @@ async fn every_kind_of_event_is_delivered_in_its_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_is_told_at_once() {
+    let (world, inbox) = (World::new(), Inbox::new());
+    let _broker = world.broker(1, vec![(all("a"), inbox.clone())]).await;
+    tokio::time::sleep(60 * SECOND).await;
+    let began = tokio::time::Instant::now();
+    world.announce(event(EventKind::TaskEnded, 1)).await;
+    inbox.names(1).await;
+    assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_is_told_before_what_follows_it() {
+    let (world, inbox) = (World::new(), Inbox::new());
+    let _broker = world.broker(1, vec![(all("a"), inbox.clone())]).await;
+    inbox.answer([busy(), Posted::Taken, Posted::Unreadable]);
+    // While the first one waits, the others come, and are read together.
+    for (tag, kind) in [EventKind::TaskBegun, EventKind::TaskEnded, EventKind::TaskAdvanced]
+        .into_iter()
+        .enumerate()
+    {
+        world.announce(event(kind, tag.try_into().unwrap())).await;
+        inbox.tried(1).await;
+    }
+    assert_eq!(inbox.names(3).await, ["task-begun", "gap", "task-advanced"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_quarantine_is_told_once_when_the_last_partition_has_it() {
     let (world, inbox) = (World::new(), Inbox::new());
     let _broker = world.broker(1, vec![(all("a"), inbox.clone())]).await;
