@@ -5,6 +5,7 @@ use futures_util::future::try_join_all;
 use crate::broker::Broker;
 use crate::broker::access::{Caller, Rpc};
 use crate::broker::error::BrokerError;
+use crate::domain::feed::{BrokerRecord, InstanceId};
 use crate::domain::id::Partition;
 use crate::domain::tier::Tier;
 use crate::domain::time::{Span, Stamp};
@@ -25,6 +26,12 @@ pub struct Status {
     pub started: Stamp,
     /// Texts of the scopes whose block stands.
     pub quarantined_scopes: Vec<String>,
+    /// Every broker over the store, with how long its beat was seen to stand still.
+    pub brokers: Vec<(BrokerRecord, Span)>,
+    /// This broker.
+    pub instance: InstanceId,
+    /// A view of this age is fresh for nothing.
+    pub delta_max: Span,
 }
 
 /// What keeps the broker from its work.
@@ -64,16 +71,23 @@ impl Broker {
         let snapshots = try_join_all(partitions.all().map(|partition| {
             self.read_even_closed(Query::new(partition, vec![], Entries::Blocks))
         }));
-        let mut status =
-            Status { partitions: vec![], started: self.started, quarantined_scopes: vec![] };
+        let (mut metas, mut quarantined_scopes) = (vec![], vec![]);
         for (partition, snapshot) in partitions.all().zip(snapshots.await?) {
-            status.partitions.push((partition, snapshot.meta));
+            metas.push((partition, snapshot.meta));
             let standing = snapshot.blocks.into_iter().filter(|(_, count)| count % 2 == 1);
-            status.quarantined_scopes.extend(standing.map(|(scope, _)| scope.to_string()));
+            quarantined_scopes.extend(standing.map(|(scope, _)| scope.to_string()));
         }
-        status.quarantined_scopes.sort_unstable();
-        status.quarantined_scopes.dedup();
-        Ok(status)
+        quarantined_scopes.sort_unstable();
+        quarantined_scopes.dedup();
+        let settings = self.parts.feed.settings();
+        Ok(Status {
+            partitions: metas,
+            started: self.started,
+            quarantined_scopes,
+            brokers: self.parts.feed.brokers_now().await?,
+            instance: settings.identity.instance,
+            delta_max: settings.terms.delta_max,
+        })
     }
 
     /// What keeps the broker from its work, if anything does: a closed partition, or a clock that is more than [`MAX_SKEW`]

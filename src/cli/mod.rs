@@ -25,6 +25,7 @@ mod serve;
 mod show;
 mod signals;
 mod socket_file;
+mod status;
 mod store;
 mod task;
 mod token;
@@ -91,6 +92,8 @@ enum ClientCommand {
     Revoke(revoke::Revoke),
     /// Kill every credential of a scope, and block issuing for it
     Quarantine(quarantine::Quarantine),
+    /// Show the broker, its store, and the brokers and verifiers that share it; for operators
+    Status(status::Status),
 }
 
 impl Cli {
@@ -149,6 +152,7 @@ impl ClientCommand {
             Self::Lease(command) => command.run(&connection.open().await?).await?,
             Self::Revoke(command) => command.run(&connection).await?,
             Self::Quarantine(command) => command.run(&connection.open().await?).await?,
+            Self::Status(command) => command.run(&connection.open().await?).await?,
         };
         shown.print(output)?;
         Ok(ExitCode::from(shown.exit))

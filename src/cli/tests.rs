@@ -60,6 +60,7 @@ fn what_the_design_names_is_taken() {
         "quarantine class:finance --reason r",
         "quarantine lift class:finance",
         "quarantine lift all --broker https://b:7700",
+        "status --output json",
         "config check config/leasehold.toml",
         "serve",
         "serve --config config/leasehold.toml",

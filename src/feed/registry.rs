@@ -9,7 +9,8 @@ use tokio::sync::{Notify, watch};
 
 use super::Feed;
 use super::run::changed;
-use crate::domain::feed::{Beats, InstanceId, Registry};
+use crate::domain::feed::{Beats, BrokerRecord, InstanceId, Registry};
+use crate::domain::time::Span;
 use crate::store::{Changed, StoreError};
 use crate::telemetry::metrics;
 
@@ -73,6 +74,20 @@ impl Feed {
     /// The same, each time that it is read.
     pub fn registry(&self) -> watch::Receiver<Option<Arc<Registry>>> {
         self.registry.latest.subscribe()
+    }
+
+    /// The brokers that the store lists now, each with how long its beat was seen to stand still; for people.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn brokers_now(&self) -> Result<Vec<(BrokerRecord, Span)>, StoreError> {
+        let (_, records) = self.parts.feed.brokers().await?;
+        let (beats, now) = (self.registry.beats.lock(), self.moment());
+        let with_age = |record| {
+            let age = beats.age(&record, now);
+            (record, age)
+        };
+        Ok(records.into_iter().map(with_age).collect())
     }
 
     /// Reads the registry as often as somebody needs it.

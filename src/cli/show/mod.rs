@@ -5,6 +5,7 @@
 
 mod lease;
 mod revocation;
+mod status;
 mod task;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::domain::time::Span;
 
 pub(super) use lease::{Issued, credential, lease, leases};
 pub(super) use revocation::{pending, with_revocation};
+pub(super) use status::status;
 pub(super) use task::{task, tasks};
 
 /// How answers are printed.
@@ -84,10 +86,13 @@ pub(super) fn fields(fields: &[(&str, String)]) -> String {
 
 /// Rows in aligned columns, the first of them their headings.
 fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |n: usize| rows.iter().filter_map(|row| row.get(n)).map(String::len).max();
+    let rows = rows.iter().map(|row| row.each_ref().map(|cell| harmless(cell)));
+    let rows: Vec<_> = rows.collect();
+    let cells = |n: usize| rows.iter().filter_map(move |row| row.get(n));
+    let width = |n: usize| cells(n).map(|cell| cell.chars().count()).max();
     let line = |row: &[String; N]| {
         let cells = row.iter().enumerate();
-        let cells = cells.map(|(n, cell)| format!("{:1$}", harmless(cell), width(n).unwrap_or(0)));
+        let cells = cells.map(|(n, cell)| format!("{cell:0$}", width(n).unwrap_or(0)));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")

@@ -142,6 +142,72 @@ fn a_list_has_aligned_columns_and_says_that_there_is_more() {
     assert_eq!(shown.json["next_page_token"], "next");
 }
 
+fn a_status() -> v1::GetStatusResponse {
+    let verifier = |name: &str, connected| v1::VerifierStatus {
+        instance: "0b".repeat(16),
+        name: name.to_owned(),
+        connected,
+        view_time: at(1_790_000_000),
+        fresh_until: at(1_790_000_030),
+        partitions_behind: 0,
+    };
+    let new = v1::VerifierStatus { view_time: None, fresh_until: None, ..verifier("new", true) };
+    let verifiers =
+        vec![verifier("api\u{1b}[2J", true), v1::VerifierStatus { partitions_behind: 2, ..new }];
+    v1::GetStatusResponse {
+        version: "0.1.0".to_owned(),
+        trust_domain: "leasehold.example".to_owned(),
+        store: "redis".to_owned(),
+        partitions: vec![
+            v1::PartitionStatus { open: true, ..Default::default() },
+            v1::PartitionStatus { partition: 10, stamp: 7, ..Default::default() },
+        ],
+        start_time: at(1_790_000_000),
+        quarantined_scopes: vec!["class:finance".to_owned()],
+        brokers: vec![v1::BrokerStatus {
+            instance: "0a".repeat(16),
+            name: "b-1".to_owned(),
+            address: "10.0.0.1:7700".to_owned(),
+            beat_age: Some(Duration { seconds: 0, nanos: 250_000_000 }),
+            verifiers,
+        }],
+        verifiers_not_listed: 3,
+        instance: "0a".repeat(16),
+    }
+}
+
+#[test]
+fn a_status_says_who_follows_revocations_and_how_far() {
+    assert_eq!(
+        status(&a_status()).text,
+        "version       0.1.0\n\
+         trust domain  leasehold.example\n\
+         store         redis, 2 partitions, closed: 0a\n\
+         started       2026-09-21T14:13:20Z\n\
+         quarantined   class:finance\n\
+         \n\
+         BROKER  ADDRESS        LAST BEAT   INSTANCE\n\
+         b-1     10.0.0.1:7700  0.250s ago  0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a (this one)\n\
+         \n\
+         VERIFIER      BROKER  CONNECTED  FRESH UNTIL           APPLIED               INSTANCE\n\
+         api\\u{1b}[2J  b-1     yes        2026-09-21T14:13:50Z  everything            0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b\n\
+         new           b-1     yes        never yet             all but 2 partitions  0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b\n\
+         \n\
+         and 3 verifiers more"
+    );
+    let json = status(&a_status()).json;
+    assert_eq!(
+        json["partitions"][1],
+        json!({
+            "partition": 10, "open": false, "incarnation": "0", "stamp": "7", "floor": "0",
+        })
+    );
+    assert_eq!(json["brokers"][0]["beat_age"], "0.250s");
+    assert_eq!(json["brokers"][0]["verifiers"][1]["fresh_until"], Value::Null);
+    let alone = v1::GetStatusResponse::default();
+    assert!(status(&alone).text.ends_with("no verifier follows revocations"));
+}
+
 #[test]
 fn pem_breaks_lines_where_others_do() {
     let text = pem("CERTIFICATE", &[vec![0; 49]]);

@@ -90,6 +90,12 @@ impl Beats {
         let over = self.seen.iter().filter(|(_, (_, since))| is_over(*since));
         over.map(|(instance, (beat, _))| (*instance, *beat)).collect()
     }
+
+    /// For how long the beat of a record was seen unchanged; for people.
+    pub fn age(&self, record: &BrokerRecord, now: Moment) -> Span {
+        let seen = self.seen.get(&record.instance).filter(|(beat, _)| *beat == record.beat);
+        seen.map(|(_, since)| now.since(*since)).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +126,8 @@ mod tests {
         let one = InstanceId::new(1);
         assert_eq!(beats.still(&[record(1, 7)], at(100), lapse), [], "however old it may be");
         assert_eq!(beats.still(&[record(1, 7)], at(129), lapse), []);
+        assert_eq!(beats.age(&record(1, 7), at(129)), Span::from_seconds(29));
+        assert_eq!(beats.age(&record(1, 8), at(129)), Span::default(), "it beats");
         assert_eq!(beats.still(&[record(1, 7)], at(130), lapse), [(one, 7)]);
         assert_eq!(beats.still(&[record(1, 8)], at(131), lapse), [], "it beats again");
         assert_eq!(beats.still(&[], at(132), lapse), []);

@@ -179,6 +179,37 @@ async fn a_verifier_that_never_says_makes_drained_unknown_and_never_true(scene: 
 }
 
 #[tokio::test]
+async fn operators_see_every_broker_of_the_store_its_verifiers_and_who_is_behind() {
+    let mut watched = Watched::new().await;
+    let mut near = watched.verifier("a", "near", false).await;
+    let _far = watched.verifier("b", "far", false).await;
+    let (target, _) = watched.completed().await;
+    near.hears_of(&target).await;
+    near.acknowledge();
+    let Scene { a, b, operator, .. } = &watched.scene;
+    let [of_a, of_b] = [a, b].map(|broker| broker.feed().settings().identity.instance);
+    loop {
+        let status = a.status(operator).await.unwrap();
+        assert_eq!((status.instance, status.brokers.len()), (of_a, 2));
+        let mut seen = Vec::new();
+        for (broker, _) in &status.brokers {
+            seen.extend(
+                broker
+                    .verifiers
+                    .iter()
+                    .map(|v| (broker.instance, v.name.as_str(), v.connected, !v.behind.is_empty())),
+            );
+        }
+        seen.sort_unstable_by_key(|(_, name, ..)| *name);
+        // Each broker writes it with its next beat.
+        if seen == [(of_b, "far", true, true), (of_a, "near", true, false)] {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn class_07_what_the_sweeper_ends_is_told_to_verifiers_like_everything_else() {
     let mut watched = Watched::new().await;
     let mut verifier = watched.verifier("b", "v", false).await;
