@@ -27,6 +27,7 @@ pub enum Rpc {
     Heartbeat,
     GetTask,
     ListTasks,
+    WatchTask,
     IssueCredential,
     RenewCredential,
     ReleaseCredential,
@@ -68,6 +69,7 @@ impl Rpc {
             | Self::Heartbeat
             | Self::GetTask
             | Self::ListTasks
+            | Self::WatchTask
             | Self::IssueCredential
             | Self::RenewCredential
             | Self::GetLease
@@ -104,6 +106,7 @@ impl Rpc {
             | Self::LiftQuarantine => true,
             Self::GetTask
             | Self::ListTasks
+            | Self::WatchTask
             | Self::GetLease
             | Self::ListLeases
             | Self::IntrospectCredential
@@ -149,7 +152,9 @@ pub fn relations(rpc: Rpc) -> &'static [Relation] {
         Rpc::SuspendTask | Rpc::ResumeTask => &[TaskOrchestrator, Operator],
         Rpc::CompleteTask | Rpc::FailTask => &[TaskOrchestrator, DelegatingAgent],
         Rpc::CancelTask => &[TaskOrchestrator, DelegatingAgent, Operator],
-        Rpc::GetTask | Rpc::ListTasks => &[TaskOrchestrator, TaskAgent, DelegatingAgent, Operator],
+        Rpc::GetTask | Rpc::ListTasks | Rpc::WatchTask => {
+            &[TaskOrchestrator, TaskAgent, DelegatingAgent, Operator]
+        }
         Rpc::IssueCredential => &[TaskAgent],
         Rpc::RenewCredential | Rpc::ReleaseCredential => &[Holder],
         Rpc::GetLease | Rpc::ListLeases => &[Holder, TaskOrchestrator, Operator],

@@ -261,9 +261,30 @@ impl Broker {
     /// # Errors
     /// [`Refusal::NotFound`] if there is none that the caller may see.
     pub async fn get_task(&self, caller: &Caller, task: TaskId) -> Result<TaskView, BrokerError> {
-        caller.admit(Rpc::GetTask)?;
+        self.seen_by(caller, Rpc::GetTask, task).await
+    }
+
+    /// One task, for a caller that watches it.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] if there is none that the caller may watch.
+    pub async fn watched_task(
+        &self,
+        caller: &Caller,
+        task: TaskId,
+    ) -> Result<TaskView, BrokerError> {
+        self.seen_by(caller, Rpc::WatchTask, task).await
+    }
+
+    async fn seen_by(
+        &self,
+        caller: &Caller,
+        rpc: Rpc,
+        task: TaskId,
+    ) -> Result<TaskView, BrokerError> {
+        caller.admit(rpc)?;
         let own = self.find_task(task, Lane::Ordinary).await?;
-        caller.on_task(Rpc::GetTask, &own)?;
+        caller.on_task(rpc, &own)?;
         Ok(self.view(&self.below_ancestors(own, Lane::Ordinary).await?))
     }
 

@@ -160,6 +160,11 @@ impl Feed {
         self.look_at(partition);
     }
 
+    /// Cancelled when the broker stops.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stop
+    }
+
     fn look_at(&self, partition: Partition) {
         if let Some(look) = self.look.get(&partition) {
             look.notify_one();

@@ -79,7 +79,7 @@ impl Stream {
 
     /// Cancelled when the broker stops.
     pub fn stopping(&self) -> &CancellationToken {
-        &self.feed.stop
+        self.feed.stopping()
     }
 }
 

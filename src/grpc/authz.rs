@@ -13,7 +13,7 @@ const VERIFICATION: &str = "leasehold.v1.VerificationService";
 const OPERATOR: &str = "leasehold.v1.OperatorService";
 
 /// Every RPC of the contract.
-pub const ALL: [Rpc; 25] = [
+pub const ALL: [Rpc; 26] = [
     Rpc::BeginTask,
     Rpc::DelegateTask,
     Rpc::AdvanceTask,
@@ -25,6 +25,7 @@ pub const ALL: [Rpc; 25] = [
     Rpc::Heartbeat,
     Rpc::GetTask,
     Rpc::ListTasks,
+    Rpc::WatchTask,
     Rpc::IssueCredential,
     Rpc::RenewCredential,
     Rpc::ReleaseCredential,
@@ -55,6 +56,7 @@ pub fn method(rpc: Rpc) -> (&'static str, &'static str) {
         Rpc::Heartbeat => (TASKS, "Heartbeat"),
         Rpc::GetTask => (TASKS, "GetTask"),
         Rpc::ListTasks => (TASKS, "ListTasks"),
+        Rpc::WatchTask => (TASKS, "WatchTask"),
         Rpc::IssueCredential => (CREDENTIALS, "IssueCredential"),
         Rpc::RenewCredential => (CREDENTIALS, "RenewCredential"),
         Rpc::ReleaseCredential => (CREDENTIALS, "ReleaseCredential"),

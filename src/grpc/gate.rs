@@ -93,7 +93,7 @@ impl Gate {
         let admitted = tokio::time::timeout_at(until, admitted).await;
         let (admitted, room) = admitted.unwrap_or_else(|_| Err(status::too_late()))?;
         head.extensions.insert(admitted);
-        if rpc == Rpc::WatchRevocations {
+        if matches!(rpc, Rpc::WatchRevocations | Rpc::WatchTask) {
             let (broker, authenticator) = (self.broker.clone(), self.authenticator.clone());
             let recheck = Recheck::new(broker, authenticator, rpc, &head);
             head.extensions.insert(recheck);

@@ -19,6 +19,8 @@ mod services;
 mod status;
 mod tasks;
 mod verification;
+mod watch;
+mod watches;
 
 pub use gate::CallLimits;
 pub use lanes::LaneLimits;

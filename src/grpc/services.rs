@@ -17,6 +17,7 @@ use super::gate::{CallLimits, Gate, pass};
 use super::operator::Operator;
 use super::tasks::Tasks;
 use super::verification::Verification;
+use super::watches::Watches;
 use crate::broker::Broker;
 use crate::identity::authn::Authenticator;
 use crate::proto::DESCRIPTORS;
@@ -81,7 +82,7 @@ pub async fn router(
     let reporter = HealthServer::new(reporter);
     let mut routes = Routes::new(reporter.max_decoding_message_size(MAX_HEALTH_REQUEST_BYTES));
     let most = MAX_REQUEST_BYTES;
-    let tasks = TaskServiceServer::new(Tasks(broker.clone()));
+    let tasks = TaskServiceServer::new(Tasks(broker.clone(), Watches::start(broker.feed())));
     routes = routes.add_service(tasks.max_decoding_message_size(most));
     let credentials = CredentialServiceServer::new(Credentials(broker.clone()));
     routes = routes.add_service(credentials.max_decoding_message_size(most));

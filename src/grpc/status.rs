@@ -8,6 +8,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::watches::Full;
 use crate::broker::error::BrokerError;
 use crate::domain::refusal::Refusal;
 use crate::feed::Misuse;
@@ -151,6 +152,24 @@ pub(super) fn no_room() -> Status {
 /// The broker stops, and with it what goes on.
 pub(super) fn stopping() -> Status {
     away("the broker is stopping; connect to another one, or again in a moment")
+}
+
+/// The connection is as old as one may be, and closed.
+pub(super) fn connect_again() -> Status {
+    away("this connection has lasted as long as one may; connect again")
+}
+
+/// There are as many watches of tasks as there may be.
+pub(super) fn too_many_watches(full: Full) -> Status {
+    let text = match full {
+        Full::Broker(most) => format!(
+            "this broker has all of the {most} watches of tasks that it may; end some, or ask another broker"
+        ),
+        Full::Principal(most) => format!(
+            "you have all of the {most} watches of tasks that a principal may have at one broker; end some first"
+        ),
+    };
+    Answer::new(Code::ResourceExhausted, "RATE_LIMITED", text).retry(STORE_RETRY).into()
 }
 
 /// A stream of revocations that its verifier did not keep up with.

@@ -7,13 +7,16 @@ use tonic::{Request, Response, Status, async_trait};
 use super::authz::{admitted, admitted_to_end};
 use super::convert::revocation::wait;
 use super::convert::{fields, idempotency, task};
+use super::recheck::Recheck;
+use super::watches::Watches;
+use super::{status, watch};
 use crate::broker::Broker;
 use crate::broker::access::Rpc;
 use crate::proto::v1;
 use crate::proto::v1::task_service_server::TaskService;
 
 /// The handlers; each demands what the gate left for its own RPC.
-pub(super) struct Tasks(pub(super) Arc<Broker>);
+pub(super) struct Tasks(pub(super) Arc<Broker>, pub(super) Arc<Watches>);
 
 type Answer<M> = Result<Response<M>, Status>;
 
@@ -154,5 +157,20 @@ impl TaskService for Tasks {
             tasks: page.tasks.into_iter().map(task::task).collect(),
             next_page_token: page.next_page_token,
         }))
+    }
+
+    type WatchTaskStream = watch::Answers;
+
+    async fn watch_task(
+        &self,
+        mut request: Request<v1::WatchTaskRequest>,
+    ) -> Answer<Self::WatchTaskStream> {
+        let recheck = request.extensions_mut().remove::<Recheck>();
+        let recheck = recheck.ok_or_else(status::not_admitted)?;
+        let (caller, request) = admitted(request, Rpc::WatchTask)?;
+        let task = fields::task_id("task_id", &request.task_id)?;
+        let principal = caller.identity().principal().as_str();
+        let place = self.1.open(principal, task).map_err(status::too_many_watches)?;
+        watch::watch(self.0.clone(), &caller, recheck, place, task).await.map(Response::new)
     }
 }

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
+use tokio_util::sync::CancellationToken;
 
 use super::refusals::Refusals;
 use super::shares::{Share, Shares};
@@ -68,6 +69,8 @@ pub struct PeerInfo {
     pub address: SocketAddr,
     /// Its client certificate, if it showed one. Ask it again in every call.
     pub svid: Option<Arc<PeerSvid>>,
+    /// Cancelled when the connection takes no more requests: what goes on for long is to end by itself.
+    pub closing: CancellationToken,
 }
 
 /// A connection after its handshake, if it has one.
@@ -237,7 +240,7 @@ async fn shake_hands(
 ) -> io::Result<Connection> {
     socket.set_nodelay(true)?;
     let Some(acceptor) = acceptor else {
-        let peer = PeerInfo { address, svid: None };
+        let peer = PeerInfo { address, svid: None, closing: CancellationToken::new() };
         let stream = Either::Right(socket);
         return Ok(Connection { stream, peer, received: Arc::default(), _place: place });
     };
@@ -247,7 +250,7 @@ async fn shake_hands(
         let chain = chain.iter().map(|der| der.clone().into_owned());
         Arc::new(PeerSvid::new(chain.collect()))
     });
-    let peer = PeerInfo { address, svid };
+    let peer = PeerInfo { address, svid, closing: CancellationToken::new() };
     let stream = Either::Left(stream);
     Ok(Connection { stream, peer, received: Arc::default(), _place: place })
 }

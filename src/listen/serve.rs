@@ -92,6 +92,7 @@ async fn converse(
     stop: CancellationToken,
 ) {
     let peer = connection.peer().clone();
+    let closing = peer.closing.clone();
     let age = limits.max_age - limits.max_age / 160 * u32::from(peer.address.port() % 16);
     let builder = builder(connection.is_http2(), limits);
     let received = connection.is_http2().then(|| connection.received());
@@ -111,6 +112,7 @@ async fn converse(
         () = stop.cancelled() => {}
     }
     conversation.as_mut().graceful_shutdown();
+    closing.cancel();
     if tokio::time::timeout(limits.grace, conversation).await.is_err() {
         tracing::debug!("connection closed with requests running");
     }

@@ -53,6 +53,8 @@ pub const FEED_OVERFLOWS: &str = "leasehold_feed_overflows_total";
 pub const FEED_AGE: &str = "leasehold_feed_age_seconds";
 /// Open streams of verifiers.
 pub const FEED_STREAMS: &str = "leasehold_feed_streams";
+/// Open watches of tasks.
+pub const TASK_WATCHES: &str = "leasehold_task_watches";
 /// Brokers in the store's registry.
 pub const BROKERS: &str = "leasehold_brokers";
 /// Seconds from RECORDED to FENCED.
@@ -105,6 +107,7 @@ const GAUGES: [(&str, Unit, &str); 11] = [
     (REVOCATION_LIST_ENTRIES, Unit::Count, "Certificates on the broker's revocation lists"),
     (FEED_AGE, Unit::Seconds, "How old the broker's view of revocations is"),
     (FEED_STREAMS, Unit::Count, "Open streams of verifiers"),
+    (TASK_WATCHES, Unit::Count, "Open watches of tasks"),
     (BROKERS, Unit::Count, "Brokers in the store's registry"),
     (SIDECAR_VIEW_AGE, Unit::Seconds, "How old a sidecar's view of revocations is"),
     (SIDECAR_RUNNING, Unit::Count, "What a sidecar let in and counts as running, by kind"),
@@ -272,6 +275,11 @@ pub fn feed_streams(count: usize) {
     gauge!(FEED_STREAMS).set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
 }
 
+/// So many watches of tasks are open.
+pub fn task_watches(count: usize) {
+    gauge!(TASK_WATCHES).set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+}
+
 /// So many brokers are in the registry.
 pub fn brokers_registered(count: usize) {
     gauge!(BROKERS).set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
@@ -342,6 +350,7 @@ mod tests {
         feed_overflowed(1);
         feed_age(None);
         feed_streams(1);
+        task_watches(1);
         brokers_registered(1);
         fenced(Duration::from_millis(3));
         sidecar_answered("test", "admitted");

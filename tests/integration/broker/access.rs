@@ -25,7 +25,7 @@ const CALLERS: [&str; 9] = [CI, CD, FINANCE, OTHER, DELEGATING, OPERATOR, LEDGER
 
 /// `+` may, `n` is told that there is no such thing, `r` that a role is missing. The callers are those of [`CALLERS`], about
 /// a task of [`CI`] that [`DELEGATING`] delegated to [`FINANCE`], who holds a token for [`LEDGER`].
-const TABLE: [(Rpc, &str); 23] = [
+const TABLE: [(Rpc, &str); 24] = [
     (Rpc::BeginTask, "++rrrrrrr"),
     (Rpc::DelegateTask, "+n+nnrrrr"),
     (Rpc::AdvanceTask, "+nrrrrrrr"),
@@ -37,6 +37,7 @@ const TABLE: [(Rpc, &str); 23] = [
     (Rpc::Heartbeat, "+nrrrrrrr"),
     (Rpc::GetTask, "+n+n++rrr"),
     (Rpc::ListTasks, "+n+n++rrr"),
+    (Rpc::WatchTask, "+n+n++rrr"),
     (Rpc::IssueCredential, "rr+nnrrrr"),
     (Rpc::RenewCredential, "rr+nnrrrr"),
     (Rpc::ReleaseCredential, "rr+nnrrrr"),
@@ -93,6 +94,7 @@ async fn call(
         }
         Rpc::Heartbeat => broker.heartbeat(caller, &id, task).await.map(drop),
         Rpc::GetTask => broker.get_task(caller, task).await.map(drop),
+        Rpc::WatchTask => broker.watched_task(caller, task).await.map(drop),
         Rpc::ListTasks => {
             let page = broker.list_tasks(caller, 1_000, "", None).await?;
             found(page.tasks.iter().any(|view| view.task.id == task))

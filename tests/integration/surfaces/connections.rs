@@ -67,8 +67,13 @@ impl Slow {
         };
         let stop = CancellationToken::new();
         let incoming = connections(sockets(listener), tls, Limits::default());
-        let router =
-            Router::new().route("/slow", get(answer)).route("/quick", get(async || "done"));
+        let until_closing = |Extension(peer): Extension<PeerInfo>| async move {
+            peer.closing.cancelled().await;
+        };
+        let router = Router::new()
+            .route("/slow", get(answer))
+            .route("/quick", get(async || "done"))
+            .route("/until-closing", get(until_closing));
         let serving = tokio::spawn(serve(router, incoming, limits, stop.clone()));
         Self { root, address, asked, go, stop, serving }
     }
@@ -106,6 +111,19 @@ async fn class_09_old_connection_takes_no_more_requests_and_ends_those_that_run(
     server.go.notify_one();
     assert_eq!(running.await.unwrap().status(), 200);
     connection.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_would_go_on_for_ever_is_told_when_its_connection_is_old() {
+    let limits = ConnectionLimits { max_age: SHORT, grace: LONG, ..ConnectionLimits::default() };
+    let server = Slow::start(limits).await;
+    let stream = TokioIo::new(server.connect("h2").await);
+    let (mut sender, connection) =
+        http2::handshake::<_, _, Body>(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection.map(drop));
+    let ended = sender.send_request(request("/until-closing"));
+    let ended = tokio::time::timeout(Duration::from_secs(30), ended).await.unwrap();
+    assert_eq!(ended.unwrap().status(), 200);
 }
 
 #[tokio::test]

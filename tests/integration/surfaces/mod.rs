@@ -23,6 +23,7 @@ mod secrets;
 mod sidecar;
 mod site;
 mod verifier;
+mod watch;
 mod webhooks;
 mod wire;
 mod workload_api;

@@ -132,7 +132,7 @@ impl Site {
         Self::start_on(store, Arc::new(TestClock::default()), CONFIG.replace(from, to)).await
     }
 
-    /// A broker on a Redis server, whose clock is that of this machine.
+    /// A broker on a Redis server, whose clock is that of this machine; there may be others.
     pub async fn start_on_redis(server: &RedisServer) -> Self {
         Self::start_on_redis_with(server, "", "").await
     }
@@ -165,7 +165,7 @@ impl Site {
         let text = config.replace("OTHER_ISSUER", &other_issuer.url).replace("STORE", store);
         let text = text.replace("ISSUER", &issuer.url);
         let config = config::parse(&folder.path().join("leasehold.toml"), &text).unwrap();
-        app::make_store(&config, Constants::DEFAULT).await.unwrap();
+        app::make_store_if_missing(&config, None).await.unwrap();
         let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
         let metrics = if config.listen.metrics.is_some() { Some(bind().await) } else { None };
         let sockets = Sockets { grpc: bind().await, http: bind().await, metrics };
