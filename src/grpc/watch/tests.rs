@@ -1,6 +1,7 @@
 //! What ends a watch, where the connection is the test's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::{Extension, Router};
 use tokio_util::sync::CancellationToken;
@@ -57,7 +58,8 @@ async fn a_watch_ends_when_its_connection_is_old_and_says_to_connect_again() {
     let mut told = tasks.watch_task(watch).await.unwrap().into_inner();
     assert!(told.message().await.unwrap().is_some());
     closing.cancel();
-    let ended = told.message().await.unwrap_err();
+    let ended = tokio::time::timeout(Duration::from_secs(20), told.message()).await;
+    let ended = ended.expect("nothing came").unwrap_err();
     assert_eq!(ended.code(), Code::Unavailable);
     assert!(ended.message().contains("connect again"), "{ended}");
 }

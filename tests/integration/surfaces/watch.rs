@@ -111,6 +111,7 @@ async fn delegate(site: &Site, parent: &v1::Task, agent: &str) -> v1::Task {
         expected_epoch: parent.epoch,
         agent: agent.into(),
         authorization_details: GRANT.into(),
+        heartbeat_interval: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
         ..Default::default()
     };
     let answer = site.tasks(ORCHESTRATOR).delegate_task(request).await.unwrap();
@@ -172,6 +173,10 @@ async fn an_advance_above_is_told_below_where_it_ends_what_is_there_and_not_wher
     let child = delegate(&site, &root, OTHER_AGENT).await;
     let mut watch = Watch::open(&site, OTHER_AGENT, &child).await.unwrap();
     watch.told().await;
+    // Neither is a change of the child, though its record was written.
+    let (request_id, task_id) = (request_id(), child.task_id.clone());
+    let heartbeat = v1::HeartbeatRequest { request_id, task_id };
+    site.tasks(ORCHESTRATOR).heartbeat(heartbeat).await.unwrap();
     advance(&site, &root, |request| request.keep_children = true).await;
     // Had that been told, it would be what comes next.
     advance(&site, &child, |_| {}).await;
