@@ -91,7 +91,7 @@ const COUNTERS: [(&str, &str); 12] = [
     ),
 ];
 
-const GAUGES: [(&str, Unit, &str); 11] = [
+const GAUGES: [(&str, Unit, &str); 12] = [
     (TRUST_BUNDLE_AGE, Unit::Seconds, "Time since the source of a trust bundle confirmed it"),
     (
         SERVER_CERTIFICATE_EXPIRY,
