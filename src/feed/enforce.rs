@@ -212,10 +212,9 @@ impl Feed {
     /// The verifiers in the registry; `None`: it is too young to know them all.
     fn listed(&self, registry: &Registry) -> Listed {
         let terms = self.settings.terms;
-        let age = registry.sent.since(registry.incarnation_known);
         let verifiers = registry.records.iter().flat_map(|record| &record.verifiers);
         let named = verifiers.map(|verifier| (verifier.instance, verifier.name.clone()));
-        (age >= terms.drift.lapse(terms.delta_max)).then(|| named.collect())
+        registry.is_whole(terms.drift.lapse(terms.delta_max)).then(|| named.collect())
     }
 
     /// Whether there is nothing to wait for: it drained, or that will not be known.

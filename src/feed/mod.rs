@@ -43,7 +43,7 @@ use crate::domain::id::{Partition, PartitionCount};
 use crate::domain::lattice::Entry;
 use crate::domain::path::Origin;
 use crate::domain::scope::Scope;
-use crate::domain::time::{Moment, Span};
+use crate::domain::time::{Moment, Span, Stamp};
 use crate::store;
 use crate::telemetry::metrics;
 
@@ -70,6 +70,8 @@ pub struct Settings {
     pub terms: Terms,
     /// How many partitions the store has.
     pub partitions: PartitionCount,
+    /// The first incarnation of the store's partition 0, if that is known.
+    pub first: Option<Stamp>,
     /// Streams at a time.
     pub streams: usize,
     /// How often every partition is read and the registry written, and how often verifiers send a keep-alive.

@@ -5,7 +5,7 @@
 //! ```
 
 pub mod authz;
-mod convert;
+pub(crate) mod convert;
 mod credentials;
 mod deadline;
 mod ending;

@@ -42,6 +42,11 @@ pub trait Feed: Send + Sync {
     /// [`StoreError::Closed`]; or another one: then the record may be there or not.
     async fn forget(&self, broker: InstanceId, beat: u64) -> Result<bool, StoreError>;
 
+    /// The first incarnation that partition 0 of this store ever had; `None` where that is not known. No other store has the same.
+    fn first(&self) -> Option<Stamp> {
+        None
+    }
+
     /// Changes whenever something was committed in a partition that [`Event::is_awaited`], and whenever the registry was written:
     /// a reason to look, and never more. The first change comes as soon as it is watched: who looks then, and after each one that
     /// follows, misses nothing; but what other processes write may be told late, or not at all.

@@ -147,6 +147,10 @@ impl Feed for FaultyStore {
         self.feed.forget(broker, beat).await
     }
 
+    fn first(&self) -> Option<Stamp> {
+        self.feed.first()
+    }
+
     fn changes(&self, of: Changed) -> watch::Receiver<u64> {
         self.feed.changes(of)
     }

@@ -11,6 +11,7 @@ pub mod ca;
 pub mod clock;
 pub mod entropy;
 pub mod faulty_store;
+pub mod feed_wire;
 pub mod issuer;
 pub mod keys;
 pub mod model;

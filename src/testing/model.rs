@@ -31,6 +31,8 @@ use crate::store::{
 pub struct ModelStore {
     clock: Arc<dyn Clock>,
     constants: Constants,
+    /// The first incarnation of partition 0.
+    first: Stamp,
     parts: Mutex<BTreeMap<Partition, Part>>,
     brokers: Mutex<BTreeMap<InstanceId, BrokerRecord>>,
     changes: Changes,
@@ -60,14 +62,17 @@ struct Part {
 impl ModelStore {
     /// A new store in its first incarnation.
     pub fn new(clock: Arc<dyn Clock>, constants: Constants) -> Self {
-        let store = Self {
+        let mut store = Self {
             clock,
             constants,
+            first: Stamp::ZERO,
             parts: Mutex::default(),
             brokers: Mutex::default(),
             changes: Changes::default(),
         };
         store.restart();
+        let zero = store.parts.lock().get(&Partition::ZERO).map(|part| part.incarnation);
+        store.first = zero.unwrap_or_default();
         store
     }
 

@@ -34,6 +34,24 @@ pub const MAX_ENTRIES: usize = 4_000_000;
 )]
 pub struct TooMany;
 
+/// Another connection leads to another store since, and what this one says does not count any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the brokers are not all over one store: what one of them says counts for no other's credentials"
+)]
+pub struct OtherStore;
+
+/// What was heard is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// Too much of it.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    /// Of another store.
+    #[error(transparent)]
+    OtherStore(#[from] OtherStore),
+}
+
 /// One run of a verifier's process: its view, who may change it, and what was let in by it.
 pub struct Mirror {
     instance: InstanceId,
@@ -50,6 +68,8 @@ pub struct Mirror {
 #[derive(Default)]
 struct Next {
     view: View,
+    /// The store that it is all of, once a broker has said so.
+    store: Option<Stamp>,
     /// What the published view does not know yet.
     pending: Vec<Change>,
     /// Until when each entry can hit something.
@@ -100,22 +120,39 @@ impl Mirror {
         now.max(Stamp::saturating_from_micros(before))
     }
 
+    /// A broker of this store is about to speak. If the last one was of another, everything begins anew.
+    // INVARIANT (fencing, rule 13): no view that another store's broker made fresh hears of this store. Its first registry does not
+    // know who is fresh by that.
+    pub(super) fn follow(&self, store: Stamp) {
+        let mut next = self.next.lock();
+        if next.store.is_some_and(|known| known != store) {
+            *next = Next::default();
+            self.view.store(Arc::default());
+            self.published.send_modify(|count| *count = count.wrapping_add(1));
+        }
+        next.store = Some(store);
+    }
+
     /// Takes note of a revocation. `keep_until`: nothing that it could hit is unexpired after that.
     ///
     /// # Errors
-    /// [`TooMany`], and nothing is noted.
+    /// [`NotTaken`], and nothing is noted.
     pub(super) fn learn(
         &self,
+        store: Stamp,
         partition: Partition,
-        revocation: Revocation,
-        keep_until: Stamp,
-    ) -> Result<(), TooMany> {
-        self.next.lock().learn(partition, revocation, keep_until)
+        (revocation, keep_until): (Revocation, Stamp),
+    ) -> Result<(), NotTaken> {
+        Ok(self.next.lock().of(store)?.learn(partition, revocation, keep_until)?)
     }
 
     /// Takes note of anything else.
-    pub(super) fn change(&self, change: Change) {
-        self.next.lock().change(change);
+    ///
+    /// # Errors
+    /// [`OtherStore`], and nothing is noted.
+    pub(super) fn change(&self, store: Stamp, change: Change) -> Result<(), OtherStore> {
+        self.next.lock().of(store)?.change(change);
+        Ok(())
     }
 
     /// Swaps the view for one with everything that was learnt, without what can hit nothing any more.
@@ -168,6 +205,10 @@ impl Mirror {
 }
 
 impl Next {
+    fn of(&mut self, store: Stamp) -> Result<&mut Self, OtherStore> {
+        if self.store == Some(store) { Ok(self) } else { Err(OtherStore) }
+    }
+
     fn change(&mut self, change: Change) {
         self.view.apply(&change);
         self.pending.push(change);

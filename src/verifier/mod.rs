@@ -61,7 +61,7 @@ pub use check::{Checker, Presented, Rules, Scheme};
 pub use credential::Credential;
 pub use handle::{StartError, Verifier};
 pub use layer::{Guard, Guarded, GuardedBody};
-pub use mirror::{MAX_ENTRIES, Mirror, TooMany};
+pub use mirror::{MAX_ENTRIES, Mirror, NotTaken, OtherStore, TooMany};
 pub use peer::PeerCertificate;
 pub use refused::{Fault, Refused};
 pub use settings::{Identity, Settings, SettingsError, WhenStale};

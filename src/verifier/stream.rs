@@ -9,12 +9,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::mirror::{Mirror, TooMany};
+use super::mirror::{Mirror, NotTaken, OtherStore};
 use super::view::Change;
 use super::wire::{self, NotUnderstood, Terms};
 use crate::clock::Present;
 use crate::domain::id::Partition;
 use crate::domain::path::Origin;
+use crate::domain::time::Stamp;
 use crate::proto::v1::watch_revocations_request::Message as Say;
 use crate::proto::v1::watch_revocations_response::Message as Heard;
 use crate::proto::v1::{
@@ -33,9 +34,9 @@ pub enum StreamError {
     /// A message that is not understood.
     #[error(transparent)]
     NotUnderstood(#[from] NotUnderstood),
-    /// Too much of it.
+    /// Too much of it, or of another store.
     #[error(transparent)]
-    TooMany(#[from] TooMany),
+    NotTaken(#[from] NotTaken),
     /// `subscribed` did not come first, or came twice.
     #[error("the broker did not begin with `subscribed`, or said it twice")]
     OutOfOrder,
@@ -60,6 +61,12 @@ pub struct Stream {
     acknowledged: Option<Acknowledgement>,
     /// Whether something came since the last swap.
     is_unsettled: bool,
+}
+
+impl From<OtherStore> for StreamError {
+    fn from(other: OtherStore) -> Self {
+        Self::NotTaken(other.into())
+    }
 }
 
 impl Stream {
@@ -96,7 +103,9 @@ impl Stream {
         let message = response.message.ok_or(NotUnderstood("message"))?;
         match (message, self.terms) {
             (Heard::Subscribed(subscribed), None) => {
-                self.terms = Some(wire::terms(&subscribed)?);
+                let terms = wire::terms(&subscribed)?;
+                self.mirror.follow(terms.store);
+                self.terms = Some(terms);
                 Ok(())
             }
             (Heard::Revocations(revocations), Some(terms)) => self.revoked(&revocations, terms),
@@ -111,15 +120,14 @@ impl Stream {
             return Err(StreamError::Partition);
         }
         for entry in &revocations.entries {
-            let (revocation, keep_until) = wire::entry(entry, partition)?;
-            self.mirror.learn(partition, revocation, keep_until)?;
+            self.mirror.learn(terms.store, partition, wire::entry(entry, partition)?)?;
         }
         if let Some(position) = &revocations.position {
             let (of, at) = wire::position(position)?;
             if of != partition {
                 return Err(StreamError::Partition);
             }
-            self.reached(of, at);
+            self.reached(terms.store, of, at)?;
         }
         self.is_unsettled = true;
         Ok(())
@@ -138,23 +146,29 @@ impl Stream {
             if !terms.partitions.contains(partition) {
                 return Err(StreamError::Partition);
             }
-            self.reached(partition, at);
+            self.reached(terms.store, partition, at)?;
         }
         if self.positions.len() != usize::from(terms.partitions.get()) {
             return Err(StreamError::Incomplete);
         }
         let (age, store) = wire::freshness(freshness)?;
         if let Some(sent) = self.close(freshness.sequence) {
-            self.mirror.change(Change::Answer { sent, age, store, heard: now.moment });
+            let answer = Change::Answer { sent, age, store, heard: now.moment };
+            self.mirror.change(terms.store, answer)?;
         }
         self.is_unsettled = true;
         Ok(())
     }
 
-    fn reached(&mut self, partition: Partition, at: Origin) {
+    fn reached(
+        &mut self,
+        store: Stamp,
+        partition: Partition,
+        at: Origin,
+    ) -> Result<(), OtherStore> {
         let known = self.positions.entry(partition).or_insert(at);
         *known = (*known).max(at);
-        self.mirror.change(Change::Position(partition, at));
+        self.mirror.change(store, Change::Position(partition, at))
     }
 
     /// Makes checks go by everything that came, and only then acknowledges it, if there is anything new to say.

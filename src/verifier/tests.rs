@@ -194,6 +194,11 @@ pub(super) fn heard(message: Heard) -> WatchRevocationsResponse {
 }
 
 pub(super) fn subscribed() -> WatchRevocationsResponse {
+    subscribed_to(INCARNATION)
+}
+
+/// By a broker over this store.
+pub(super) fn subscribed_to(store: u64) -> WatchRevocationsResponse {
     let duration = |span: Span| {
         Some(prost_types::Duration {
             seconds: span.seconds().try_into().unwrap(),
@@ -207,6 +212,7 @@ pub(super) fn subscribed() -> WatchRevocationsResponse {
         delta_max: duration(Span::from_seconds(30)),
         drift_ppm: 10_000,
         keep_alive_interval: duration(Span::from_millis(200)),
+        store,
     }))
 }
 

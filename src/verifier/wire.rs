@@ -24,6 +24,8 @@ pub struct Terms {
     pub delta_max: Span,
     /// How often to send a keep-alive.
     pub interval: Span,
+    /// Which store; [`Stamp::ZERO`]: it is not known.
+    pub store: Stamp,
 }
 
 /// The bounds of FORMATS.md, Numbers.
@@ -43,6 +45,7 @@ pub(super) fn terms(subscribed: &Subscribed) -> Result<Terms, NotUnderstood> {
         partitions: count.ok_or(NotUnderstood("partitions"))?,
         delta_max,
         interval: interval.clamp(MIN_INTERVAL, delta_max),
+        store: stamp(subscribed.store, "store")?,
     })
 }
 

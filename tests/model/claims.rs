@@ -129,6 +129,16 @@ fn rule_17_record_is_removed_only_if_its_beat_still_stands() {
     breaks(REMOVAL, &[Rule::RemovalCompares], FENCED);
 }
 
+#[test]
+fn rule_18_only_the_first_incarnation_of_a_store_is_exempt() {
+    breaks(FAILOVER, &[Rule::OnlyFirstIsExempt], FENCED);
+}
+
+#[test]
+fn rule_19_a_verifier_begins_anew_with_another_store() {
+    breaks(TWO_BROKERS, &[Rule::OneStore], FENCED);
+}
+
 /// Explores every state that can be reached. The promise holds in each, and in some of them something is promised.
 fn explore_all(scenario: Scenario) -> usize {
     let name = scenario.name;

@@ -26,9 +26,11 @@ impl Protocol {
     fn fence_actions(&self, state: &State, broker: &Broker, actions: &mut Vec<Action>) {
         let store = &state.store;
         let lapse = self.lapse(self.delta_max());
-        let is_settled = broker.incarnation_age == lapse;
+        // The store's first incarnation had no registry before it.
+        let is_first = broker.incarnation == 1 || !self.holds(Rule::OnlyFirstIsExempt);
+        let is_whole = is_first || broker.incarnation_age == lapse;
         let is_current = broker.incarnation == store.incarnation;
-        let counts = is_settled && is_current || !self.holds(Rule::YoungRegistry);
+        let counts = is_whole && is_current || !self.holds(Rule::YoungRegistry);
         let listed = state.ending.listed;
         let is_awaited = |record: usize| listed.is_none_or(|bits| bits & (1 << record) != 0);
         if counts && self.all_acked(&store.registry, is_awaited) {
@@ -37,7 +39,7 @@ impl Protocol {
         // The deposed primary takes the ending broker's beats too, and confirms none.
         let own = broker.applied.covers(self.scenario.scope);
         if let Some(deposed) = &store.deposed
-            && is_settled
+            && is_whole
             && !is_current
             && own
             && self.all_acked(deposed, |record| record != 0)

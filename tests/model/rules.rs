@@ -1,6 +1,7 @@
 //! The rules of DESIGN.md section 5 as switches.
 
-/// One rule. 1 to 14 are the list of the feed's requirements; 15 to 17 are what the model found to be missing.
+/// One rule. 1 to 14 are the list of the feed's requirements; 15 to 17 are what the model found to be missing,
+/// 18 and 19 what the exemption from 13 rests on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rule {
     /// 1: `as_of` is the time at which the read was sent. Without: at which it was counted.
@@ -38,6 +39,11 @@ pub enum Rule {
     /// 17: a record is removed only if its beat is still the one that stood still, at one instant. Without: a beat between
     /// the look and the removal goes unseen.
     RemovalCompares,
+    /// 18: of a store's incarnations only the first is exempt from rule 13. Without: each is.
+    OnlyFirstIsExempt,
+    /// 19: a verifier that hears of another store begins anew. Without: it goes by the freshness that it had from a broker of
+    /// the store before.
+    OneStore,
 }
 
 /// Which rules hold.

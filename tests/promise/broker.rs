@@ -7,20 +7,23 @@ use leasehold::domain::feed::{Beats, BrokerRecord, InstanceId, Progress, ReadPos
 use leasehold::domain::id::Partition;
 use leasehold::domain::path::Origin;
 use leasehold::domain::time::{Moment, Span, Stamp};
-use leasehold::feed::core::{Core, Identity, Subscriber};
+use leasehold::feed::Settings;
+use leasehold::feed::core::{Core, Identity};
 use leasehold::feed::hub::{Message, Next, Positions, StreamId};
 use leasehold::feed::reader::Ask;
 use leasehold::proto::v1::WatchRevocationsRequest;
 use leasehold::proto::v1::watch_revocations_request::Message as Say;
 use leasehold::store::{Entries, Feed as _, Meta, Page, Query, Snapshot, Store as _};
+use leasehold::testing::feed_wire;
 use tokio::sync::Notify;
 
 use super::clock::Clocks;
-use super::wire;
 use super::world::{CADENCE, DELTA_MAX, Event, World, at_once, partitions, terms};
 
 /// How long an answer of the store is waited for.
 const PATIENCE: u64 = 300_000;
+/// Streams of a broker.
+const STREAMS: usize = 100;
 
 pub struct Broker {
     pub run: u64,
@@ -85,7 +88,7 @@ impl Broker {
             reads_cut_until: 0,
             beats_cut_until: 0,
             clocks,
-            core: Core::new(identity, terms(), partitions(), 100),
+            core: Core::new(identity, terms(), partitions(), STREAMS),
             reading: vec![false; count],
             look: vec![false; count],
             metas: BTreeMap::new(),
@@ -385,7 +388,8 @@ impl World {
                 self.report.forgotten += 1;
                 self.ask(b, Request::Forget(instance, beat));
             }
-            self.judge(b, Some(&Registry { sent, incarnation_known, records }));
+            let is_first = self.store.first() == Some(incarnation);
+            self.judge(b, Some(&Registry { sent, incarnation_known, is_first, records }));
         }
         self.registry_over(b);
     }
@@ -421,18 +425,20 @@ impl World {
         let broker = &mut self.brokers[b];
         match (request.message.unwrap(), broker.streams.get(&link).copied()) {
             (Say::Subscribe(subscribe), None) => {
-                let subscriber = Subscriber {
-                    instance: InstanceId::parse(&subscribe.instance).unwrap(),
-                    name: subscribe.name.clone(),
-                    principal: subscribe.name,
-                    drains: subscribe.drains,
-                };
+                let subscriber = feed_wire::subscriber(&subscribe, &subscribe.name).unwrap();
                 let Ok(stream) = broker.core.subscribe(subscriber, Arc::new(Notify::new()), now)
                 else {
                     return self.cut(link);
                 };
                 broker.streams.insert(link, stream);
-                let hello = wire::subscribed(broker.instance, partitions(), DELTA_MAX, CADENCE);
+                let hello = feed_wire::subscribed(&Settings {
+                    identity: broker.core.identity().clone(),
+                    terms: terms(),
+                    partitions: partitions(),
+                    first: self.store.first(),
+                    streams: STREAMS,
+                    cadence: CADENCE,
+                });
                 self.send_down(link, hello);
             }
             (Say::KeepAlive(keep_alive), Some(stream)) => {
@@ -446,8 +452,8 @@ impl World {
                 assert!(answer.is_ok(), "{answer:?}");
             }
             (Say::Acknowledgement(told), Some(stream)) => {
-                let (applied, drained) =
-                    (wire::positions(&told.applied), wire::positions(&told.drained));
+                let read = |told: &[_]| feed_wire::positions("acknowledgement", told).unwrap();
+                let (applied, drained) = (read(&told.applied), read(&told.drained));
                 // A broker that started again takes nothing that it has not read.
                 if broker.core.acknowledge(stream, &applied, &drained).is_err() {
                     self.report.misuses += 1;
@@ -484,7 +490,7 @@ impl World {
                 if self.is_off(6) && matches!(message, Message::Revocations(_)) {
                     self.linger(link);
                 }
-                self.send_down(link, wire::message(&message));
+                self.send_down(link, feed_wire::message(message));
             }
         }
     }

@@ -26,7 +26,6 @@ mod ending;
 mod faults;
 mod report;
 mod verifier;
-mod wire;
 mod world;
 
 use faults::Fault::{self, *};

@@ -78,11 +78,10 @@ impl Ending {
 
     /// Whether what the registry says is worth anything.
     // INVARIANT (fencing, rule 3): a verifier that joined before RECORDED is in a registry that is read after it.
-    // INVARIANT (fencing, rule 13): who was in the registry of an earlier incarnation may be missing from a young one.
+    // INVARIANT (fencing, rule 13): a registry counts that is whole.
     fn counts(&self, registry: &Registry, terms: Terms) -> bool {
-        let age = registry.sent.since(registry.incarnation_known);
         registry.sent >= self.recorded
-            && age >= terms.drift.lapse(terms.delta_max)
+            && registry.is_whole(terms.drift.lapse(terms.delta_max))
             // At least the broker that asks is in it. One that is not was taken for dead.
             && !registry.records.is_empty()
     }

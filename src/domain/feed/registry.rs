@@ -61,8 +61,21 @@ pub struct Registry {
     pub sent: Moment,
     /// Since when this broker has known partition 0 in the incarnation that it had.
     pub incarnation_known: Moment,
+    /// Whether that incarnation is the first one that the store ever had.
+    pub is_first: bool,
     /// Every record.
     pub records: Vec<BrokerRecord>,
+}
+
+impl Registry {
+    /// Whether it holds every broker that has made a verifier fresh which may still be so. `lapse` is that of `delta_max`.
+    // INVARIANT (fencing, rule 13): who was in the registry of an earlier incarnation may be missing from a young one. The first one
+    // of a store has no earlier: a broker grants nothing before its record in it is confirmed, and a record leaves an incarnation
+    // only by standing still. Whoever a broker of another store made fresh begins anew before it hears of this one
+    // (`verifier::Mirror::follow`), and so goes by nothing that was granted before.
+    pub fn is_whole(&self, lapse: Span) -> bool {
+        self.is_first || self.sent.since(self.incarnation_known) >= lapse
+    }
 }
 
 /// Which records stand still: whose broker is gone for good.

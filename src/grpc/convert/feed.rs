@@ -19,7 +19,7 @@ use crate::proto::v1::watch_revocations_response::Message as Response;
 /// No name of a verifier is longer.
 const NAME_MOST_BYTES: usize = 253;
 
-pub(in crate::grpc) fn subscriber(
+pub(crate) fn subscriber(
     subscribe: &v1::Subscribe,
     principal: &str,
 ) -> Result<Subscriber, Refusal> {
@@ -40,7 +40,7 @@ pub(in crate::grpc) fn subscriber(
     })
 }
 
-pub(in crate::grpc) fn subscribed(settings: &Settings) -> v1::WatchRevocationsResponse {
+pub(crate) fn subscribed(settings: &Settings) -> v1::WatchRevocationsResponse {
     response(Response::Subscribed(v1::Subscribed {
         broker_instance: settings.identity.instance.to_string(),
         broker_name: settings.identity.name.clone(),
@@ -48,10 +48,11 @@ pub(in crate::grpc) fn subscribed(settings: &Settings) -> v1::WatchRevocationsRe
         delta_max: Some(fields::duration(settings.terms.delta_max)),
         drift_ppm: settings.terms.drift.ppm(),
         keep_alive_interval: Some(fields::duration(settings.cadence)),
+        store: settings.first.map_or(0, Stamp::micros),
     }))
 }
 
-pub(in crate::grpc) fn message(message: Message) -> v1::WatchRevocationsResponse {
+pub(crate) fn message(message: Message) -> v1::WatchRevocationsResponse {
     response(match message {
         Message::Revocations(batch) => Response::Revocations(revocations(&batch)),
         Message::Freshness(answer) => Response::Freshness(v1::Freshness {
@@ -64,7 +65,7 @@ pub(in crate::grpc) fn message(message: Message) -> v1::WatchRevocationsResponse
 }
 
 /// What a verifier says that it applied.
-pub(in crate::grpc) fn positions(
+pub(crate) fn positions(
     field: &'static str,
     told: &[v1::FeedPosition],
 ) -> Result<Positions, Refusal> {

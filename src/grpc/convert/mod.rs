@@ -1,7 +1,7 @@
 //! The one door between the contract's messages and the broker's types. Whatever is malformed ends here, by its field's name.
 
 pub(super) mod credential;
-pub(super) mod feed;
+pub(crate) mod feed;
 pub(super) mod fields;
 pub(super) mod operator;
 pub(super) mod revocation;

@@ -43,6 +43,10 @@ impl Feed for EmbeddedStore {
         self.job(Lane::Ending, |reply| Job::Forget(broker, beat, reply)).await
     }
 
+    fn first(&self) -> Option<Stamp> {
+        self.first
+    }
+
     fn changes(&self, of: Changed) -> watch::Receiver<u64> {
         self.changes.watch_at_once(of)
     }

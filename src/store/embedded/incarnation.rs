@@ -9,7 +9,7 @@ use crate::domain::lattice::Entry;
 use crate::domain::time::{INFINITY, Stamp};
 use crate::store::codec::event_body;
 use crate::store::embedded::rows::{Rows, Transaction};
-use crate::store::embedded::state::State;
+use crate::store::embedded::state::{State, keep_first};
 use crate::store::embedded::writes::Writing;
 use crate::store::incarnation::{RESTORED, begun};
 use crate::store::{Constants, Recovered, StoreError};
@@ -48,6 +48,9 @@ fn begin(
 ) -> Result<Recovered, StoreError> {
     let old = State::read(rows, partition)?;
     let stamp = old.stamp.next().max(clock);
+    if partition == Partition::ZERO && old.incarnation == Stamp::ZERO {
+        keep_first(&mut rows.own, stamp);
+    }
     let living = Entry::End(stamp, INFINITY);
     let entries = match old.incarnation {
         Stamp::ZERO => vec![living],

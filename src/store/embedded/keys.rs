@@ -11,7 +11,8 @@
 //!  p g instance           broker in the registry     p b                    number of the newest revocation list
 //! ```
 //!
-//! Times are eight bytes, big-endian. The first byte of a key is a partition; one key has no second byte: the constants.
+//! Times are eight bytes, big-endian. The first byte of a key is a partition; two keys have no second byte: the
+//! constants, and the first incarnation.
 
 use crate::domain::feed::InstanceId;
 use crate::domain::id::{LeaseId, Partition, TaskId};
@@ -25,6 +26,9 @@ pub(super) type Key = Vec<u8>;
 
 /// Where the store's constants lie.
 pub(super) const CONSTANTS: [u8; 1] = *b"n";
+
+/// Where the first incarnation of partition 0 lies.
+pub(super) const FIRST: [u8; 1] = *b"o";
 
 /// Above every key that begins with a prefix, whose last byte is a letter: whatever bytes follow it.
 pub(super) fn end_of(prefix: &[u8]) -> Key {

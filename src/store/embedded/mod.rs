@@ -54,6 +54,7 @@ pub struct EmbeddedStore {
     database: Database,
     clock: Arc<dyn Clock>,
     constants: Constants,
+    first: Option<Stamp>,
     queue: Arc<Queue>,
     changes: Arc<Changes>,
     committer: Mutex<Option<JoinHandle<()>>>,
@@ -92,6 +93,7 @@ impl EmbeddedStore {
         let constants = state::constants(&view)?.ok_or(StoreError::NotInitialised)?;
         let (rows, _) = begin_all(&tree, constants, (clock.now(), entropy), Loss::Impossible)?;
         write(&database, &tree, rows, Durable::Yes)?;
+        let first = state::first(&View { tree: tree.clone(), snapshot: database.snapshot() })?;
         let (queue, changes) = (Arc::new(Queue::default()), Arc::new(Changes::default()));
         let (own_database, own_tree) = (database.clone(), tree.clone());
         let committer = Committer {
@@ -105,7 +107,7 @@ impl EmbeddedStore {
         let thread = std::thread::Builder::new().name("store".to_owned());
         let thread = thread.spawn(move || committer.run()).map_err(no_disk)?;
         let committer = Mutex::new(Some(thread));
-        Ok(Arc::new(Self { tree, database, clock, constants, queue, changes, committer }))
+        Ok(Arc::new(Self { tree, database, clock, constants, first, queue, changes, committer }))
     }
 
     /// Fences everything in a store that was put back from a backup: `leasehold store restored`. No broker has it open.

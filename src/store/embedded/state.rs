@@ -54,6 +54,18 @@ pub(super) fn constants(source: &impl Source) -> Result<Option<Constants>, Store
     Ok(Some(Constants { partitions, delta_max: Span::from_micros(delta_max) }))
 }
 
+/// The first incarnation of partition 0; `None` in a store that began it before that was kept.
+pub(super) fn first(source: &impl Source) -> Result<Option<Stamp>, StoreError> {
+    let Some(row) = source.get(&keys::FIRST)? else { return Ok(None) };
+    let [first] = numbers(&row)?;
+    stamp(first).map(Some)
+}
+
+/// Keeps the incarnation in which partition 0 lives for the first time.
+pub(super) fn keep_first(rows: &mut Rows, incarnation: Stamp) {
+    rows.put(keys::FIRST.to_vec(), row([incarnation.micros()]));
+}
+
 /// The rows of a store that was just made: no partition has lived yet.
 pub(super) fn new_store(constants: Constants) -> Rows {
     let mut rows = Rows::default();

@@ -45,6 +45,10 @@ impl Feed for ModelStore {
         Ok(stands)
     }
 
+    fn first(&self) -> Option<Stamp> {
+        Some(self.first)
+    }
+
     fn changes(&self, of: Changed) -> watch::Receiver<u64> {
         self.changes.watch_at_once(of)
     }

@@ -178,6 +178,36 @@ fn what_two_brokers_send_is_merged_and_the_younger_answer_counts() {
 }
 
 #[test]
+fn rule_13_what_the_broker_of_one_store_made_fresh_is_not_fresh_for_another_store() {
+    let mut bench = Bench::fresh();
+    let token = bench.signer.token();
+    let open = |store| {
+        let (mut stream, _) = Stream::open(Arc::clone(bench.checker.mirror()), "ledger");
+        stream.receive(subscribed_to(store), at(0)).unwrap();
+        stream
+    };
+    drop(open(INCARNATION));
+    assert!(bench.check(&token, at(0)).is_ok(), "the same store again");
+    let mut other = open(0);
+    bench.stream.keep_alive(at(1)).unwrap();
+    for late in [freshness(2, Span::ZERO, &[]), revoked(1, [], Some(0))] {
+        let heard = bench.stream.receive(late, at(1));
+        assert_eq!(heard, Err(OtherStore.into()), "what was on its way");
+        bench.stream.settle(at(1));
+    }
+    for partition in 0..PARTITIONS {
+        let living = incarnation(INCARNATION, INFINITY.micros());
+        other.receive(revoked(partition, [living], Some(0)), at(1)).unwrap();
+    }
+    other.settle(at(1));
+    assert!(matches!(bench.check(&token, at(1)), Err(Refused::Stale(_))));
+    other.keep_alive(at(1)).unwrap();
+    other.receive(freshness(1, Span::ZERO, &[]), at(1)).unwrap();
+    other.settle(at(1));
+    assert!(bench.check(&token, at(1)).is_ok());
+}
+
+#[test]
 fn class_15_an_entry_that_can_hit_nothing_any_more_is_dropped_and_one_that_can_is_not() {
     let mut bench = Bench::fresh();
     let token = bench.signer.token();

@@ -50,6 +50,23 @@ impl Disk {
 }
 
 #[tokio::test]
+async fn rule_13_only_the_start_that_follows_its_making_is_in_the_first_incarnation_of_a_store() {
+    let (disk, other) = (Disk::new(), Disk::new());
+    other.clock.forward(Span::from_micros(1));
+    let store = disk.start();
+    let (living, _) = store.feed.brokers().await.unwrap();
+    assert_eq!(store.feed.first(), Some(living));
+    assert_ne!(other.start().feed.first(), Some(living), "it tells stores apart");
+    drop(store);
+    for _ in 0..2 {
+        let store = disk.start();
+        let (later, _) = store.feed.brokers().await.unwrap();
+        assert!(later > living);
+        assert_eq!(store.feed.first(), Some(living), "it is the same store");
+    }
+}
+
+#[tokio::test]
 async fn class_07_everything_is_still_there_after_a_restart() {
     let disk = Disk::new();
     let store = disk.start();

@@ -175,7 +175,9 @@ impl Site {
         while running.broker.feed().brokers().is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        clock.forward(Drift::DEFAULT.lapse(Constants::DEFAULT.delta_max));
+        if running.broker.feed().settings().first.is_none() {
+            clock.forward(Drift::DEFAULT.lapse(Constants::DEFAULT.delta_max));
+        }
         Self { clock, root, issuer, other_issuer, svid_key, running, folder }
     }
 

@@ -51,7 +51,7 @@ fn follow_with(site: &Site, change: impl FnOnce(&mut Settings)) -> (Verifier, Te
 }
 
 impl Pair {
-    /// The broker's registry is old enough to be believed, and the verifier has a view.
+    /// The verifier has a view.
     pub async fn start() -> Self {
         Self::start_with(|_| {}).await
     }

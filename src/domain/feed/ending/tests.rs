@@ -49,7 +49,7 @@ fn verifier(instance: u128) -> VerifierRecord {
 }
 
 fn registry(records: Vec<BrokerRecord>) -> Registry {
-    Registry { sent: at(1_001), incarnation_known: at(100), records }
+    Registry { sent: at(1_001), incarnation_known: at(100), is_first: false, records }
 }
 
 fn judge(registry: &Registry) -> Progress {
@@ -95,6 +95,8 @@ fn rule_13_a_registry_younger_than_lapse_counts_no_acknowledgements() {
     assert_eq!(judge(&known(at(1_001).minus(lapse))), Progress::Fenced);
     let young = known(at(1_001).minus(lapse).plus(Span::from_micros(1)));
     assert_eq!(judge(&young), Progress::Pending(None));
+    let first = Registry { is_first: true, ..young };
+    assert_eq!(judge(&first), Progress::Fenced, "no registry was before it");
 }
 
 #[test]
