@@ -31,6 +31,7 @@ mod task;
 mod token;
 mod verify;
 mod waiting;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -142,6 +143,7 @@ impl ClientCommand {
         let shown = match self {
             Self::Task(TaskCommand::Run(command)) => return Ok(command.run(connection).await),
             Self::Task(TaskCommand::Join(command)) => return Ok(command.run(connection).await),
+            Self::Task(TaskCommand::Watch(command)) => return command.run(connection).await,
             Self::Task(TaskCommand::Call(command)) => {
                 command.run(&connection.open().await?).await?
             }

@@ -10,6 +10,7 @@ use super::grant::GrantArguments;
 use super::run::{Join, Run};
 use super::show::{self, Shown};
 use super::waiting::Waiting;
+use super::watch::Watch;
 use crate::domain::time::Span;
 use crate::proto::v1;
 
@@ -18,6 +19,8 @@ use crate::proto::v1;
 pub(super) enum TaskCommand {
     #[command(flatten)]
     Call(Box<Task>),
+    /// Show one task, and again whenever it changes, until it has ended
+    Watch(Watch),
     /// Begin a task, run a command with its credentials, and end the task with the command
     Run(Box<Run>),
     /// Run a command with the credentials of a task that somebody else drives

@@ -16,7 +16,7 @@ from leasehold.v1 import credential_service_pb2, task_service_pb2, verification_
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_every_call_is_one_of_the_contract_with_its_answer() -> None:
+def test_every_call_with_one_answer_is_one_of_the_contract_with_that_answer() -> None:
     services = [
         service
         for file in (task_service_pb2, credential_service_pb2, verification_service_pb2)
@@ -26,6 +26,7 @@ def test_every_call_is_one_of_the_contract_with_its_answer() -> None:
         f"/{service.full_name}/{method.name}": method.output_type.full_name
         for service in services
         for method in service.methods
+        if not method.server_streaming
     }
     made = [value for value in vars(_rpc).values() if isinstance(value, _rpc.Rpc)]
     assert len(made) == 15

@@ -45,6 +45,7 @@ use verdict::Over;
 
 pub(super) use arguments::{Join, Run};
 pub(super) use bound::{Bound, NAME as BOUND};
+pub(super) use schedule::retry_in;
 
 /// What the command does not inherit: whose identity the command line names, since it has no use for the orchestrator's; and what
 /// a `task run` around this one handed to us, which is of another task.
@@ -346,7 +347,7 @@ fn audiences_of(task: &v1::Task) -> Vec<String> {
 }
 
 /// A number in [0, 1), so that not all ask at the same time; nothing hangs on its quality.
-fn chance() -> f64 {
+pub(super) fn chance() -> f64 {
     let mut bytes = [0; 4];
     let _ = SystemEntropy.fill(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)

@@ -18,7 +18,7 @@ pub(super) fn renew_in(life: Duration, extensible: bool, random: f64) -> Duratio
 
 /// How long to wait after the `failures`-th failure in a row: twice as long each time, up to half a minute, half of it left to
 /// chance; never less than the broker `asked` for.
-pub(super) fn retry_in(failures: u32, random: f64, asked: Duration) -> Duration {
+pub(in crate::cli) fn retry_in(failures: u32, random: f64, asked: Duration) -> Duration {
     let doublings = failures.saturating_sub(1).min(MOST_DOUBLINGS);
     let most = FIRST_RETRY.saturating_mul(1 << doublings).min(LAST_RETRY);
     most.mul_f64(0.5 + random / 2.0).max(asked)

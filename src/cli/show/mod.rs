@@ -24,7 +24,7 @@ use crate::domain::time::Span;
 pub(super) use lease::{Issued, credential, lease, leases};
 pub(super) use revocation::{pending, with_revocation};
 pub(super) use status::status;
-pub(super) use task::{task, tasks};
+pub(super) use task::{change, task, tasks};
 
 /// How answers are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

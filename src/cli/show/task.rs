@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::{Shown, embedded_json, fields, grant, seconds, span, table, time, word};
+use super::{Shown, embedded_json, fields, grant, harmless, seconds, span, table, time, word};
 use crate::proto::v1;
 
 const STATE: &str = "TASK_STATE_";
@@ -12,6 +12,23 @@ const STATE: &str = "TASK_STATE_";
 /// One task.
 pub(in crate::cli) fn task(task: &v1::Task) -> Shown {
     Shown::new(json!({ "task": json_of(task) }), text_of(task))
+}
+
+/// What a task has become, in one line for a person.
+pub(in crate::cli) fn change(task: &v1::Task) -> Shown {
+    let after = |sign: &str, text: &str| match text {
+        "" => String::new(),
+        text => format!("{sign}{}", harmless(text)),
+    };
+    let text = format!(
+        "{}  {}, epoch {}{}{}",
+        time(task.update_time).unwrap_or_default(),
+        state(task),
+        task.epoch,
+        after(", step ", &task.step),
+        after(": ", &task.reason),
+    );
+    Shown::new(json!({ "task": json_of(task) }), text)
 }
 
 /// A page of tasks.
