@@ -184,6 +184,8 @@ async fn class_16_an_authority_that_may_sign_no_list_signs_no_certificate_that_n
     }
     let key_id = broker.keys().authority(scene.a.now()).unwrap().key_id().to_owned();
     assert!(broker.revocation_list(&key_id).await.unwrap().is_none());
+    // A tier is long, and the authority's list is not tried in vain.
+    broker.refresh_revocation_lists().await.unwrap();
     let shorter = IssueRequest { ttl_seconds: Some(900), ..certificate.clone() };
     scene.issue_at(&broker, &agent, shorter).await.unwrap();
     assert_eq!(clamped(&scene, &agent, certificate).await, (Clamp::Tier, 3_600));

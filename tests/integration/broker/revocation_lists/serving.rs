@@ -1,17 +1,23 @@
 //! How lists are written, how old they may be, and what comes of several brokers, over one store.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use leasehold::broker::access::Rpc;
 use leasehold::broker::error::BrokerError;
 use leasehold::broker::seams::Clock;
 use leasehold::broker::{Broker, Parts};
+use leasehold::domain::id::Partition;
 use leasehold::domain::time::Span;
 use leasehold::keys::{SharedKeys, load_or_make};
-use leasehold::store::{Commit, Entries, Listing, Outcome, Query, Snapshot, Store, StoreError};
+use leasehold::store::{
+    Commit, Entries, Lane, Listing, Outcome, Query, Record, RecordKey, Snapshot, Store, StoreError,
+    Write,
+};
 use leasehold::testing::entropy::SeededEntropy;
 use leasehold::testing::faulty_store::FaultyStore;
 use leasehold::testing::keys;
@@ -20,7 +26,7 @@ use tokio::sync::Notify;
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
 use super::super::scene::Scene;
-use super::{LONG_SECONDS, authority, certify, der, entries, list_of};
+use super::{LONG_SECONDS, agent, authority, certificate_of, certify, der, entries, list_of};
 
 #[tokio::test]
 async fn class_16_the_list_says_what_rfc_5280_asks_for() {
@@ -67,6 +73,8 @@ async fn class_07_no_list_is_served_that_is_too_old_and_none_of_a_store_that_is_
     };
     let first = number().await.unwrap();
     store.fail_reads(true);
+    let unknown = broker.revocation_list("00").await;
+    assert!(unknown.unwrap().is_none(), "the store knows nothing of whose authority one is");
     scene.forward(10).await;
     assert_eq!(number().await.unwrap(), first, "ten seconds are not too old");
     scene.forward(1).await;
@@ -190,12 +198,55 @@ async fn class_16_only_an_ending_within_the_lists_age_is_not_on_it() {
     let operator = scene.world.caller(OPERATOR);
     let short = scene.world.broker_that(|settings| settings.tiers.truncate(3));
     assert!(short.tiers(&operator).unwrap().iter().all(|tier| tier.ttl_seconds <= 900));
-    let before = scene.world.store.snapshot(vec![], Entries::None).await.meta.stamp;
+    let before = record(&scene).await;
     short.refresh_revocation_lists().await.unwrap();
-    let after = scene.world.store.snapshot(vec![], Entries::None).await.meta.stamp;
-    assert_eq!(before, after, "nothing is written for lists that nobody needs");
-    let unknown = short.revocation_list("00").await;
-    assert!(unknown.unwrap().is_none());
+    assert_eq!(record(&scene).await, before, "nothing is written for lists that nobody needs");
+}
+
+/// The number that the last list took, of the store's record.
+async fn record(scene: &Scene) -> Option<Record> {
+    let records = vec![RecordKey::RevocationList];
+    let query = Query::new(Partition::ZERO, records, Entries::None);
+    scene.world.store.store.read(query).await.unwrap().records.remove(0)
+}
+
+#[tokio::test]
+async fn class_15_many_who_ask_at_once_are_served_one_list() {
+    let scene = Scene::on_model().await;
+    let key_id = authority(&scene);
+    let lists = join_all((0..8).map(|_| scene.a.revocation_list(&key_id))).await;
+    let numbers: BTreeSet<_> =
+        lists.into_iter().map(|list| list.unwrap().unwrap().number).collect();
+    assert_eq!(numbers.len(), 1, "{numbers:?}");
+}
+
+/// The store's time can be behind that of a list: another server leads it, or its clock was set back.
+#[tokio::test]
+async fn class_07_numbers_rise_though_the_store_s_time_is_behind_the_last_one() {
+    let scene = Scene::on_model().await;
+    let ahead = scene.world.clock.now().plus(Span::from_seconds(3_600)).micros();
+    let writes = vec![Write::RevocationList(ahead)];
+    let commit = Commit { writes, ..Commit::new(Partition::ZERO, Lane::Ordinary) };
+    scene.world.store.store.commit(commit).await.unwrap();
+    assert_eq!(list_of(&scene, &scene.a).await.number, ahead + 1);
+    assert_eq!(list_of(&scene, &scene.b).await.number, ahead + 2);
+}
+
+#[tokio::test]
+async fn class_16_a_list_has_all_that_died_though_they_are_read_in_pages() {
+    let scene = Scene::on_model().await;
+    let (task, held) = certify(&scene).await;
+    let mut expected = BTreeSet::from([held.jti]);
+    // A page has 64.
+    for _ in 0..64 {
+        let held = scene.issue_at(&scene.a, &agent(&scene), certificate_of(task)).await.unwrap();
+        expected.insert(held.jti);
+    }
+    scene.end(Rpc::CompleteTask, task).await.unwrap();
+    let found: BTreeSet<_> =
+        entries(&list_of(&scene, &scene.a).await).into_iter().map(|(jti, ..)| jti).collect();
+    assert_eq!(expected.len(), 65);
+    assert_eq!(found, expected);
 }
 
 #[tokio::test]
