@@ -16,6 +16,9 @@ use super::failure::Failure;
 use super::show::Output;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that died without a word is noticed so soon while somebody waits for what comes over it.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How to reach a broker.
 #[derive(Clone, Debug, Args)]
@@ -130,7 +133,10 @@ impl Connection {
             return Err(bad("is not an `https` address, and a broker answers over TLS only"));
         }
         let endpoint = Endpoint::from_shared(self.broker.clone()).map_err(|_| bad("is no URL"))?;
-        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
+        let endpoint = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT);
         endpoint.tls_config(self.tls()?).map_err(|error| {
             Failure::Usage(format!(
                 "`--ca`, `--cert` and `--key` cannot be used: {}; each is a file in PEM, and the key is the certificate's",

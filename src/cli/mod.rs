@@ -14,6 +14,7 @@ mod dev;
 mod diagnosis;
 mod dpop_key;
 mod failure;
+mod following;
 mod fresh_key;
 mod grant;
 mod leaked;

@@ -99,6 +99,9 @@ pub(super) struct Common {
     /// How long the command has after SIGTERM, where the task ends before it
     #[arg(long, value_parser = arguments::span, default_value = "10s")]
     pub(super) grace: Span,
+    /// Stop the command when the task is advanced; else it goes on, with new credentials
+    #[arg(long)]
+    pub(super) stop_when_advanced: bool,
     /// The command and its arguments
     #[arg(last = true, required = true)]
     pub(super) command: Vec<OsString>,

@@ -1,10 +1,13 @@
-//! The task's side: begins it, says that its orchestrator is there, looks how it stands, and ends it.
+//! The task's side: begins it, says that its orchestrator is there, hears and looks how it stands, and ends it.
 //!
 //! Every call opens a connection with the identity that the files hold then: certificates of workloads are replaced more often
 //! than commands end.
 
+use std::mem;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::stream::{Stream, StreamExt as _, unfold};
 use prost_types::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -18,6 +21,7 @@ use crate::cli::arguments;
 use crate::cli::client::Client;
 use crate::cli::connection::Connection;
 use crate::cli::failure::Failure;
+use crate::cli::following::{Following, is_refusal};
 use crate::domain::time::Span;
 use crate::proto::v1;
 
@@ -58,6 +62,8 @@ pub(super) struct Driver {
     look_every: Duration,
     /// When the task ends by itself, by our clock.
     deadline: Option<Instant>,
+    /// The broker lets nobody watch it, which was said.
+    is_unwatched: bool,
     tell: Tell,
 }
 
@@ -66,6 +72,7 @@ impl Driver {
     pub(super) async fn begin(
         caller: Connection,
         mut request: v1::BeginTaskRequest,
+        stops_when_advanced: bool,
     ) -> Result<(Self, v1::Task), Failure> {
         let heartbeat =
             standard(*request.heartbeat_interval.get_or_insert(arguments::wire(HEARTBEAT)));
@@ -77,9 +84,10 @@ impl Driver {
         let silence = task.begin_time.map(|begun| plus(begun, heartbeat * SILENT_INTERVALS));
         let driver = Self {
             drives: true,
-            known: Known::of(&task, silence),
+            known: Known::of(&task, silence, stops_when_advanced),
             look_every: beat_in(heartbeat),
             deadline: life.and_then(|life| asked.checked_add(life)),
+            is_unwatched: false,
             tell: Tell::new(caller.output(), &task.task_id),
             caller,
         };
@@ -90,12 +98,21 @@ impl Driver {
     pub(super) async fn join(
         caller: Connection,
         task_id: String,
+        stops_when_advanced: bool,
     ) -> Result<(Self, v1::Task), Failure> {
         let tell = Tell::new(caller.output(), &task_id);
         let task = get(&caller.open().await?, task_id).await?;
-        let known = Known::of(&task, None);
+        let known = Known::of(&task, None, stops_when_advanced);
         let look_every = beat_in(standard(arguments::wire(HEARTBEAT)));
-        let driver = Self { caller, drives: false, known, look_every, deadline: None, tell };
+        let driver = Self {
+            caller,
+            drives: false,
+            known,
+            look_every,
+            deadline: None,
+            is_unwatched: false,
+            tell,
+        };
         Ok((driver, task))
     }
 
@@ -104,41 +121,62 @@ impl Driver {
         &self.tell
     }
 
-    /// Beats and looks until the task is over; `nudge` is for those who have reason to look sooner.
-    pub(super) async fn watch(&mut self, view: &watch::Sender<View>, nudge: &Notify) -> Over {
+    /// The task whenever it is another, as the broker tells it by itself; and that the broker does not, if that is so.
+    pub(super) fn changes(&self) -> impl Stream<Item = Result<v1::Task, Failure>> + use<> {
+        let following = Following::of(self.caller.clone(), self.known.task_id.clone());
+        unfold(following, |mut following| async {
+            let told = following.next(|failure, _| failure.code().is_some_and(is_no)).await;
+            Some((told, following))
+        })
+    }
+
+    /// Beats and looks until the task is over, and hears of its `changes` meanwhile; `nudge` is for those who have reason to look
+    /// sooner.
+    pub(super) async fn watch(
+        &mut self,
+        view: &watch::Sender<View>,
+        nudge: &Notify,
+        changes: impl Stream<Item = Result<v1::Task, Failure>>,
+    ) -> Over {
+        let mut changes = pin!(changes);
         let mut failures = 0_u32;
         let mut next = Instant::now() + self.look_every;
         let deadline = self.deadline;
         loop {
-            tokio::select! {
-                () = sleep_until(next) => {}
-                () = nudge.notified() => {}
+            let looked = tokio::select! {
+                Some(changed) = changes.next() => {
+                    // A look that is under way is begun again.
+                    match self.hear(view, changed).await {
+                        Some(over) => return over,
+                        None => continue,
+                    }
+                }
+                () = nudge.notified() => {
+                    next = Instant::now();
+                    continue;
+                }
                 () = at(deadline) => return Over::Ended("its deadline has passed".to_owned()),
-            }
-            let looked = timeout(LONGEST_LOOK, self.look()).await;
+                looked = async {
+                    sleep_until(next).await;
+                    timeout(LONGEST_LOOK, self.look()).await
+                } => looked,
+            };
             let problem = match looked {
-                Ok(Ok(task)) => {
+                Ok(Ok((task, heartbeat))) => {
                     if failures > 0 {
                         self.tell.say("reached", "the broker answers again");
                     }
                     failures = 0;
                     next = Instant::now() + self.look_every;
-                    match self.known.judge(&task) {
-                        Verdict::Over(over) => return over,
-                        Verdict::Active => self.show(view, false, task.epoch, ""),
-                        Verdict::Suspended { by_silence } => {
-                            self.show(view, true, task.epoch, &task.reason);
-                            if by_silence && self.drives {
-                                // It waits for its orchestrator, and here we are.
-                                self.resume(view, task.epoch).await;
-                            }
-                        }
+                    if let Some(heartbeat) = heartbeat {
+                        self.known.silence = heartbeat.silence_time;
                     }
-                    continue;
+                    match self.see(view, &task).await {
+                        Some(over) => return over,
+                        None => continue,
+                    }
                 }
-                Ok(Err(failure)) if failure.code() == Some(Code::NotFound) => {
-                    return Over::Ended("it is not known any more, or not ours".to_owned());
-                }
+                Ok(Err(failure)) if failure.code() == Some(Code::NotFound) => return unknown(),
                 Ok(Err(failure)) => failure.to_string(),
                 Err(_) => "it does not answer".to_owned(),
             };
@@ -154,25 +192,84 @@ impl Driver {
         }
     }
 
+    /// What the broker tells by itself. A broker that does not is looked at as often as ever.
+    async fn hear(
+        &mut self,
+        view: &watch::Sender<View>,
+        changed: Result<v1::Task, Failure>,
+    ) -> Option<Over> {
+        match changed {
+            Ok(task) => {
+                if let Some(text) = self.watched() {
+                    self.tell.say("watched", text);
+                }
+                self.see(view, &task).await
+            }
+            Err(failure) if failure.code() == Some(Code::NotFound) => Some(unknown()),
+            Err(failure) => {
+                if let Some(text) = self.unwatched(&failure) {
+                    self.tell.say("unwatched", &text);
+                }
+                None
+            }
+        }
+    }
+
+    /// What to say when the broker tells by itself, if that is new.
+    fn watched(&mut self) -> Option<&'static str> {
+        mem::take(&mut self.is_unwatched).then_some("the broker tells of the task's changes again")
+    }
+
+    /// What to say when the broker does not let the task be watched, if that is new.
+    fn unwatched(&mut self, failure: &Failure) -> Option<String> {
+        let every = self.look_every.as_secs_f64();
+        (!mem::replace(&mut self.is_unwatched, true)).then(|| {
+            format!(
+                "the task cannot be watched: {failure}; it is looked at every {every} s instead"
+            )
+        })
+    }
+
+    /// The task as it is, if that is news: shown to those who keep its credentials, resumed where it waits for us.
+    async fn see(&mut self, view: &watch::Sender<View>, task: &v1::Task) -> Option<Over> {
+        if self.known.is_older(task) {
+            return None;
+        }
+        let verdict = self.known.judge(task);
+        self.known.follow(task);
+        match verdict {
+            Verdict::Over(over) => return Some(over),
+            Verdict::Active => self.show(view, false, task.epoch, ""),
+            Verdict::Suspended { by_silence } => {
+                self.show(view, true, task.epoch, &task.reason);
+                if by_silence && self.drives {
+                    // It waits for its orchestrator, and here we are.
+                    self.resume(view, task.epoch).await;
+                }
+            }
+        }
+        None
+    }
+
     /// A heartbeat, if the task is ours, and the task as it is then.
-    async fn look(&mut self) -> Result<v1::Task, Failure> {
+    async fn look(&self) -> Result<(v1::Task, Option<v1::HeartbeatResponse>), Failure> {
         let client = self.caller.open().await?;
+        let mut heartbeat = None;
         if self.drives {
             let request_id = uuid::Uuid::new_v4().to_string();
             let task_id = self.known.task_id.clone();
             let request = v1::HeartbeatRequest { request_id: request_id.clone(), task_id };
             match client.change(&request_id, client.tasks().heartbeat(request)).await {
-                Ok(answer) => self.known.silence = answer.silence_time,
+                Ok(answer) => heartbeat = Some(answer),
                 // It is suspended, or has ended; the task itself says more.
                 Err(failure) if failure.code() == Some(Code::FailedPrecondition) => {}
                 Err(failure) => return Err(failure),
             }
         }
-        get(&client, self.known.task_id.clone()).await
+        Ok((get(&client, self.known.task_id.clone()).await?, heartbeat))
     }
 
-    fn show(&mut self, view: &watch::Sender<View>, is_suspended: bool, epoch: u64, why: &str) {
-        self.known.epoch = epoch;
+    fn show(&self, view: &watch::Sender<View>, is_suspended: bool, epoch: u64, why: &str) {
         let (before, now) = (*view.borrow(), View { is_suspended, epoch });
         if before == now {
             return;
@@ -199,7 +296,7 @@ impl Driver {
         view.send_replace(now);
     }
 
-    async fn resume(&mut self, view: &watch::Sender<View>, expected_epoch: u64) {
+    async fn resume(&self, view: &watch::Sender<View>, expected_epoch: u64) {
         let resumed = async {
             let client = self.caller.open().await?;
             let request_id = uuid::Uuid::new_v4().to_string();
@@ -267,6 +364,16 @@ async fn get(client: &Client, task_id: String) -> Result<v1::Task, Failure> {
     client.read(client.tasks().get_task(request)).await?.task.ok_or(Failure::Answer("task"))
 }
 
+/// A task that is not there any more, or not for us.
+fn unknown() -> Over {
+    Over::Ended("it is not known any more, or not ours".to_owned())
+}
+
+/// Whether the broker does not let it be watched. What passes with a connection is no such answer.
+fn is_no(code: Code) -> bool {
+    is_refusal(code) || code == Code::ResourceExhausted
+}
+
 /// Whether trying again may help.
 fn may_pass(code: Code) -> bool {
     !matches!(
@@ -297,3 +404,6 @@ fn plus(time: Timestamp, length: Duration) -> Timestamp {
         nanos: i32::try_from(nanos % 1_000_000_000).unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,8 @@ folder that only you can read. All of it is gone when the command ends. Identiti
 
 Exit status: the command's own, or 128 and the signal that ended it; else
   123  the command succeeded, and the broker could not be told; the task ends by itself
-  124  the task ended first, or a quarantine stopped it; the command was sent SIGTERM, and SIGKILL after `--grace`
+  124  the task ended first, changed under `--stop-when-advanced`, or a quarantine stopped it; the command was sent SIGTERM, and
+       SIGKILL after `--grace`
   125  nothing was started
   126  the command cannot be run
   127  there is no such command";
@@ -32,7 +33,7 @@ Exit status: the command's own, or 128 and the signal that ended it; else
 /// What is particular to a task that was begun for the command.
 pub(super) const RUN_HELP: &str = "\
 The task is completed where the command exits with 0, and fails where it does not. Heartbeats say that it is still there,
-every 10s unless `--heartbeat` says otherwise. Whoever kills this program with SIGKILL kills the command; after three
-intervals of silence the task is suspended or fails, as its tier says, and its credentials are dead. What silence has
-suspended is resumed when the broker is reached again.
+every 10s unless `--heartbeat` says otherwise; that the task ended elsewhere, the broker says at once. Whoever kills this
+program with SIGKILL kills the command; after three intervals of silence the task is suspended or fails, as its tier says,
+and its credentials are dead. What silence has suspended is resumed when the broker is reached again.
 ";

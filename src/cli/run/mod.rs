@@ -1,7 +1,7 @@
 //! `leasehold task run` and `task join`: a command with the credentials of a task, and no longer than the task.
 //!
 //! ```text
-//!  begin ─▶ issue ─▶ hand over ─▶ start ─▶ (heartbeats · renewals · socket · signals) ─▶ take back ─▶ complete or fail
+//!  begin ─▶ issue ─▶ hand over ─▶ start ─▶ (watch · heartbeats · renewals · socket · signals) ─▶ take back ─▶ complete or fail
 //!                                               └ the task ends elsewhere ─▶ take back ─▶ stop the command
 //! ```
 //!
@@ -89,6 +89,16 @@ enum Outcome {
     Lost(std::io::Error),
 }
 
+/// What is left to do when the command is over.
+enum Parting {
+    /// The task has ended, or is somebody else's.
+    Nothing,
+    /// The task is to end, if it is the command's.
+    End(Ending),
+    /// It goes on without the command, for whoever changed it.
+    GiveBack,
+}
+
 impl Run {
     /// Begins the task, runs the command, ends the task.
     pub(super) async fn run(self, connection: Connection) -> ExitCode {
@@ -98,7 +108,7 @@ impl Run {
             let request = self.begin.into_request()?;
             let mut signals = Signals::listen().map_err(Failure::Signals)?;
             let begun = tokio::select! {
-                begun = Driver::begin(connection, request) => begun?,
+                begun = Driver::begin(connection, request, self.common.stop_when_advanced) => begun?,
                 signal = signals.stop() => return Ok(interrupted(signal)),
             };
             let (driver, task) = begun;
@@ -118,7 +128,8 @@ impl Join {
         let output = connection.output();
         let run = async {
             let signals = Signals::listen().map_err(Failure::Signals)?;
-            let (driver, task) = Driver::join(connection.clone(), self.task).await?;
+            let (driver, task) =
+                Driver::join(connection.clone(), self.task, self.common.stop_when_advanced).await?;
             run(driver, task, (connection, false), self.common, signals).await
         };
         exit(run.await, output)
@@ -148,8 +159,8 @@ async fn run(
 ) -> Result<u8, Failure> {
     let (agent, mut keepers) = (Arc::new(agent), Vec::new());
     let abandon = async |keepers: &[Keeper], reason: String| {
-        let about = (ends_task, &driver, &*agent);
-        if let Err(failure) = end(about, &Ending::Failed(reason), leases(keepers)).await {
+        let (about, failed) = ((ends_task, &driver, &*agent), Parting::End(Ending::Failed(reason)));
+        if let Err(failure) = part(about, &failed, leases(keepers)).await {
             driver.tell().say("unended", &format!("the task could not be ended: {failure}"));
         }
     };
@@ -215,30 +226,29 @@ impl Session {
         // What the command was handed is gone before anything else happens.
         let leases = leases(&keepers);
         drop((keepers, handed));
-        let (ending, code) = match outcome {
-            Outcome::Exited(status) => (Some(ending(status)), command::code(status)),
+        let (parting, code) = match outcome {
+            Outcome::Exited(status) => (Parting::End(ending(status)), command::code(status)),
             Outcome::Over(over) => {
-                let (why, ending) = told(over);
+                let (why, parting) = told(over);
                 tell.say(
                     "over",
                     &format!("the task is over for the command: {why}; it is stopped"),
                 );
                 stop(&mut running, grace, tell).await;
-                (ending, exits::TASK_OVER)
+                (parting, exits::TASK_OVER)
             }
             Outcome::Lost(fault) => {
                 let why = Failure::Command(fault).to_string();
                 tell.say("lost", &format!("{why}; it is stopped"));
                 stop(&mut running, grace, tell).await;
-                (Some(Ending::Failed(why)), exits::FAILED)
+                (Parting::End(Ending::Failed(why)), exits::FAILED)
             }
         };
         if !descent::leave_nothing().await {
             tell.say("left", "something that the command started cannot be killed");
         }
-        let Some(ending) = ending else { return Ok(code) };
         let ended = tokio::select! {
-            ended = end((ends_task, &driver, &*agent), &ending, leases) => ended,
+            ended = part((ends_task, &driver, &*agent), &parting, leases) => ended,
             signal = signals.insist() => {
                 tell.say("unended", "told to stop before the broker said that the task has ended; it ends by itself");
                 return Ok(u8::try_from(128 + signal.as_raw()).unwrap_or(exits::UNENDED));
@@ -263,7 +273,7 @@ impl Session {
             .map(|keeper| (keeper.audience().to_owned(), keeper.slot()))
             .collect();
         let socket = self.socket.take();
-        let view = &self.view;
+        let (view, changes) = (&self.view, self.driver.changes());
         let keep = self.keepers.iter_mut().map(|keeper| Box::pin(keeper.keep(view.subscribe())));
         let served = async {
             match socket {
@@ -273,7 +283,7 @@ impl Session {
         };
         tokio::select! {
             status = running.exited(signals) => status.map_or_else(Outcome::Lost, Outcome::Exited),
-            over = self.driver.watch(view, &self.nudge) => Outcome::Over(over),
+            over = self.driver.watch(view, &self.nudge, changes) => Outcome::Over(over),
             (over, _, _) = select_all(keep) => Outcome::Over(over),
             () = served => std::future::pending().await,
         }
@@ -284,13 +294,14 @@ fn ending(status: ExitStatus) -> Ending {
     if status.success() { Ending::Completed } else { Ending::Failed(command::words(status)) }
 }
 
-/// Why the task is over, in words, and how it is to end if it has not.
-fn told(over: Over) -> (String, Option<Ending>) {
+/// Why the task is over, in words, and what is left to do about it.
+fn told(over: Over) -> (String, Parting) {
     match over {
-        Over::Ended(why) => (why, None),
+        Over::Ended(why) => (why, Parting::Nothing),
+        Over::Advanced(why) => (why, Parting::GiveBack),
         Over::Quarantined => {
             let why = "a quarantine blocks its agent".to_owned();
-            (why.clone(), Some(Ending::Failed(why)))
+            (why.clone(), Parting::End(Ending::Failed(why)))
         }
     }
 }
@@ -306,14 +317,15 @@ fn leases(keepers: &[Keeper]) -> Vec<String> {
 }
 
 /// Ends a task that ends with the command; of one that goes on, gives the leases back.
-async fn end(
+async fn part(
     (ends_task, driver, agent): (bool, &Driver, &Connection),
-    ending: &Ending,
+    parting: &Parting,
     leases: Vec<String>,
 ) -> Result<(), Failure> {
-    match ends_task {
-        true => driver.end(ending).await,
-        false => release(agent, leases).await,
+    match parting {
+        Parting::Nothing => Ok(()),
+        Parting::End(ending) if ends_task => driver.end(ending).await,
+        Parting::End(_) | Parting::GiveBack => release(agent, leases).await,
     }
 }
 

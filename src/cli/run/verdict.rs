@@ -10,7 +10,13 @@ use crate::proto::v1::TaskState;
 pub(super) struct Known {
     pub(super) task_id: String,
     pub(super) epoch: u64,
+    branch: u64,
+    branch_floor: u64,
     agent: String,
+    /// When its record had been written last.
+    updated: Option<Timestamp>,
+    /// Whether the command is not to go on in what an `advance` makes of the task.
+    stops_when_advanced: bool,
     /// When silence acts, by the broker's clock, as far as it was told; `None` if nobody waits for our heartbeats.
     pub(super) silence: Option<Timestamp>,
 }
@@ -31,15 +37,40 @@ pub(super) enum Verdict {
 pub(super) enum Over {
     /// The task has ended, or is somebody else's now.
     Ended(String),
+    /// The task goes on as another one than the command was started for.
+    Advanced(String),
     /// A quarantine blocks its agent: the task lives on unless somebody ends it.
     Quarantined,
 }
 
 impl Known {
     /// What an answer says.
-    pub(super) fn of(task: &v1::Task, silence: Option<Timestamp>) -> Self {
-        let (task_id, agent) = (task.task_id.clone(), task.agent.clone());
-        Self { task_id, epoch: task.epoch, agent, silence }
+    pub(super) fn of(
+        task: &v1::Task,
+        silence: Option<Timestamp>,
+        stops_when_advanced: bool,
+    ) -> Self {
+        Self {
+            task_id: task.task_id.clone(),
+            epoch: task.epoch,
+            branch: task.branch,
+            branch_floor: task.branch_floor,
+            agent: task.agent.clone(),
+            updated: task.update_time,
+            stops_when_advanced,
+            silence,
+        }
+    }
+
+    /// Whether this is from before what is known: what looks and what watches are told need not arrive in order.
+    pub(super) fn is_older(&self, task: &v1::Task) -> bool {
+        matches!((&task.update_time, &self.updated), (Some(theirs), Some(ours)) if when(theirs) < when(ours))
+    }
+
+    /// This is known from now on.
+    pub(super) fn follow(&mut self, task: &v1::Task) {
+        (self.epoch, self.updated) = (task.epoch, task.update_time);
+        (self.branch, self.branch_floor) = (task.branch, task.branch_floor);
     }
 
     /// What the task as it is now means.
@@ -47,6 +78,12 @@ impl Known {
         match task.state() {
             TaskState::Active if task.agent != self.agent => {
                 Verdict::Over(Over::Ended(format!("it was handed over to `{}`", task.agent)))
+            }
+            TaskState::Active | TaskState::Suspended
+                if self.stops_when_advanced && self.has_advanced(task) =>
+            {
+                let why = format!("it changed, and is in epoch {}", task.epoch);
+                Verdict::Over(Over::Advanced(why))
             }
             TaskState::Active => Verdict::Active,
             TaskState::Suspended => Verdict::Suspended { by_silence: self.fell_silent(task) },
@@ -62,10 +99,16 @@ impl Known {
         }
     }
 
+    /// Epoch and branch are raised by one by a suspension. A change that keeps the children leaves the branch, another one raises
+    /// the floor.
+    fn has_advanced(&self, task: &v1::Task) -> bool {
+        let epochs = task.epoch.saturating_sub(self.epoch);
+        task.branch_floor != self.branch_floor || epochs > task.branch.saturating_sub(self.branch)
+    }
+
     /// Silence suspends in one step from the epoch that we knew, and not before the time that the broker had named. What
     /// others suspended is theirs to resume.
     fn fell_silent(&self, task: &v1::Task) -> bool {
-        let when = |time: &Timestamp| (time.seconds, time.nanos);
         let due = match (&self.silence, &task.update_time) {
             (Some(silence), Some(updated)) => when(updated) >= when(silence),
             _ => false,
@@ -73,6 +116,10 @@ impl Known {
         let is_own = task.cause_task_id.is_empty() && !task.suspended_by_operator;
         due && is_own && Some(task.epoch) == self.epoch.checked_add(1)
     }
+}
+
+fn when(time: &Timestamp) -> (i64, i32) {
+    (time.seconds, time.nanos)
 }
 
 #[cfg(test)]
@@ -89,7 +136,7 @@ mod tests {
     }
 
     fn known() -> Known {
-        Known::of(&task(TaskState::Active, 3), at(130))
+        Known::of(&task(TaskState::Active, 3), at(130), false)
     }
 
     #[test]
@@ -125,6 +172,43 @@ mod tests {
         assert!(
             matches!(known().judge(&given), Verdict::Over(Over::Ended(why)) if why.contains("/b`"))
         );
+    }
+
+    #[test]
+    fn a_change_stops_what_asked_for_it_and_a_suspension_is_none() {
+        let begun = v1::Task { branch: 3, branch_floor: 2, ..task(TaskState::Active, 3) };
+        let raised = |epoch, branch, branch_floor| v1::Task {
+            branch,
+            branch_floor,
+            ..task(TaskState::Active, epoch)
+        };
+        let mut asks = Known::of(&begun, None, true);
+        let stops = |asks: &Known, task: &v1::Task| {
+            matches!(asks.judge(task), Verdict::Over(Over::Advanced(_)))
+        };
+        assert!(!stops(&asks, &begun));
+        assert!(!stops(&asks, &raised(4, 4, 2)), "suspended and resumed");
+        assert!(stops(&asks, &raised(4, 4, 4)), "changed");
+        assert!(stops(&asks, &raised(4, 3, 2)), "changed, and its children go on");
+        assert!(stops(&asks, &raised(5, 4, 2)), "one of each");
+        let suspended = v1::Task { branch: 5, branch_floor: 4, ..task(TaskState::Suspended, 5) };
+        assert!(stops(&asks, &suspended), "changed, and then suspended");
+        asks.follow(&raised(4, 4, 2));
+        assert!(!stops(&asks, &raised(4, 4, 2)));
+        assert!(stops(&asks, &raised(5, 4, 2)));
+        let goes_on = Known::of(&begun, None, false);
+        assert_eq!(goes_on.judge(&raised(4, 4, 4)), Verdict::Active);
+    }
+
+    #[test]
+    fn what_was_true_before_is_not_taken_for_news() {
+        let written = |seconds| v1::Task { update_time: at(seconds), ..Default::default() };
+        assert!(known().is_older(&written(129)));
+        assert!(!known().is_older(&written(130)), "an ancestor's change is no write of its own");
+        assert!(!known().is_older(&written(131)));
+        let mut later = known();
+        later.follow(&written(131));
+        assert!(later.is_older(&written(130)));
     }
 
     #[test]

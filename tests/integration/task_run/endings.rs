@@ -134,7 +134,8 @@ fn where_the_task_ends_elsewhere_the_command_is_stopped_and_its_credentials_are_
         "trap 'ls $(cat folder) > left 2>&1; echo yes > told; exit 0' TERM
          dirname $LEASEHOLD_TASK_TOKEN_FILE > folder; cp $LEASEHOLD_TASK_TOKEN_FILE token; {NAME_TASK} sleep 1000 & wait"
     );
-    let run = Started::new(play.run(&["--heartbeat", "1s"], &script));
+    // It looks at its task itself later than this test would wait.
+    let run = Started::new(play.run(&["--heartbeat", "5m"], &script));
     let task = play.read("task");
     play.ask("operator", &["revoke", "task", &task, "--reason", "leaked"]);
     let (code, said) = run.end();
@@ -281,6 +282,44 @@ fn a_task_that_is_handed_to_somebody_else_is_not_known_any_more_and_the_command_
     let (code, said) = run.end();
     assert_eq!(code, Some(124), "{said}");
     assert!(said.contains("not known any more, or not ours"), "{said}");
+    assert_eq!(play.task()["state"], "TASK_STATE_ACTIVE");
+}
+
+#[test]
+fn a_command_that_is_not_to_outlive_a_change_is_stopped_by_it_and_the_task_goes_on() {
+    let play = Play::start();
+    let script = format!(
+        "trap 'echo yes > told; exit 0' TERM; {NAME_TASK} until [ -e go ]; do sleep 0.05; done"
+    );
+    let run = Started::new(play.run(&["--heartbeat", "5m", "--stop-when-advanced"], &script));
+    let task = play.read("task");
+    // No change: what is suspended goes on as it was.
+    play.ask("orchestrator", &["task", "suspend", &task]);
+    play.ask("orchestrator", &["task", "resume", &task, "--expected-epoch", "2"]);
+    play.ask("orchestrator", &["task", "advance", &task, "--expected-epoch", "2", "--step", "b"]);
+    let (code, said) = run.end();
+    assert_eq!(code, Some(124), "{said}");
+    assert!(said.contains("it changed, and is in epoch 3"), "{said}");
+    assert_eq!(play.read("told"), "yes");
+    let task = play.task();
+    assert_eq!((&task["state"], &task["epoch"]), (&"TASK_STATE_ACTIVE".into(), &3.into()));
+}
+
+#[test]
+fn under_a_joined_task_too_and_what_was_issued_is_given_back() {
+    let play = Play::start();
+    let id = begun(&play);
+    let script = format!("{NAME_TASK} until [ -e go ]; do sleep 0.05; done");
+    let line = ["task", "join", &id, "--stop-when-advanced", "--", "sh", "-c", &script];
+    let run = Started::new(play.program("summarizer", &line));
+    play.read("task");
+    play.ask("orchestrator", &["task", "advance", &id, "--expected-epoch", "1", "--step", "b"]);
+    let (code, said) = run.end();
+    assert_eq!(code, Some(124), "{said}");
+    let leases = play.ask("orchestrator", &["lease", "list", "--task", &id]);
+    let leases = leases["leases"].as_array().unwrap();
+    assert!(!leases.is_empty());
+    assert!(leases.iter().all(|lease| lease["state"] != "LEASE_STATE_ACTIVE"), "{leases:?}");
     assert_eq!(play.task()["state"], "TASK_STATE_ACTIVE");
 }
 
