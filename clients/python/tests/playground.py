@@ -29,6 +29,7 @@ _TIERS = """
 standard = { ttl = "5m", ceiling = "1h", min_ttl = "1s", freshness = "1s", proof = "optional" }
 flash = { ttl = "3s", ceiling = "5s", min_ttl = "1s", freshness = "1s" }
 """
+_CALM = 'calm = { ttl = "5m", ceiling = "1h", min_ttl = "1s", freshness = "10s" }\n'
 _ROLES = f"""
 [[roles]]
 role = "verifier"
@@ -62,10 +63,11 @@ def binary() -> str:
 class Playground:
     """A broker that can be stopped and started again, and the identities that it knows."""
 
-    def __init__(self, folder: Path, more: str = "") -> None:
-        """`more` goes to the end of its configuration."""
+    def __init__(self, folder: Path, more: str = "", *, patient: bool = False) -> None:
+        """`more` goes to the end of its configuration. `patient`: its store allows the tier `calm`."""
         self.folder = folder
         self._more = more
+        self._is_patient = patient
         self._process: subprocess.Popen[str] | None = None
         self.authority = Authority()
         try:
@@ -84,7 +86,14 @@ class Playground:
         config = folder / "leasehold.toml"
         text = re.sub(r"(?m)^standard = .*$", _TIERS.strip(), config.read_text())
         text = text.replace('["standard", "critical"]', '["standard", "critical", "flash"]')
+        if self._is_patient:
+            text = text.replace("[tiers]\n", f"[tiers]\n{_CALM}")
+            text = text.replace('"flash"]', '"flash", "calm"]')
         config.write_text(text + _ROLES + self._more)
+        if self._is_patient:
+            shutil.rmtree(folder / "data")
+            made = [binary(), "store", "init", "--config", str(config), "--delta-max", "10s"]
+            subprocess.run(made, check=True, stdout=subprocess.DEVNULL)
 
     def start(self, *options: str) -> None:
         """Runs the broker; returns when it answers."""

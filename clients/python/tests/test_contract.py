@@ -16,22 +16,24 @@ from leasehold.v1 import credential_service_pb2, task_service_pb2, verification_
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_every_call_with_one_answer_is_one_of_the_contract_with_that_answer() -> None:
+def test_every_call_is_one_of_the_contract_with_its_answer_or_answers() -> None:
     services = [
         service
         for file in (task_service_pb2, credential_service_pb2, verification_service_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
     ]
     contract = {
-        f"/{service.full_name}/{method.name}": method.output_type.full_name
+        f"/{service.full_name}/{method.name}": (
+            method.output_type.full_name,
+            method.server_streaming,
+        )
         for service in services
         for method in service.methods
-        if not method.server_streaming
     }
     made = [value for value in vars(_rpc).values() if isinstance(value, _rpc.Rpc)]
-    assert len(made) == 15
+    assert len(made) == 16
     for rpc in made:
-        assert contract[rpc.path] == rpc.answer.DESCRIPTOR.full_name
+        assert contract[rpc.path] == (rpc.answer.DESCRIPTOR.full_name, rpc.is_stream)
     tasks = {path for path in contract if "TaskService" in path}
     assert tasks == {rpc.path for rpc in made if "TaskService" in rpc.path}
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 import os
 import socket
-import subprocess
 import tempfile
 import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from conftest import wait_until
-from playground import AUDIENCE, LEDGER, SUMMARIZER, Playground, binary
+from playground import AUDIENCE, LEDGER, SUMMARIZER, Playground
+from sidecars import running
 from test_verifier import der_of_pair
 
 import leasehold
@@ -34,42 +31,6 @@ from leasehold.sidecar import (
 from leasehold.sidecar import _UnixConnection as UnixConnection
 
 ENTRIES = f"{AUDIENCE}/entries"
-
-
-def get(path: Path, what: str) -> int | None:
-    """The status, if there is somebody who answers."""
-    connection = UnixConnection(str(path), 5.0)
-    try:
-        connection.request("GET", what)
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-
-
-@contextmanager
-def running(playground: Playground, folder: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    path = folder / "verify.sock"
-    documents = [str(playground.folder / name) for name in ("documents.pem", "documents.key")]
-    command = [binary(), "verify", "--listen", f"unix:{path}", "--audience", AUDIENCE]
-    command += [
-        "--public-url",
-        AUDIENCE,
-        "--broker",
-        playground.address,
-        "--ca",
-        str(playground.ca),
-    ]
-    command += ["--cert", documents[0], "--key", documents[1]]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stderr=log)
-    try:
-        wait_until(lambda: get(path, "/readyz") == 200)
-        yield path, process
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,12 @@
 """
 
 from ._aio_credential import AsyncCredential
+from ._aio_watch import AsyncWatch
 from .aio import AsyncClient, AsyncTask
 from .client import Client, Task
 from .credential import Credential, IssuedCredential, Proof
 from .dpop import DpopKey
+from .enforcement import Enforcement, PendingVerifier, Revocation
 from .errors import (
     DeniedError,
     EpochStaleError,
@@ -24,17 +26,21 @@ from .errors import (
 )
 from .grant import Access, Grant
 from .identity import Identity, KeyPair, TokenIdentity, X509Identity
-from .models import Introspection, TaskInfo, TaskState
+from .models import ChangedTask, Introspection, TaskInfo, TaskState
+from .watch import Watch
 
 __all__ = [
     "Access",
     "AsyncClient",
     "AsyncCredential",
     "AsyncTask",
+    "AsyncWatch",
+    "ChangedTask",
     "Client",
     "Credential",
     "DeniedError",
     "DpopKey",
+    "Enforcement",
     "EpochStaleError",
     "FieldViolation",
     "Grant",
@@ -46,8 +52,10 @@ __all__ = [
     "LeaseError",
     "LeaseholdError",
     "NotFoundError",
+    "PendingVerifier",
     "Proof",
     "RequestError",
+    "Revocation",
     "Task",
     "TaskEndedError",
     "TaskInfo",
@@ -55,5 +63,6 @@ __all__ = [
     "TaskStateError",
     "TokenIdentity",
     "UnavailableError",
+    "Watch",
     "X509Identity",
 ]

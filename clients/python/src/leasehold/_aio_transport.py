@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -46,7 +46,7 @@ class AioTransport:
         timeout: float | None = None,
     ) -> tuple[Result, KeyPair | None]:
         """The same, and the certificate that the call was made with."""
-        tries = Tries(self.way, call, self._timeout if timeout is None else timeout)
+        tries = self.tries(call, timeout)
         while True:
             try:
                 return await self._send(call, tries.left)
@@ -71,20 +71,62 @@ class AioTransport:
             try:
                 answer = await method(call.request, timeout=seconds, metadata=metadata)
             except grpc.aio.AioRpcError as failure:
-                error = error_of(
-                    failure.code(),
-                    failure.details(),
-                    list(failure.trailing_metadata() or ()),
-                    address=self.way.address,
-                    request_id=call.request_id,
-                    shown=line.pair,
-                )
-                if error.reason == UNREACHABLE:
-                    # The next call connects anew, without waiting because this one failed.
-                    line.retired = True
-                    self._line = None if self._line is line else self._line
-                raise error from None
+                raise self._failed(failure, call, line) from None
             return call.read(answer), line.pair
+
+    def tries(self, call: AnyCall[Any], timeout: float | None = None) -> Tries:
+        """How often and how long a call is tried."""
+        return Tries(self.way, call, self._timeout if timeout is None else timeout)
+
+    async def stream(self, call: AnyCall[Result]) -> AsyncGenerator[Result, None]:
+        """The answers of a call that has any number of them, as they come; tried once.
+
+        The first one comes within the time that a call may take, or none does.
+        """
+        async with self._connected() as line:
+            method: Any = line.channel.unary_stream(
+                call.rpc.path,
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=call.rpc.answer.FromString,
+            )
+            answers = method(call.request, metadata=self.way.metadata(call))
+            timeout: float | None = self._timeout
+            try:
+                while True:
+                    answer = await asyncio.wait_for(answers.read(), timeout)
+                    timeout = None
+                    if answer is grpc.aio.EOF:
+                        return
+                    yield call.read(answer)
+            except grpc.aio.AioRpcError as failure:
+                raise self._failed(failure, call, line) from None
+            except asyncio.TimeoutError:
+                code = grpc.StatusCode.DEADLINE_EXCEEDED
+                raise error_of(code, None, None, address=self.way.address) from None
+            except asyncio.CancelledError:
+                # So gRPC says that its connection was closed here.
+                if self._closed:
+                    raise closed() from None
+                raise
+            finally:
+                answers.cancel()
+
+    def _failed(
+        self, failure: grpc.aio.AioRpcError, call: AnyCall[Any], line: _Line
+    ) -> LeaseholdError:
+        error = error_of(
+            failure.code(),
+            failure.details(),
+            list(failure.trailing_metadata() or ()),
+            address=self.way.address,
+            request_id=call.request_id,
+            shown=line.pair,
+        )
+        if error.reason == UNREACHABLE:
+            # The next call connects anew, without waiting because this one failed.
+            line.retired = True
+            self._line = None if self._line is line else self._line
+        return error
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[_Line]:

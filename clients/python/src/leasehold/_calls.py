@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from . import _rpc
 from ._rpc import Call, Rpc, request_id_of
+from ._times import Length, duration, instant, timestamp
+from .enforcement import Waiting
 from .errors import request_error
 from .grant import Grant, to_json
 from .models import (
+    ChangedTask,
     Introspection,
     TaskInfo,
     TaskState,
-    duration,
-    instant,
+    changed_task,
     state_to_wire,
     task_info,
-    timestamp,
 )
 from .v1 import task_service_pb2 as tasks
 from .v1 import verification_service_pb2 as verification
 
-#: A length of time; a bare number is in seconds.
-Length: TypeAlias = timedelta | float
 RequestId: TypeAlias = UUID | str | None
 TaskCall: TypeAlias = Call[Any, TaskInfo]
+#: One that kills credentials.
+ChangeCall: TypeAlias = Call[Any, ChangedTask]
 
 PAGE_SIZE = 100
 
@@ -90,7 +91,8 @@ def advance(
     keep_children: bool,
     expected_epoch: int | None,
     request_id: RequestId,
-) -> TaskCall:
+    waiting: Waiting,
+) -> ChangeCall:
     """Says that the task changed."""
     request = tasks.AdvanceTaskRequest(
         request_id=request_id_of(request_id),
@@ -101,8 +103,9 @@ def advance(
         checkpoint=checkpoint,
         agent=agent,
         keep_children=keep_children,
+        **waiting.fields(),
     )
-    return Call(_rpc.ADVANCE, request, _task_of)
+    return Call(_rpc.ADVANCE, request, _changed, patience=waiting.seconds)
 
 
 def resume(task: TaskInfo, expected_epoch: int | None, request_id: RequestId) -> TaskCall:
@@ -115,31 +118,37 @@ def resume(task: TaskInfo, expected_epoch: int | None, request_id: RequestId) ->
     return Call(_rpc.RESUME, request, _task_of)
 
 
-def suspend(task_id: str, reason: str, request_id: RequestId) -> TaskCall:
+def suspend(task_id: str, reason: str, request_id: RequestId, waiting: Waiting) -> ChangeCall:
     """Stops the task; it can go on."""
-    return _stop(_rpc.SUSPEND, tasks.SuspendTaskRequest, task_id, reason, request_id)
+    request = tasks.SuspendTaskRequest
+    return _stop(_rpc.SUSPEND, request, waiting, (task_id, reason, request_id))
 
 
-def complete(task_id: str, reason: str, request_id: RequestId) -> TaskCall:
+def complete(task_id: str, reason: str, request_id: RequestId, waiting: Waiting) -> ChangeCall:
     """Ends the task as done."""
-    return _stop(_rpc.COMPLETE, tasks.CompleteTaskRequest, task_id, reason, request_id)
+    request = tasks.CompleteTaskRequest
+    return _stop(_rpc.COMPLETE, request, waiting, (task_id, reason, request_id))
 
 
-def fail(task_id: str, reason: str, request_id: RequestId) -> TaskCall:
+def fail(task_id: str, reason: str, request_id: RequestId, waiting: Waiting) -> ChangeCall:
     """Ends the task as failed."""
-    return _stop(_rpc.FAIL, tasks.FailTaskRequest, task_id, reason, request_id)
+    request = tasks.FailTaskRequest
+    return _stop(_rpc.FAIL, request, waiting, (task_id, reason, request_id))
 
 
-def cancel(task_id: str, reason: str, request_id: RequestId) -> TaskCall:
+def cancel(task_id: str, reason: str, request_id: RequestId, waiting: Waiting) -> ChangeCall:
     """Ends the task as not wanted any more."""
-    return _stop(_rpc.CANCEL, tasks.CancelTaskRequest, task_id, reason, request_id)
+    request = tasks.CancelTaskRequest
+    return _stop(_rpc.CANCEL, request, waiting, (task_id, reason, request_id))
 
 
 def _stop(
-    rpc: Rpc[Any], kind: type[Any], task_id: str, reason: str, request_id: RequestId
-) -> TaskCall:
-    request = kind(request_id=request_id_of(request_id), task_id=task_id, reason=reason)
-    return Call(rpc, request, _task_of)
+    rpc: Rpc[Any], kind: type[Any], waiting: Waiting, about: tuple[str, str, RequestId]
+) -> ChangeCall:
+    task_id, reason, given = about
+    request_id = request_id_of(given)
+    request = kind(request_id=request_id, task_id=task_id, reason=reason, **waiting.fields())
+    return Call(rpc, request, _changed, patience=waiting.seconds)
 
 
 def heartbeat(task_id: str) -> Call[Any, datetime]:
@@ -151,6 +160,11 @@ def heartbeat(task_id: str) -> Call[Any, datetime]:
 def get(task_id: str) -> TaskCall:
     """One task."""
     return Call(_rpc.GET, tasks.GetTaskRequest(task_id=task_id), _task_of)
+
+
+def watch(task_id: str) -> TaskCall:
+    """One task, and what becomes of it."""
+    return Call(_rpc.WATCH, tasks.WatchTaskRequest(task_id=task_id), _task_of)
 
 
 def list_page(state: TaskState | None, token: str) -> Call[Any, tuple[list[TaskInfo], str]]:
@@ -181,3 +195,7 @@ def introspect(token: str | None, certificate: bytes | None) -> Call[Any, Intros
 
 def _task_of(answer: Any) -> TaskInfo:
     return task_info(answer.task)
+
+
+def _changed(answer: Any) -> ChangedTask:
+    return changed_task(answer.task, answer.revocation)

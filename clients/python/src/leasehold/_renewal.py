@@ -12,14 +12,13 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from . import _rpc
-from ._calls import Length
 from ._rpc import Call, request_id_of
+from ._times import Length, duration, instant
 from ._tls import FreshKey
 from .dpop import DpopKey, Prover
 from .errors import LeaseholdError, request_error
 from .grant import Grant, to_json
 from .identity import Identity, KeyPair, X509Identity
-from .models import duration, instant
 from .schedule import renew_in, retry_in
 from .v1 import credential_service_pb2 as wire
 

@@ -25,6 +25,8 @@ class Rpc(Generic[Answer]):
 
     path: str
     answer: type[Answer]
+    #: Whether it has any number of answers, as they come.
+    is_stream: bool = False
 
 
 def _task(name: str, answer: type[Answer]) -> Rpc[Answer]:
@@ -46,6 +48,7 @@ CANCEL = _task("CancelTask", tasks.CancelTaskResponse)
 HEARTBEAT = _task("Heartbeat", tasks.HeartbeatResponse)
 GET = _task("GetTask", tasks.GetTaskResponse)
 LIST = _task("ListTasks", tasks.ListTasksResponse)
+WATCH = Rpc("/leasehold.v1.TaskService/WatchTask", tasks.WatchTaskResponse, is_stream=True)
 ISSUE = _credential("IssueCredential", credentials.IssueCredentialResponse)
 RENEW = _credential("RenewCredential", credentials.RenewCredentialResponse)
 RELEASE = _credential("ReleaseCredential", credentials.ReleaseCredentialResponse)
@@ -64,6 +67,8 @@ class Call(Generic[Answer, Result]):
     read: Callable[[Answer], Result]
     #: Makes the DPoP proof that goes with it, if one does.
     prover: Prover | None = None
+    #: How many seconds it may take beside those that every call may: the broker answers once something has come about.
+    patience: float = 0.0
 
     @property
     def request_id(self) -> str | None:

@@ -55,6 +55,12 @@ class VerifiedToken:
         """Whether it allows an action here, on a class of data if one is named."""
         return any(access.allows(self.audience, action, data_class) for access in self.grant)
 
+    def must_allow(self, action: str, data_class: str | None = None) -> VerifiedToken:
+        """The same token, if it does. Raises `TokenRefusedError` with the answer to give."""
+        if not self.allows(action, data_class):
+            raise TokenRefusedError(f"the token does not allow `{action}` here", 403)
+        return self
+
 
 def kid_of(token: str) -> str:
     """Which key is said to have signed it. `TokenRefusedError` if it is not of the published form."""

@@ -7,8 +7,8 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import Any, Generic
 
 import grpc
 
@@ -16,9 +16,17 @@ from . import _clock
 from ._rpc import Answer, AnyCall, Call, Result
 from ._status import error_of
 from .errors import LeaseholdError, request_error
-from .identity import Identity, KeyPair, TokenIdentity, X509Identity, read_file
+from .identity import (
+    Identity,
+    KeyPair,
+    TokenIdentity,
+    X509Identity,
+    identity_from_env,
+    read_file,
+)
 from .schedule import retry_in
 
+DEFAULT_ADDRESS = "https://127.0.0.1:7700"
 #: How often a call is sent at most.
 MOST_TRIES = 4
 #: Said of a broker to which there is no connection.
@@ -30,6 +38,8 @@ _OPTIONS = [
     # A connection that died without a word is noticed while calls run.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Also where nothing was said for long, as on a watch.
+    ("grpc.http2.max_pings_without_data", 0),
     # Retries are ours: they know request ids and what the broker says of when.
     ("grpc.enable_retries", 0),
 ]
@@ -81,12 +91,24 @@ class Way:
         return list(_OPTIONS)
 
 
+def way_of(
+    address: str | None, ca: str | os.PathLike[str] | None, identity: Identity | None
+) -> Way:
+    """Where to call, and as whom; what is not said comes from the environment."""
+    address = address or os.environ.get("LEASEHOLD_BROKER") or DEFAULT_ADDRESS
+    return Way(
+        address,
+        ca or os.environ.get("LEASEHOLD_CA"),
+        identity or identity_from_env(os.environ),
+    )
+
+
 class Tries:
     """How long a call may take, tries and waits together, and whether another try is worth it."""
 
     def __init__(self, way: Way, call: AnyCall[Any], timeout: float) -> None:
         self._way, self._call = way, call
-        self._until = _clock.now() + timeout
+        self._until = _clock.now() + timeout + call.patience
         self._failures = 0
         self._was_given_nonce = False
 
@@ -114,6 +136,55 @@ class Tries:
         self._was_given_nonce = True
         prover.learn(self._way.url(self._call), nonce)
         return True
+
+
+class Answers(Generic[Result]):
+    """The answers of one call, as they come. The first one comes within the time that a call may take, or none does."""
+
+    def __init__(self, transport: Transport, call: AnyCall[Result], timeout: float) -> None:
+        self._transport, self._call = transport, call
+        self._open = ExitStack()
+        self._is_late = threading.Event()
+        self._line = self._open.enter_context(transport._connected())  # noqa: SLF001
+        try:
+            method: Any = self._line.channel.unary_stream(
+                call.rpc.path,
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=call.rpc.answer.FromString,
+            )
+            self._answers = method(call.request, metadata=transport.way.metadata(call))
+        except BaseException:
+            self._open.close()
+            raise
+        # It knows nothing of this: who forgets it without closing it keeps nothing open.
+        late = (self._is_late, self._answers)
+        self._patience = threading.Timer(timeout, _give_up, late)
+        self._patience.daemon = True
+        self._patience.start()
+
+    def __iter__(self) -> Answers[Result]:
+        return self
+
+    def __next__(self) -> Result:
+        try:
+            answer = next(self._answers)
+        except grpc.RpcError as failure:
+            is_late = self._is_late.is_set()
+            raise self._transport.failed(failure, self._call, self._line, is_late) from None
+        finally:
+            self._patience.cancel()
+        return self._call.read(answer)
+
+    def close(self) -> None:
+        """There will be no further one; whoever waits for it is told at once. Also from another thread."""
+        self._patience.cancel()
+        self._answers.cancel()
+        self._open.close()
+
+
+def _give_up(is_late: threading.Event, answers: Any) -> None:
+    is_late.set()
+    answers.cancel()
 
 
 class _Line:
@@ -144,7 +215,7 @@ class Transport:
         self, call: AnyCall[Result], timeout: float | None = None
     ) -> tuple[Result, KeyPair | None]:
         """The same, and the certificate that the call was made with."""
-        tries = Tries(self.way, call, self._timeout if timeout is None else timeout)
+        tries = self.tries(call, timeout)
         while True:
             try:
                 return self._send(call, tries.left)
@@ -153,6 +224,14 @@ class Transport:
                 if wait is None:
                     raise
             time.sleep(wait)
+
+    def tries(self, call: AnyCall[Any], timeout: float | None = None) -> Tries:
+        """How often and how long a call is tried."""
+        return Tries(self.way, call, self._timeout if timeout is None else timeout)
+
+    def stream(self, call: AnyCall[Result]) -> Answers[Result]:
+        """The answers of a call that has any number of them; tried once."""
+        return Answers(self, call, self._timeout)
 
     def _send(self, call: Call[Answer, Result], timeout: float) -> tuple[Result, KeyPair | None]:
         with self._connected() as line:
@@ -164,21 +243,24 @@ class Transport:
             try:
                 answer = method(call.request, timeout=timeout, metadata=self.way.metadata(call))
             except grpc.RpcError as failure:
-                error = self._error(failure, call.request_id, line.pair)
-                if error.reason == UNREACHABLE:
-                    self._forget(line)
-                raise error from None
+                raise self.failed(failure, call, line) from None
             return call.read(answer), line.pair
 
-    def _error(self, failure: Any, request_id: str | None, shown: KeyPair | None) -> LeaseholdError:
-        return error_of(
-            failure.code(),
+    def failed(
+        self, failure: Any, call: AnyCall[Any], line: _Line, is_late: bool = False
+    ) -> LeaseholdError:
+        """The error of a call that failed; `is_late`: because it was given up by then."""
+        error = error_of(
+            grpc.StatusCode.DEADLINE_EXCEEDED if is_late else failure.code(),
             failure.details(),
             failure.trailing_metadata(),
             address=self.way.address,
-            request_id=request_id,
-            shown=shown,
+            request_id=call.request_id,
+            shown=line.pair,
         )
+        if error.reason == UNREACHABLE:
+            self._forget(line)
+        return error
 
     @contextmanager
     def _connected(self) -> Iterator[_Line]:

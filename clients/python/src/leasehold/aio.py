@@ -15,14 +15,18 @@ from types import TracebackType
 from . import _calls
 from ._aio_credential import AsyncCredential
 from ._aio_transport import AioTransport
-from ._calls import Length, RequestId
+from ._aio_watch import AsyncWatch
+from ._calls import RequestId
 from ._renewal import Proof, Terms, token_terms
-from .client import DEFAULT_TIMEOUT, way_of
+from ._times import Length
+from ._transport import way_of
+from .client import DEFAULT_TIMEOUT
 from .dpop import DpopKey
+from .enforcement import Enforcement, Revocation, Waiting
 from .errors import LeaseholdError, TaskEndedError
 from .grant import Grant
 from .identity import Identity
-from .models import Introspection, TaskInfo, TaskState
+from .models import ChangedTask, Introspection, TaskInfo, TaskState
 from .schedule import beat_in
 
 __all__ = ["AsyncClient", "AsyncTask"]
@@ -102,8 +106,12 @@ class AsyncClient:
         step: str = "",
         checkpoint: bytes = b"",
         instances: int = 0,
+        wait_for: Enforcement = Enforcement.FENCED,
+        wait_timeout: Length | None = None,
     ) -> AsyncIterator[AsyncTask]:
         """As `Client.task`."""
+        waiting = Waiting(wait_for, wait_timeout)
+        waiting.fields()
         task = await self.begin(
             agent=agent,
             grant=grant,
@@ -122,14 +130,19 @@ class AsyncClient:
             try:
                 yield task
             except BaseException as error:
-                await _fail(task, error)
+                await _fail(task, error, waiting)
                 raise
             if not task.ended_here:
-                await task.complete()
+                await task.complete(wait_for=wait_for, wait_timeout=wait_timeout)
+                waiting.tell(task.id, task.revocation)
 
     async def get(self, task_id: str) -> AsyncTask:
         """A task that somebody else began. For its orchestrators, its agent, and operators."""
         return AsyncTask(self, self._transport, await self._transport.send(_calls.get(task_id)))
+
+    def watch(self, task_id: str) -> AsyncWatch:
+        """As `Client.watch`, for `async for`."""
+        return AsyncWatch(self._transport, task_id, lambda _: None)
 
     async def list(self, *, state: TaskState | None = None) -> AsyncIterator[TaskInfo]:
         """The tasks that we may see."""
@@ -204,6 +217,9 @@ class AsyncClient:
 class AsyncTask:
     """One task: the orchestrator drives it, the agent gets its credentials."""
 
+    #: How far the last change by this object was that killed its credentials; None before there was one.
+    revocation: Revocation | None = None
+
     def __init__(self, client: AsyncClient, transport: AioTransport, info: TaskInfo) -> None:
         self._client = client
         self._transport = transport
@@ -231,6 +247,20 @@ class AsyncTask:
         """Asks how it stands."""
         return await self._send(_calls.get(self.id))
 
+    def watch(self) -> AsyncWatch:
+        """As `Task.watch`, for `async for`."""
+        return AsyncWatch(self._transport, self.id, self._see)
+
+    async def wait_ended(self) -> TaskInfo:
+        """Waits until it has ended, by whomever, and gives it as it is then: stop then.
+
+        Raises if nobody will tell any more: the task is not the caller's, or the client was closed.
+        """
+        async with self.watch() as watch:
+            async for _ in watch:
+                pass
+        return self.info
+
     async def advance(
         self,
         *,
@@ -240,8 +270,10 @@ class AsyncTask:
         agent: str | None = None,
         keep_children: bool = False,
         expected_epoch: int | None = None,
+        wait_for: Enforcement = Enforcement.FENCED,
+        wait_timeout: Length | None = None,
         request_id: RequestId = None,
-    ) -> TaskInfo:
+    ) -> ChangedTask:
         """As `Task.advance`."""
         call = _calls.advance(
             self.info,
@@ -252,12 +284,21 @@ class AsyncTask:
             keep_children=keep_children,
             expected_epoch=expected_epoch,
             request_id=request_id,
+            waiting=Waiting(wait_for, wait_timeout),
         )
-        return await self._send(call)
+        return await self._change(call)
 
-    async def suspend(self, reason: str = "", *, request_id: RequestId = None) -> TaskInfo:
-        """Stops it and all below it; its credentials die; it can go on."""
-        return await self._send(_calls.suspend(self.id, reason, request_id))
+    async def suspend(
+        self,
+        reason: str = "",
+        *,
+        wait_for: Enforcement = Enforcement.FENCED,
+        wait_timeout: Length | None = None,
+        request_id: RequestId = None,
+    ) -> ChangedTask:
+        """As `Task.suspend`."""
+        waiting = Waiting(wait_for, wait_timeout)
+        return await self._change(_calls.suspend(self.id, reason, request_id, waiting))
 
     async def resume(
         self, *, expected_epoch: int | None = None, request_id: RequestId = None
@@ -265,20 +306,41 @@ class AsyncTask:
         """As `Task.resume`."""
         return await self._send(_calls.resume(self.info, expected_epoch, request_id))
 
-    async def complete(self, reason: str = "", *, request_id: RequestId = None) -> TaskInfo:
-        """Ends it as done.
+    async def complete(
+        self,
+        reason: str = "",
+        *,
+        wait_for: Enforcement = Enforcement.FENCED,
+        wait_timeout: Length | None = None,
+        request_id: RequestId = None,
+    ) -> ChangedTask:
+        """As `Task.complete`."""
+        waiting = Waiting(wait_for, wait_timeout)
+        return await self._end(_calls.complete(self.id, reason, request_id, waiting))
 
-        Once this has returned, nothing of it is issued, and of nothing issued does the broker say that it is active.
-        """
-        return await self._end(_calls.complete(self.id, reason, request_id))
+    async def fail(
+        self,
+        reason: str = "",
+        *,
+        wait_for: Enforcement = Enforcement.FENCED,
+        wait_timeout: Length | None = None,
+        request_id: RequestId = None,
+    ) -> ChangedTask:
+        """As `Task.fail`."""
+        waiting = Waiting(wait_for, wait_timeout)
+        return await self._end(_calls.fail(self.id, reason, request_id, waiting))
 
-    async def fail(self, reason: str = "", *, request_id: RequestId = None) -> TaskInfo:
-        """Ends it as failed."""
-        return await self._end(_calls.fail(self.id, reason, request_id))
-
-    async def cancel(self, reason: str = "", *, request_id: RequestId = None) -> TaskInfo:
-        """Ends it as not wanted any more."""
-        return await self._end(_calls.cancel(self.id, reason, request_id))
+    async def cancel(
+        self,
+        reason: str = "",
+        *,
+        wait_for: Enforcement = Enforcement.FENCED,
+        wait_timeout: Length | None = None,
+        request_id: RequestId = None,
+    ) -> ChangedTask:
+        """As `Task.cancel`."""
+        waiting = Waiting(wait_for, wait_timeout)
+        return await self._end(_calls.cancel(self.id, reason, request_id, waiting))
 
     async def heartbeat(self) -> datetime:
         """Says that the orchestrator is still there. Answers when silence acts if no further one comes."""
@@ -354,10 +416,18 @@ class AsyncTask:
         self.info = await self._transport.send(call)
         return self.info
 
-    async def _end(self, call: _calls.TaskCall) -> TaskInfo:
-        info = await self._send(call)
+    async def _change(self, call: _calls.ChangeCall) -> ChangedTask:
+        changed = await self._transport.send(call)
+        self.info, self.revocation = changed, changed.revocation
+        return changed
+
+    async def _end(self, call: _calls.ChangeCall) -> ChangedTask:
+        changed = await self._change(call)
         self.ended_here = True
-        return info
+        return changed
+
+    def _see(self, info: TaskInfo) -> None:
+        self.info = info
 
 
 @asynccontextmanager
@@ -387,12 +457,14 @@ async def _beat(task: AsyncTask, interval: float) -> None:
             log.warning("no heartbeat for task %s: %s", task.id, error)
 
 
-async def _fail(task: AsyncTask, error: BaseException) -> None:
+async def _fail(task: AsyncTask, error: BaseException, waiting: Waiting) -> None:
     """Fails a task whose block was left by an exception, which matters more than what goes wrong here."""
     if task.ended_here:
         return
     try:
-        await task.fail(type(error).__name__)
+        reason = type(error).__name__
+        await task.fail(reason, wait_for=waiting.wait_for, wait_timeout=waiting.timeout)
+        waiting.tell(task.id, task.revocation)
     except TaskEndedError:
         pass
     except LeaseholdError as failure:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,21 +11,23 @@ from datetime import datetime
 from types import TracebackType
 
 from . import _calls
-from ._calls import Length, RequestId
+from ._calls import RequestId
+from ._heartbeats import Heartbeats
 from ._renewal import Proof, Terms, token_terms
-from ._transport import Transport, Way
+from ._times import Length
+from ._transport import Transport, way_of
 from .credential import Credential
 from .dpop import DpopKey
+from .enforcement import Enforcement, Revocation, Waiting
 from .errors import LeaseholdError, TaskEndedError
 from .grant import Grant
-from .identity import Identity, identity_from_env
-from .models import Introspection, TaskInfo, TaskState
-from .schedule import beat_in
+from .identity import Identity
+from .models import ChangedTask, Introspection, TaskInfo, TaskState
+from .watch import Watch
 
 __all__ = ["Client", "Task"]
 
 log = logging.getLogger("leasehold")
-DEFAULT_ADDRESS = "https://127.0.0.1:7700"
 DEFAULT_TIMEOUT = 10.0
 
 
@@ -113,12 +114,17 @@ class Client:
         step: str = "",
         checkpoint: bytes = b"",
         instances: int = 0,
+        wait_for: Enforcement = Enforcement.FENCED,
+        wait_timeout: Length | None = None,
     ) -> Iterator[Task]:
         """Begins a task as `begin` does, and ends it with the block: completed at its end, failed by an exception.
 
         With `heartbeat_interval` the heartbeats are sent until then. The record of a failed task names the exception's
-        class alone, since its message may hold a secret.
+        class alone, since its message may hold a secret. `wait_for` and `wait_timeout` say what its end waits for, as
+        those of `Task.complete`; a warning names who is missing, and `task.revocation` has it.
         """
+        waiting = Waiting(wait_for, wait_timeout)
+        waiting.fields()
         task = self.begin(
             agent=agent,
             grant=grant,
@@ -133,18 +139,29 @@ class Client:
             checkpoint=checkpoint,
             instances=instances,
         )
-        with _Heartbeats(task):
+        with Heartbeats(task.id, task.info.heartbeat_interval, task.heartbeat):
             try:
                 yield task
             except BaseException as error:
-                _fail(task, error)
+                _fail(task, error, waiting)
                 raise
             if not task.ended_here:
-                task.complete()
+                task.complete(wait_for=wait_for, wait_timeout=wait_timeout)
+                waiting.tell(task.id, task.revocation)
 
     def get(self, task_id: str) -> Task:
         """A task that somebody else began. For its orchestrators, its agent, and operators."""
         return Task(self, self._transport, self._transport.send(_calls.get(task_id)))
+
+    def watch(self, task_id: str) -> Watch:
+        """A task that somebody else began, as it is, then each change of it, its end last. For whoever may `get` it.
+
+        ```python
+        for info in client.watch(task_id):
+            print(info.state, info.epoch)
+        ```
+        """
+        return Watch(self._transport, task_id, lambda _: None)
 
     def list(self, *, state: TaskState | None = None) -> Iterator[TaskInfo]:
         """The tasks that we may see."""
@@ -223,6 +240,9 @@ class Client:
 class Task:
     """One task: the orchestrator drives it, the agent gets its credentials."""
 
+    #: How far the last change by this object was that killed its credentials; None before there was one.
+    revocation: Revocation | None = None
+
     def __init__(self, client: Client, transport: Transport, info: TaskInfo) -> None:
         self._client = client
         self._transport = transport
@@ -250,6 +270,19 @@ class Task:
         """Asks how it stands."""
         return self._send(_calls.get(self.id))
 
+    def watch(self) -> Watch:
+        """As it is, then again whenever it or one above it changed, its end last."""
+        return Watch(self._transport, self.id, self._see)
+
+    def wait_ended(self) -> TaskInfo:
+        """Waits until it has ended, by whomever, and gives it as it is then: stop then. For a thread of its own.
+
+        Raises if nobody will tell any more: the task is not the caller's, or the client was closed.
+        """
+        for _ in self.watch():
+            pass
+        return self.info
+
     def advance(
         self,
         *,
@@ -259,12 +292,15 @@ class Task:
         agent: str | None = None,
         keep_children: bool = False,
         expected_epoch: int | None = None,
+        wait_for: Enforcement = Enforcement.FENCED,
+        wait_timeout: Length | None = None,
         request_id: RequestId = None,
-    ) -> TaskInfo:
+    ) -> ChangedTask:
         """Says that it changed: its credentials die, and it goes on in a new epoch. What is left out stays as it is.
 
         `agent` hands it to another one. Children end unless `keep_children` is set, which is refused when grant or
-        agent change. `expected_epoch`: the epoch that is changed; default: as this object last saw it.
+        agent change. `expected_epoch`: the epoch that is changed; default: as this object last saw it. `wait_for` and
+        `wait_timeout`: as those of `complete`.
         """
         call = _calls.advance(
             self.info,
@@ -275,12 +311,21 @@ class Task:
             keep_children=keep_children,
             expected_epoch=expected_epoch,
             request_id=request_id,
+            waiting=Waiting(wait_for, wait_timeout),
         )
-        return self._send(call)
+        return self._change(call)
 
-    def suspend(self, reason: str = "", *, request_id: RequestId = None) -> TaskInfo:
-        """Stops it and all below it; its credentials die; it can go on."""
-        return self._send(_calls.suspend(self.id, reason, request_id))
+    def suspend(
+        self,
+        reason: str = "",
+        *,
+        wait_for: Enforcement = Enforcement.FENCED,
+        wait_timeout: Length | None = None,
+        request_id: RequestId = None,
+    ) -> ChangedTask:
+        """Stops it and all below it; its credentials die; it can go on. Waits as `complete` does."""
+        waiting = Waiting(wait_for, wait_timeout)
+        return self._change(_calls.suspend(self.id, reason, request_id, waiting))
 
     def resume(
         self, *, expected_epoch: int | None = None, request_id: RequestId = None
@@ -288,20 +333,49 @@ class Task:
         """Lets it go on after a suspension."""
         return self._send(_calls.resume(self.info, expected_epoch, request_id))
 
-    def complete(self, reason: str = "", *, request_id: RequestId = None) -> TaskInfo:
+    def complete(
+        self,
+        reason: str = "",
+        *,
+        wait_for: Enforcement = Enforcement.FENCED,
+        wait_timeout: Length | None = None,
+        request_id: RequestId = None,
+    ) -> ChangedTask:
         """Ends it as done.
 
         Once this has returned, nothing of it is issued, and of nothing issued does the broker say that it is active.
+        `wait_for`: how far it is to be before this returns. FENCED: no verifier that follows the feed accepts its
+        credentials any more; DRAINED: nothing runs any more that one had let in; RECORDED: no more than that.
+        `wait_timeout`: for how long at most, up to a minute; default: until FENCED is certain, and 10 seconds for
+        DRAINED. What is not reached by then is no error: the ending stands, and `revocation` says how far it is, who is
+        missing, and until when. The wait comes on top of the client's `timeout`.
         """
-        return self._end(_calls.complete(self.id, reason, request_id))
+        waiting = Waiting(wait_for, wait_timeout)
+        return self._end(_calls.complete(self.id, reason, request_id, waiting))
 
-    def fail(self, reason: str = "", *, request_id: RequestId = None) -> TaskInfo:
-        """Ends it as failed."""
-        return self._end(_calls.fail(self.id, reason, request_id))
+    def fail(
+        self,
+        reason: str = "",
+        *,
+        wait_for: Enforcement = Enforcement.FENCED,
+        wait_timeout: Length | None = None,
+        request_id: RequestId = None,
+    ) -> ChangedTask:
+        """Ends it as failed. Waits as `complete` does."""
+        waiting = Waiting(wait_for, wait_timeout)
+        return self._end(_calls.fail(self.id, reason, request_id, waiting))
 
-    def cancel(self, reason: str = "", *, request_id: RequestId = None) -> TaskInfo:
-        """Ends it as not wanted any more."""
-        return self._end(_calls.cancel(self.id, reason, request_id))
+    def cancel(
+        self,
+        reason: str = "",
+        *,
+        wait_for: Enforcement = Enforcement.FENCED,
+        wait_timeout: Length | None = None,
+        request_id: RequestId = None,
+    ) -> ChangedTask:
+        """Ends it as not wanted any more. Waits as `complete` does."""
+        waiting = Waiting(wait_for, wait_timeout)
+        return self._end(_calls.cancel(self.id, reason, request_id, waiting))
 
     def heartbeat(self) -> datetime:
         """Says that the orchestrator is still there. Answers when silence acts if no further one comes."""
@@ -377,60 +451,29 @@ class Task:
         self.info = self._transport.send(call)
         return self.info
 
-    def _end(self, call: _calls.TaskCall) -> TaskInfo:
-        info = self._send(call)
+    def _change(self, call: _calls.ChangeCall) -> ChangedTask:
+        changed = self._transport.send(call)
+        self.info, self.revocation = changed, changed.revocation
+        return changed
+
+    def _end(self, call: _calls.ChangeCall) -> ChangedTask:
+        changed = self._change(call)
         self.ended_here = True
-        return info
+        return changed
+
+    def _see(self, info: TaskInfo) -> None:
+        self.info = info
 
 
-class _Heartbeats:
-    """Sends heartbeats while a block runs, if the task expects any."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._beat, name=f"leasehold heartbeats of {task.id}", daemon=True
-        )
-
-    def __enter__(self) -> None:
-        if self._task.info.heartbeat_interval is not None:
-            self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-
-    def _beat(self) -> None:
-        interval = self._task.info.heartbeat_interval
-        while interval is not None and not self._stop.wait(beat_in(interval.total_seconds())):
-            try:
-                self._task.heartbeat()
-            except TaskEndedError:
-                return
-            except LeaseholdError as error:
-                if not self._stop.is_set():
-                    log.warning("no heartbeat for task %s: %s", self._task.id, error)
-
-
-def _fail(task: Task, error: BaseException) -> None:
+def _fail(task: Task, error: BaseException, waiting: Waiting) -> None:
     """Fails a task whose block was left by an exception, which matters more than what goes wrong here."""
     if task.ended_here:
         return
     try:
-        task.fail(type(error).__name__)
+        reason = type(error).__name__
+        task.fail(reason, wait_for=waiting.wait_for, wait_timeout=waiting.timeout)
+        waiting.tell(task.id, task.revocation)
     except TaskEndedError:
         pass
     except LeaseholdError as failure:
         log.error("task %s could not be failed: %s", task.id, failure)  # noqa: TRY400
-
-
-def way_of(
-    address: str | None, ca: str | os.PathLike[str] | None, identity: Identity | None
-) -> Way:
-    """Where to call, and as whom; what is not said comes from the environment."""
-    address = address or os.environ.get("LEASEHOLD_BROKER") or DEFAULT_ADDRESS
-    return Way(
-        address,
-        ca or os.environ.get("LEASEHOLD_CA"),
-        identity or identity_from_env(os.environ),
-    )

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from ._times import instant, span
+from .enforcement import Revocation, revocation_of
 from .errors import request_error
 from .grant import Access, parse_grant
 from .v1 import types_pb2 as wire
 
-__all__ = ["Introspection", "TaskInfo", "TaskState"]
+__all__ = ["ChangedTask", "Introspection", "TaskInfo", "TaskState"]
 
 
 class TaskState(str, Enum):
@@ -95,6 +94,13 @@ class TaskInfo:
 
 
 @dataclass(frozen=True)
+class ChangedTask(TaskInfo):
+    """A task after a change that killed its credentials, and how far that was."""
+
+    revocation: Revocation
+
+
+@dataclass(frozen=True)
 class Introspection:
     """Whether a credential was active when the broker answered."""
 
@@ -138,45 +144,17 @@ def task_info(task: wire.Task) -> TaskInfo:
     )
 
 
+def changed_task(task: wire.Task, revocation: wire.Revocation) -> ChangedTask:
+    """A task of the contract that changed."""
+    return ChangedTask(**vars(task_info(task)), revocation=revocation_of(revocation))
+
+
 def state_to_wire(state: TaskState) -> wire.TaskState:
     """A state as the contract has it."""
     for number, known in _STATES.items():
         if known is state:
             return number
     raise request_error("state", f"`{state.value}` is no state to ask for")
-
-
-def instant(time: Timestamp) -> datetime:
-    """A time of the contract, in UTC."""
-    return time.ToDatetime(tzinfo=timezone.utc)
-
-
-def span(length: Duration) -> timedelta:
-    """A length of time of the contract."""
-    return length.ToTimedelta()
-
-
-def timestamp(field: str, time: datetime | None) -> Timestamp | None:
-    """A time for the contract. One without time zone is refused: it would be off by hours."""
-    if time is None:
-        return None
-    if time.utcoffset() is None:
-        raise request_error(field, "has no time zone; use `datetime.now(timezone.utc)` and such")
-    made = Timestamp()
-    made.FromDatetime(time.astimezone(timezone.utc))
-    return made
-
-
-def duration(field: str, length: timedelta | float | None) -> Duration | None:
-    """A length of time for the contract; a bare number is in seconds."""
-    if length is None:
-        return None
-    length = length if isinstance(length, timedelta) else timedelta(seconds=length)
-    if length <= timedelta(0):
-        raise request_error(field, "must be longer than nothing")
-    made = Duration()
-    made.FromTimedelta(length)
-    return made
 
 
 _STATES: dict[wire.TaskState, TaskState] = {

@@ -24,6 +24,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
+from ._closing import AsyncClosing, Closing
 from ._encoding import encoded
 from ._proof import DpopProofs, Presented, presented
 from ._token import VerifiedToken, verified
@@ -78,7 +79,7 @@ class SidecarRefusedError(TokenRefusedError):
         return dict(self._headers)
 
 
-class Sidecar:
+class Sidecar(Closing):
     """Asks the sidecar beside this server. Safe to share between threads; each question is a connection of its own."""
 
     def __init__(
@@ -157,12 +158,6 @@ class Sidecar:
     def close(self) -> None:
         """Nothing is open between questions; it is here because a `Verifier` has it."""
 
-    def __enter__(self) -> Sidecar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _connection(self) -> _UnixConnection:
         return _UnixConnection(self._socket_path, self._timeout)
 
@@ -204,9 +199,7 @@ class Sidecar:
             token = verified(answer["claims"])
         except (ValueError, TypeError, KeyError, IndexError):
             raise VerifierUnavailableError("the sidecar's answer is of no known form") from None
-        if not token.allows(action, data_class):
-            raise TokenRefusedError(f"the token does not allow `{action}` here", 403)
-        return token
+        return token.must_allow(action, data_class)
 
     def _away(self, fault: Exception) -> VerifierUnavailableError:
         return VerifierUnavailableError(
@@ -214,7 +207,7 @@ class Sidecar:
         )
 
 
-class Admission:
+class Admission(Closing):
     """A request that was let in, until it is closed. Whoever waits for DRAINED waits for that."""
 
     #: What it was let in on.
@@ -254,14 +247,8 @@ class Admission:
         with self._reading:
             self._connection.close()
 
-    def __enter__(self) -> Admission:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class AsyncSidecar:
+class AsyncSidecar(AsyncClosing):
     """As `Sidecar`, with `await`. What waits for the sidecar waits in a thread."""
 
     def __init__(
@@ -317,12 +304,6 @@ class AsyncSidecar:
 
     def close(self) -> None:
         """As `Sidecar.close`."""
-
-    async def __aenter__(self) -> AsyncSidecar:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import _clock, _token
+from ._closing import AsyncClosing, Closing
 from ._http import BrokerHttp
 from ._keys import KeyCache, roots_of
 from ._proof import DpopProofs, Presented, ProofChecker, presented
@@ -39,7 +40,7 @@ __all__ = [
 _MOST_REMEMBERED = 10_000
 
 
-class Verifier:
+class Verifier(Closing):
     """Verifies the access tokens of one broker, for one audience. Safe to share between threads."""
 
     def __init__(
@@ -98,9 +99,7 @@ class Verifier:
             accept_bearer=self._accept_bearer,
             proofs=self._proofs,
         )
-        if not verified.allows(action, data_class):
-            raise TokenRefusedError(f"the token does not allow `{action}` here", 403)
-        return verified
+        return verified.must_allow(action, data_class)
 
     def verify_active(
         self,
@@ -153,12 +152,6 @@ class Verifier:
         """Closes the connections to the broker."""
         self._http.close()
 
-    def __enter__(self) -> Verifier:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _must_be_active(self, token: str, verified: VerifiedToken) -> None:
         asked_at = _clock.now()
         answer = self.introspect(token)
@@ -167,7 +160,7 @@ class Verifier:
         self._remembered.add(token, asked_at)
 
 
-class AsyncVerifier:
+class AsyncVerifier(AsyncClosing):
     """As `Verifier`, with `await`. What waits for the broker waits in a thread."""
 
     def __init__(
@@ -242,12 +235,6 @@ class AsyncVerifier:
     def close(self) -> None:
         """Closes the connections to the broker."""
         self._verifier.close()
-
-    async def __aenter__(self) -> AsyncVerifier:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
 
 
 class _Remembered:
