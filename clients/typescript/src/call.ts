@@ -2,10 +2,12 @@
 
 import type {
   DescMessage,
+  DescMethodServerStreaming,
   DescMethodUnary,
   MessageInitShape,
   MessageShape,
 } from '@bufbuild/protobuf'
+import { Code, ConnectError } from '@connectrpc/connect'
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -31,11 +33,12 @@ export function requestIdOf(options: ChangeOptions): string {
 /** Makes calls to one broker. */
 export class Caller {
   readonly connections: Connections
-  readonly #timeoutMs: number
+  /** How long a call may take that does not say so itself. */
+  readonly timeoutMs: number
 
   constructor(connections: Connections, timeoutMs: number) {
     this.connections = connections
-    this.#timeoutMs = timeoutMs
+    this.timeoutMs = timeoutMs
   }
 
   /** Calls, on the connection of now. */
@@ -52,7 +55,7 @@ export class Caller {
     connection: Connection,
     method: DescMethodUnary<I, O>,
     input: MessageInitShape<I>,
-    { signal, timeoutMs = this.#timeoutMs, prover }: ProvedOptions = {},
+    { signal, timeoutMs = this.timeoutMs, prover }: ProvedOptions = {},
   ): Promise<MessageShape<O>> {
     const began = performance.now()
     const url = `${this.connections.address}/${method.parent.typeName}/${method.name}`
@@ -88,10 +91,49 @@ export class Caller {
       }
     }
   }
+
+  /** The answers of a call that has any number of them, tried once. The first one comes within `timeoutMs`, or none does. */
+  async *stream<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodServerStreaming<I, O>,
+    input: MessageInitShape<I>,
+    { signal, timeoutMs = this.timeoutMs }: CallOptions = {},
+  ): AsyncGenerator<MessageShape<O>, void, undefined> {
+    const [stop, late] = [new AbortController(), new AbortController()]
+    const timer = setTimeout(() => {
+      late.abort()
+    }, timeoutMs)
+    const over = [stop.signal, late.signal, ...(signal === undefined ? [] : [signal])]
+    try {
+      const { transport } = await this.connections.get()
+      const headers = await this.connections.authorization.header()
+      const any = AbortSignal.any(over)
+      const answer = await transport.stream(method, any, undefined, headers, once(input))
+      for await (const message of answer.message) {
+        clearTimeout(timer)
+        yield message
+      }
+    } catch (failure) {
+      signal?.throwIfAborted()
+      const isLate = late.signal.aborted
+      throw fromFailure(isLate ? tooLate() : failure, this.connections.address)
+    } finally {
+      clearTimeout(timer)
+      // Whoever reads no further has no use for the rest.
+      stop.abort()
+    }
+  }
+}
+
+async function* once<T>(value: T): AsyncGenerator<T, void, undefined> {
+  yield await Promise.resolve(value)
+}
+
+function tooLate(): ConnectError {
+  return new ConnectError('no answer in time', Code.DeadlineExceeded)
 }
 
 /** How long to wait before the next try; nothing if there is none. */
-function waitAfter(error: LeaseholdError, tries: number): number | undefined {
+export function waitAfter(error: LeaseholdError, tries: number): number | undefined {
   const mayHelp = error instanceof UnavailableError && tries < MOST_TRIES
   return mayHelp ? retryInMs(tries, Math.random(), error.retryDelayMs) : undefined
 }

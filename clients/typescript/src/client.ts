@@ -9,6 +9,7 @@ import { TaskService } from './gen/leasehold/v1/task_service_pb.js'
 import type { Identity } from './identity.js'
 import type { BeginOptions, CallOptions } from './options.js'
 import { closed, type Renewal } from './renewal.js'
+import { type WaitOptions, waitToWire } from './revocation.js'
 import { newTask, Task } from './task.js'
 import { stateToWire, type TaskInfo, taskInfo, type TaskState } from './task-info.js'
 
@@ -31,7 +32,7 @@ export interface ClientOptions {
 }
 
 /** A task that ends with the work that is done in it. */
-export interface WithTaskOptions extends BeginOptions {
+export interface WithTaskOptions extends BeginOptions, WaitOptions {
   /** What the task's record says of an error; default: its class alone, since a message may hold a secret. */
   readonly reasonOf?: ((error: unknown) => string) | undefined
 }
@@ -46,6 +47,7 @@ export class Client implements Disposable {
   readonly address: string
   readonly #caller: Caller
   readonly #renewals = new Set<Renewal>()
+  readonly #watches = new Set<AbortController>()
 
   constructor({ address, ca, identity, timeoutMs = TIMEOUT_MS }: ClientOptions = {}) {
     const { env } = process
@@ -68,17 +70,20 @@ export class Client implements Disposable {
 
   /**
    * Begins a task, has `work` done in it, and ends it: completed when that is done, failed when it throws. Where a heartbeat is
-   * expected it is sent until then.
+   * expected it is sent until then. `waitFor` and `waitTimeout` say what its end waits for; how far it came is in the task's
+   * `revocation` afterwards.
    */
   async withTask<T>(options: WithTaskOptions, work: (task: Task) => T | Promise<T>): Promise<T> {
+    // What is wrong is said before anything is begun.
+    waitToWire(options)
     const task = await this.begin(options)
     const beats =
       options.heartbeatInterval === undefined
         ? undefined
         : task.heartbeats(options.heartbeatInterval)
     try {
-      const result = await failing(task, work, options.reasonOf ?? classOf)
-      if (!task.isEndedHere) await task.complete()
+      const result = await failing(task, work, options)
+      if (!task.isEndedHere) await task.complete(waitOf(options))
       return result
     } finally {
       beats?.[Symbol.dispose]()
@@ -109,9 +114,10 @@ export class Client implements Disposable {
     } while (pageToken !== '')
   }
 
-  /** Stops renewing what was issued through it, and closes its connections. */
+  /** Stops renewing what was issued through it and watching, and closes its connections. */
   close(): void {
-    for (const renewal of [...this.#renewals]) renewal.stop(closed())
+    for (const renewal of [...this.#renewals]) renewal.stop(closed('the credential'))
+    for (const watch of this.#watches) watch.abort(closed('the client'))
     this.#caller.connections.close()
   }
 
@@ -124,7 +130,7 @@ export class Client implements Disposable {
   }
 
   get #keeper() {
-    return { caller: this.#caller, renewals: this.#renewals }
+    return { caller: this.#caller, renewals: this.#renewals, watches: this.#watches }
   }
 }
 
@@ -132,13 +138,14 @@ export class Client implements Disposable {
 async function failing<T>(
   task: Task,
   work: (task: Task) => T | Promise<T>,
-  reasonOf: (error: unknown) => string,
+  options: WithTaskOptions,
 ): Promise<T> {
   try {
     return await work(task)
   } catch (error) {
     if (!task.isEndedHere) {
-      await task.fail({ reason: reasonOf(error) }).catch((left: unknown) => {
+      const reason = (options.reasonOf ?? classOf)(error)
+      await task.fail({ reason, ...waitOf(options) }).catch((left: unknown) => {
         if (left instanceof TaskEndedError) return
         const message = `the work failed, and its task \`${task.id}\` could not be ended`
         throw new AggregateError([error, left], message)
@@ -146,6 +153,10 @@ async function failing<T>(
     }
     throw error
   }
+}
+
+function waitOf({ waitFor, waitTimeout }: WaitOptions): WaitOptions {
+  return { waitFor, waitTimeout }
 }
 
 function classOf(error: unknown): string {

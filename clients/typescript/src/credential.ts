@@ -4,9 +4,9 @@ import { inspect } from 'node:util'
 
 import type { CallOptions } from './options.js'
 import type { CredentialFetch } from './fetch.js'
+import { lacking } from './lacking.js'
 import type { First, Minted } from './minting.js'
 import { closed, type Renewal } from './renewal.js'
-import { lacking } from './task-info.js'
 
 /** What tokens and certificates have in common. */
 abstract class Held implements AsyncDisposable {
@@ -73,7 +73,7 @@ abstract class Held implements AsyncDisposable {
 
   /** Stops renewing. What was issued lives to its end; `release` ends it. */
   close(): void {
-    this.#renewal.stop(closed())
+    this.#renewal.stop(closed('the credential'))
     this.#fetch.close()
   }
 

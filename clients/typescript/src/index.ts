@@ -36,6 +36,7 @@ export type {
   EndOptions,
   Proof,
 } from './options.js'
+export type { Enforcement, PendingVerifier, Revocation, WaitOptions } from './revocation.js'
 export { Admission, Sidecar, type SidecarOptions } from './sidecar.js'
 export { Task } from './task.js'
 export type { Changed, TaskInfo, TaskState } from './task-info.js'

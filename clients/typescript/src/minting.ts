@@ -17,7 +17,7 @@ import {
 import { type Grant, toJson } from './grant.js'
 import type { CallOptions, Proof } from './options.js'
 import { Stopwatch } from './stopwatch.js'
-import { date, lacking } from './task-info.js'
+import { date, lacking } from './lacking.js'
 import { TlsIdentity } from './tls.js'
 
 /** What is asked for. */

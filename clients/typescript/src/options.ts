@@ -3,6 +3,7 @@
 import type { DpopKey } from './dpop.js'
 import type { Duration } from './duration.js'
 import type { Grant } from './grant.js'
+import type { WaitOptions } from './revocation.js'
 
 /** How a call is made. */
 export interface CallOptions {
@@ -57,7 +58,7 @@ export interface DelegateOptions extends NewTask {
 }
 
 /** What changes; what is left out stays as it is. */
-export interface AdvanceOptions extends ChangeOptions {
+export interface AdvanceOptions extends ChangeOptions, WaitOptions {
   /** The epoch that is changed; default: as this object last saw it. */
   readonly expectedEpoch?: number | undefined
   readonly grant?: Grant | undefined
@@ -70,7 +71,7 @@ export interface AdvanceOptions extends ChangeOptions {
 }
 
 /** How a task is ended or suspended. */
-export interface EndOptions extends ChangeOptions {
+export interface EndOptions extends ChangeOptions, WaitOptions {
   /** Why, for whoever looks at it. */
   readonly reason?: string | undefined
 }

@@ -118,7 +118,7 @@ export class Renewal {
   /** Stops, and gives the lease back. */
   async release(options: CallOptions): Promise<void> {
     const isOver = this.#over.signal.aborted
-    this.stop(closed())
+    this.stop(closed('the credential'))
     if (isOver) return
     await this.#renewing?.catch(() => undefined)
     await release(this.#caller, this.#minted.leaseId, options)
@@ -184,9 +184,9 @@ export class Renewal {
   }
 }
 
-/** Why a credential is over that its owner closed. */
-export function closed(): LeaseholdError {
-  const message = 'the credential was closed'
+/** Why something is over that its owner closed. */
+export function closed(what: string): LeaseholdError {
+  const message = `${what} was closed`
   return errorOf({ reason: 'CLOSED', code: 'CANCELLED', message })
 }
 

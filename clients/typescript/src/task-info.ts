@@ -1,14 +1,16 @@
 // A task as the broker tells it.
 
-import { timestampDate, type Timestamp } from '@bufbuild/protobuf/wkt'
+import { timestampDate } from '@bufbuild/protobuf/wkt'
 
 import { RequestError } from './errors.js'
 import {
-  type Revocation,
+  type Revocation as WireRevocation,
   TaskState as WireState,
   type Task as WireTask,
 } from './gen/leasehold/v1/types_pb.js'
 import type { ResourceAccess } from './grant.js'
+import { date, lacking } from './lacking.js'
+import { type Revocation, revocation } from './revocation.js'
 
 /** Where a task stands. All but the first two are final. */
 export type TaskState =
@@ -50,11 +52,9 @@ export interface TaskInfo {
   readonly suspendedByOperator: boolean
 }
 
-/** A change that killed credentials. */
-export interface Changed {
+/** A change that killed credentials, and how far that is. */
+export interface Changed extends Revocation {
   readonly task: TaskInfo
-  /** From then on nothing is issued for what the change concerns, and introspection says inactive. */
-  readonly recordedAt: Date
 }
 
 /** The words of the contract's states. */
@@ -116,23 +116,12 @@ export function taskInfo(task: WireTask | undefined): TaskInfo {
 /** A change, of an answer. */
 export function changed(answer: {
   task?: WireTask | undefined
-  revocation?: Revocation | undefined
+  revocation?: WireRevocation | undefined
 }): Changed {
-  return {
-    task: taskInfo(answer.task),
-    recordedAt: date('revocation.recorded_at', answer.revocation?.recordedAt),
-  }
+  return { task: taskInfo(answer.task), ...revocation(answer.revocation) }
 }
 
-/** A time that is always there. */
-export function date(field: string, time: Timestamp | undefined): Date {
-  if (time === undefined) throw lacking(field)
-  return timestampDate(time)
-}
-
-/** The broker's answer lacks what it always has. */
-export function lacking(field: string): Error {
-  return new Error(
-    `the broker's answer has no \`${field}\`; broker and client are of different versions`,
-  )
+/** Whether it is over for good. */
+export function isEnded(state: TaskState): boolean {
+  return state !== 'active' && state !== 'suspended'
 }

@@ -28,8 +28,17 @@ import type {
   NewTask,
 } from './options.js'
 import { Renewal } from './renewal.js'
-import { type Changed, changed, type TaskInfo, taskInfo, type TaskState } from './task-info.js'
+import { patienceMs, type Revocation, type WaitOptions, waitToWire } from './revocation.js'
+import {
+  type Changed,
+  changed,
+  isEnded,
+  type TaskInfo,
+  taskInfo,
+  type TaskState,
+} from './task-info.js'
 import { TlsFiles } from './tls.js'
+import { watch } from './watch.js'
 
 /**
  * Where a client keeps what it must close.
@@ -39,6 +48,7 @@ import { TlsFiles } from './tls.js'
 export interface Keeper {
   readonly caller: Caller
   readonly renewals: Set<Renewal>
+  readonly watches: Set<AbortController>
 }
 
 export class Task implements AsyncDisposable {
@@ -48,6 +58,7 @@ export class Task implements AsyncDisposable {
   /** Whether it ends with the scope that it was begun in. */
   readonly #owned: boolean
   #info: TaskInfo | undefined
+  #revocation: Revocation | undefined
   #endedHere = false
 
   /** @internal */
@@ -73,7 +84,15 @@ export class Task implements AsyncDisposable {
     return this.#info?.epoch
   }
 
-  /** Aborts when this object has learned that the task is over; its reason is the error that says why. */
+  /** How far the last change by this object was that killed its credentials; nothing before there was one. */
+  get revocation(): Revocation | undefined {
+    return this.#revocation
+  }
+
+  /**
+   * Aborts when this object has learned that the task is over; its reason is the error that says why. It learns it at once while
+   * it is watched: see `follow`.
+   */
   get signal(): AbortSignal {
     return this.#over.signal
   }
@@ -88,7 +107,7 @@ export class Task implements AsyncDisposable {
     return this.#seen(taskInfo(answer.task))
   }
 
-  /** Says that it changed: its credentials die, and it goes on in a new epoch. */
+  /** Says that it changed: its credentials die, and it goes on in a new epoch. Waits as `complete` does. */
   async advance(options: AdvanceOptions): Promise<Changed> {
     const { grant, step, checkpoint, agent } = options
     const input = {
@@ -100,19 +119,19 @@ export class Task implements AsyncDisposable {
       ...(checkpoint !== undefined && { checkpoint }),
       ...(agent !== undefined && { agent }),
       keepChildren: options.keepChildren ?? false,
+      ...waitToWire(options),
     }
-    const answer = await this.#keeper.caller.call(TaskService.method.advanceTask, input, options)
-    return this.#changed(changed(answer))
+    return this.#change(options, (caller, how) =>
+      caller.call(TaskService.method.advanceTask, input, how),
+    )
   }
 
-  /** Stops it and all below it; its credentials die; it can go on. */
+  /** Stops it and all below it; its credentials die; it can go on. Waits as `complete` does. */
   async suspend(options: EndOptions = {}): Promise<Changed> {
-    const answer = await this.#keeper.caller.call(
-      TaskService.method.suspendTask,
-      this.#end(options),
-      options,
+    const input = this.#end(options)
+    return this.#change(options, (caller, how) =>
+      caller.call(TaskService.method.suspendTask, input, how),
     )
-    return this.#changed(changed(answer))
   }
 
   /** Lets it go on after a suspension. */
@@ -125,37 +144,76 @@ export class Task implements AsyncDisposable {
     return this.#seen(taskInfo(answer.task))
   }
 
-  /** Ends it as done. */
+  /**
+   * Ends it as done. When this answers, nothing of it is issued any more; and it is as far as `waitFor` says, or the answer names
+   * who is missing, and until when.
+   */
   async complete(options: EndOptions = {}): Promise<Changed> {
-    const answer = await this.#keeper.caller.call(
-      TaskService.method.completeTask,
-      this.#end(options),
-      options,
+    const input = this.#end(options)
+    const change = await this.#change(options, (caller, how) =>
+      caller.call(TaskService.method.completeTask, input, how),
     )
     this.#endedHere = true
-    return this.#changed(changed(answer))
+    return change
   }
 
-  /** Ends it as failed. */
+  /** Ends it as failed; waits as `complete` does. */
   async fail(options: EndOptions = {}): Promise<Changed> {
-    const answer = await this.#keeper.caller.call(
-      TaskService.method.failTask,
-      this.#end(options),
-      options,
+    const input = this.#end(options)
+    const change = await this.#change(options, (caller, how) =>
+      caller.call(TaskService.method.failTask, input, how),
     )
     this.#endedHere = true
-    return this.#changed(changed(answer))
+    return change
   }
 
-  /** Ends it as not wanted any more. */
+  /** Ends it as not wanted any more; waits as `complete` does. */
   async cancel(options: EndOptions = {}): Promise<Changed> {
-    const answer = await this.#keeper.caller.call(
-      TaskService.method.cancelTask,
-      this.#end(options),
-      options,
+    const input = this.#end(options)
+    const change = await this.#change(options, (caller, how) =>
+      caller.call(TaskService.method.cancelTask, input, how),
     )
     this.#endedHere = true
-    return this.#changed(changed(answer))
+    return change
+  }
+
+  /**
+   * The task as it is, then again whenever it or one above it changed; its end is the last of it. Where the broker stops or is away
+   * it is watched again, and the next thing told is what was missed. `timeoutMs` bounds what the first answer takes; after that,
+   * an error means that nothing more will be told. Whoever breaks out of the loop, or aborts `signal`, watches no more.
+   */
+  async *watch(options: CallOptions = {}): AsyncGenerator<TaskInfo, void, undefined> {
+    const { caller, watches } = this.#keeper
+    const stop = new AbortController()
+    const { signal } = options
+    const any = signal === undefined ? stop.signal : AbortSignal.any([stop.signal, signal])
+    watches.add(stop)
+    try {
+      for await (const info of watch(caller, this.id, { ...options, signal: any })) {
+        yield this.#seen(info)
+      }
+    } finally {
+      watches.delete(stop)
+    }
+  }
+
+  /**
+   * Watches it in the background until it is disposed of: `signal` aborts as soon as the task is over, whoever ended it; and also
+   * when nobody will tell any more, with the error that says why. A process does not end while it is watched.
+   */
+  follow(): Disposable {
+    const stop = new AbortController()
+    const hear = async () => {
+      for await (const { state } of this.watch({ signal: stop.signal })) if (isEnded(state)) return
+    }
+    hear().catch((error: unknown) => {
+      if (!stop.signal.aborted) this.#over.abort(error)
+    })
+    return {
+      [Symbol.dispose]: () => {
+        stop.abort()
+      },
+    }
   }
 
   /** Says that the orchestrator is still there. The answer is when silence acts, if a heartbeat is expected at all. */
@@ -250,7 +308,8 @@ export class Task implements AsyncDisposable {
   }
 
   #end(options: EndOptions) {
-    return { requestId: requestIdOf(options), taskId: this.id, reason: options.reason ?? '' }
+    const [requestId, reason] = [requestIdOf(options), options.reason ?? '']
+    return { requestId, taskId: this.id, reason, ...waitToWire(options) }
   }
 
   #expected(epoch = this.#info?.epoch): bigint {
@@ -263,14 +322,23 @@ export class Task implements AsyncDisposable {
     return BigInt(epoch)
   }
 
-  #changed(change: Changed): Changed {
-    this.#seen(change.task)
+  async #change(
+    options: CallOptions & WaitOptions,
+    call: (caller: Caller, how: CallOptions) => Promise<Parameters<typeof changed>[0]>,
+  ): Promise<Changed> {
+    const { caller } = this.#keeper
+    // The broker answers once it is so far.
+    const timeoutMs = (options.timeoutMs ?? caller.timeoutMs) + patienceMs(options)
+    const change = changed(await call(caller, { signal: options.signal, timeoutMs }))
+    const { task, ...revocation } = change
+    this.#seen(task)
+    this.#revocation = revocation
     return change
   }
 
   #seen(info: TaskInfo): TaskInfo {
     this.#info = info
-    if (info.state !== 'active' && info.state !== 'suspended') {
+    if (isEnded(info.state)) {
       const message = `the task has ended as \`${info.state}\``
       this.#over.abort(errorOf({ reason: 'TASK_ENDED', code: 'FAILED_PRECONDITION', message }))
     }

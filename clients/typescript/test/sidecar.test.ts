@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { request } from 'node:http'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,70 +15,22 @@ import {
   TokenRefusedError,
   VerifierUnavailableError,
 } from '../src/index.js'
-import { AUDIENCE, Broker, leasehold, SUMMARIZER } from './support/broker.js'
-import { eventually } from './support/eventually.js'
+import { AUDIENCE, Broker, SUMMARIZER } from './support/broker.js'
+import { call, type Running, start, stop } from './support/sidecar.js'
 
 const ENTRIES = `${AUDIENCE}/entries`
 let broker: Broker
 let running: Running
 
-interface Running {
-  readonly dir: string
-  readonly socketPath: string
-  readonly process: ChildProcess
-}
-
 before(async () => {
   broker = await Broker.start()
-  running = await start()
+  running = await start(broker)
 })
 
 after(async () => {
   await stop(running)
   await broker.remove()
 })
-
-async function start(): Promise<Running> {
-  // A short name, as sockets need it.
-  const dir = mkdtempSync(join(tmpdir(), 'lh-'))
-  const socketPath = join(dir, 'verify.sock')
-  const { address, ca, identity } = broker.way('documents')
-  const what = ['verify', '--listen', `unix:${socketPath}`, '--audience', AUDIENCE]
-  const way = ['--broker', address, '--ca', ca, '--cert', identity.cert, '--key', identity.key]
-  const args = [...what, '--public-url', AUDIENCE, ...way]
-  const child = spawn(leasehold(), args, { stdio: 'ignore' })
-  const kill = () => child.kill('SIGKILL')
-  process.once('exit', kill)
-  child.once('exit', () => process.off('exit', kill))
-  const isReady = async () => (await call(socketPath, 'GET', '/readyz')).status === 200
-  await eventually('the sidecar is ready', () => isReady().catch(() => false))
-  return { dir, socketPath, process: child }
-}
-
-async function stop({ dir, process: child }: Running, signal: NodeJS.Signals = 'SIGTERM') {
-  if (child.exitCode === null && child.signalCode === null) {
-    child.kill(signal)
-    await once(child, 'exit')
-  }
-  rmSync(dir, { recursive: true })
-}
-
-/** The call as it is documented, without this package. */
-async function call(socketPath: string, method: string, path: string, body?: object) {
-  return new Promise<{ status: number | undefined; text: string }>((resolve, reject) => {
-    const headers = { 'content-type': 'application/json' }
-    const asked = request({ socketPath, method, path, headers, agent: false }, (answer) => {
-      let text = ''
-      answer.on('data', (chunk: Buffer) => (text += chunk.toString()))
-      answer.once('end', () => {
-        resolve({ status: answer.statusCode, text })
-      })
-      answer.once('error', reject)
-    })
-    asked.once('error', reject)
-    asked.end(body && JSON.stringify(body))
-  })
-}
 
 const sidecar = () => new Sidecar({ audience: AUDIENCE, socketPath: running.socketPath })
 
@@ -240,7 +190,7 @@ test('whatever is no clear yes is none', async () => {
 
 test('a sidecar that stops leaves what runs without news', async () => {
   const { shown } = await issued()
-  const mine = await start()
+  const mine = await start(broker)
   const asked = new Sidecar({ audience: AUDIENCE, socketPath: mine.socketPath })
   const admission = await asked.admit(shown, 'read')
   await stop(mine, 'SIGKILL')

@@ -31,6 +31,9 @@ open = { ttl = "5m", ceiling = "1h", proof = "optional", freshness = "1s" }
 capped = { ttl = "2s", ceiling = "3s", min_ttl = "1s", freshness = "1s" }
 `
 
+/** Verifiers need not be told for so long. */
+const CALM = 'calm = { ttl = "5m", ceiling = "1h", min_ttl = "1s", freshness = "10s" }\n'
+
 export class Broker {
   readonly dir: string
   /** More identities of the playground's trust domain. */
@@ -43,18 +46,28 @@ export class Broker {
     this.authority = authority
   }
 
-  /** `more` goes to the end of its configuration. */
-  static async start(more = ''): Promise<Broker> {
+  /** `more` goes to the end of its configuration; with `patient` its store allows the tier `calm`. */
+  static async start(more = '', { patient = false } = {}): Promise<Broker> {
     const dir = mkdtempSync(join(tmpdir(), 'leasehold-ts-'))
     const broker = new Broker(dir, await TestAuthority.make())
     const anywhere = ['--grpc', '127.0.0.1:0', '--http', '127.0.0.1:0']
     await broker.#run(anywhere)
     await broker.stop()
     const config = broker.file('leasehold.toml')
-    const text = readFileSync(config, 'utf8')
+    let text = readFileSync(config, 'utf8')
       .replace('[tiers]\n', `[tiers]\n${TIERS}`)
       .replaceAll('"critical"]', '"critical", "quick", "brisk", "open", "capped"]')
+    if (patient) {
+      text = text
+        .replace('[tiers]\n', `[tiers]\n${CALM}`)
+        .replaceAll('"capped"]', '"capped", "calm"]')
+    }
     writeFileSync(config, text + more)
+    if (patient) {
+      rmSync(broker.file('data'), { recursive: true })
+      const made = ['store', 'init', '--config', config, '--delta-max', '10s']
+      await promisify(execFile)(leasehold(), made)
+    }
     writeFileSync(broker.file('root.pem'), broker.authority.pem, { flag: 'a' })
     await broker.start()
     return broker
