@@ -1,11 +1,12 @@
 //! The feed over real sockets: what a verifier is told, what its acknowledgement does, and what ends its stream.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::poll_fn;
 use leasehold::broker::seams::Clock;
-use leasehold::domain::feed::{Drift, InstanceId, Progress};
+use leasehold::domain::feed::{Drift, InstanceId, Progress, Registry};
 use leasehold::domain::id::{LeaseId, Partition, TaskId};
 use leasehold::domain::lattice;
 use leasehold::domain::path::Origin;
@@ -20,6 +21,7 @@ use leasehold::proto::v1::watch_revocations_response::Message as Told;
 use leasehold::testing::ca::TestAuthority;
 use leasehold::testing::redis::RedisServer;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
@@ -35,6 +37,8 @@ pub(super) struct Watcher {
     say: UnboundedSender<v1::WatchRevocationsRequest>,
     told: Streaming<v1::WatchRevocationsResponse>,
     sequence: u64,
+    /// Changes each time that the broker has read something.
+    read: watch::Receiver<Option<Arc<Registry>>>,
 }
 
 impl Watcher {
@@ -43,7 +47,7 @@ impl Watcher {
         say.send(request(first)).unwrap();
         let saying = poll_fn(move |context| said.poll_recv(context));
         let told = site.verification(spiffe_id).watch_revocations(saying).await?.into_inner();
-        Ok(Self { say, told, sequence: 0 })
+        Ok(Self { say, told, sequence: 0, read: site.running.broker.feed().registry() })
     }
 
     pub(super) async fn subscribe(site: &Site, instance: u128) -> Self {
@@ -69,17 +73,16 @@ impl Watcher {
         self.say.send(request(message)).unwrap();
     }
 
-    /// Asks how fresh it is until it is told, and what came before that.
+    /// Asks how fresh it is until it is told, and what came before that. A broker whose own view is too old does not answer: it
+    /// is asked again once it has read more.
     pub(super) async fn fresh(&mut self) -> (Vec<v1::Revocations>, v1::Freshness) {
         let mut seen = Vec::new();
         loop {
             self.sequence += 1;
             self.say(Say::KeepAlive(v1::KeepAlive { sequence: self.sequence }));
-            let wait = tokio::time::sleep(Duration::from_millis(200));
-            tokio::pin!(wait);
             loop {
                 tokio::select! {
-                    () = &mut wait => break,
+                    _ = self.read.changed() => break,
                     told = self.told.message() => match told.unwrap().unwrap().message.unwrap() {
                         Told::Freshness(freshness) => return (seen, freshness),
                         Told::Revocations(revocations) => seen.push(revocations),
@@ -152,20 +155,16 @@ async fn recorded(site: &Site, at: &v1::FeedPosition, task: &v1::Task) -> Confir
     site.running.broker.feed().recorded(written, DELTA).await.unwrap()
 }
 
-/// How far the ending is by a registry that was read after it.
+/// How far the ending is by a registry that was read after it, and after the broker wrote there that it has applied it.
 async fn progress(site: &Site, confirmed: &Confirmed) -> Progress {
-    let feed = site.running.broker.feed();
-    let ending = &confirmed.ending;
-    let reading = async {
-        loop {
-            match feed.brokers().filter(|registry| registry.sent >= ending.recorded) {
-                Some(registry) => return registry,
-                None => tokio::task::yield_now().await,
-            }
-        }
+    let (feed, ending) = (site.running.broker.feed(), &confirmed.ending);
+    let mut registry = feed.registry();
+    let is_applied = |read: &Option<Arc<Registry>>| {
+        read.iter().any(|read| read.sent >= ending.recorded && ending.is_applied(read))
     };
-    let registry = tokio::time::timeout(PATIENCE, reading).await.unwrap();
-    ending.judge(Some(&registry), ending.recorded, feed.settings().terms)
+    let reading = registry.wait_for(is_applied);
+    let read = tokio::time::timeout(PATIENCE, reading).await.unwrap().unwrap().clone();
+    ending.judge(read.as_deref(), ending.recorded, feed.settings().terms)
 }
 
 /// Waits for FENCED. While the clock stands still, only acknowledgements bring it.
@@ -183,12 +182,6 @@ fn pending(progress: Progress) -> Vec<InstanceId> {
 /// A broker whose registry is old enough to be believed.
 async fn old_site() -> Site {
     let site = Site::start().await;
-    let brokers = async {
-        while site.running.broker.feed().brokers().is_none() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, brokers).await.unwrap();
     site.clock.forward(Drift::DEFAULT.lapse(DELTA_MAX));
     site
 }

@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::time::Duration;
 
 use leasehold::app::{self, Running, Seams, Sockets};
 use leasehold::broker::seams::{Clock, SystemClock, SystemEntropy};
-use leasehold::config;
+use leasehold::config::{self, Config};
 use leasehold::domain::feed::Drift;
 use leasehold::domain::time::Span;
 use leasehold::jose::SigningKey;
@@ -117,6 +116,7 @@ pub struct Site {
     /// It has a subject `job`, too.
     pub other_issuer: TestIssuer,
     pub running: Running,
+    config: Config,
     folder: TempDir,
 }
 
@@ -166,19 +166,25 @@ impl Site {
         let text = text.replace("ISSUER", &issuer.url);
         let config = config::parse(&folder.path().join("leasehold.toml"), &text).unwrap();
         app::make_store_if_missing(&config, None).await.unwrap();
-        let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let metrics = if config.listen.metrics.is_some() { Some(bind().await) } else { None };
-        let sockets = Sockets { grpc: bind().await, http: bind().await, metrics };
-        let seams = Seams { clock: clock.clone(), entropy: Arc::new(SystemEntropy) };
-        let running = app::start_with(config, sockets, seams).await.unwrap();
+        let running = run(config.clone(), &clock).await;
         // From now on this broker knows every verifier that there could be: what is ended is fenced as soon as they say so.
-        while running.broker.feed().brokers().is_none() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
         if running.broker.feed().settings().first.is_none() {
             clock.forward(Drift::DEFAULT.lapse(Constants::DEFAULT.delta_max));
         }
-        Self { clock, root, issuer, other_issuer, svid_key, running, folder }
+        Self { clock, root, issuer, other_issuer, svid_key, running, config, folder }
+    }
+
+    /// Another broker like this one, over the same store, which must be one that several may share.
+    pub async fn another(&self) -> Running {
+        run(self.config.clone(), &self.clock).await
+    }
+
+    /// The same broker once it was stopped, and started again after something else, at another address.
+    pub async fn restart(self, meanwhile: impl AsyncFnOnce()) -> Self {
+        self.running.stop().await;
+        meanwhile().await;
+        let running = run(self.config.clone(), &self.clock).await;
+        Self { running, ..self }
     }
 
     /// Puts another certificate where the broker's own lies.
@@ -312,6 +318,18 @@ impl Site {
         let answer = self.tasks(ORCHESTRATOR).get_task(request).await.unwrap();
         answer.into_inner().task.unwrap()
     }
+}
+
+/// A broker that has read the registry.
+async fn run(config: Config, clock: &Arc<TestClock>) -> Running {
+    let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let metrics = if config.listen.metrics.is_some() { Some(bind().await) } else { None };
+    let sockets = Sockets { grpc: bind().await, http: bind().await, metrics };
+    let seams = Seams { clock: clock.clone(), entropy: Arc::new(SystemEntropy) };
+    let running = app::start_with(config, sockets, seams).await.unwrap();
+    let mut registry = running.broker.feed().registry();
+    registry.wait_for(Option::is_some).await.unwrap();
+    running
 }
 
 /// Adds `authorization` headers to every request.
