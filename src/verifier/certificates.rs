@@ -1,9 +1,11 @@
 //! Connections of whoever shows a certificate for a task: the handshake checks it, and the connection lasts no longer than it.
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{
@@ -16,6 +18,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -25,6 +28,7 @@ use super::handle::Verifier;
 use super::peer::PeerCertificate;
 use super::refused::Refused;
 use crate::domain::lattice::Dead;
+use crate::domain::time::Span;
 use crate::spiffe::leaf::LeafError;
 use crate::spiffe::task_certificate::TaskCertificateError;
 
@@ -160,26 +164,39 @@ impl std::fmt::Debug for Acceptor {
 }
 
 /// Waits until what was let in should end, and says why: its credential died or expired, or is not known to live any more.
+///
+/// Each time that it is polled it looks at the clock, whatever timers do: they do not count while the machine sleeps.
 pub async fn until_over(verifier: Verifier, admission: Arc<Admission>) -> Refused {
-    let (credential, mirror) = (admission.credential(), verifier.checker().mirror());
+    let mut revoked = pin!(admission.revoked());
+    let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
+    poll_fn(|context| {
+        if let Poll::Ready(dead) = revoked.as_mut().poll(context) {
+            return Poll::Ready(dead.into());
+        }
+        loop {
+            let lasts = match lasts(&verifier, admission.credential()) {
+                Ok(lasts) => lasts,
+                Err(refused) => return Poll::Ready(refused),
+            };
+            ready!(timer.as_mut().poll(context));
+            timer.as_mut().reset(Instant::now() + lasts.to_std());
+        }
+    })
+    .await
+}
+
+/// How long a credential is good for, if nothing more is heard; never nothing.
+fn lasts(verifier: &Verifier, credential: &Credential) -> Result<Span, Refused> {
+    let (mirror, present) = (verifier.checker().mirror(), verifier.present());
     let delta = credential.execution().freshness;
-    loop {
-        let present = verifier.present();
-        let (now, fresh_for) = {
-            let view = mirror.view();
-            (mirror.now(&view, present), view.fresh_for(present, delta))
-        };
-        let lasts = credential.expires().since(now);
-        if lasts.micros() == 0 {
-            return TaskCertificateError::from(LeafError::Expired).into();
-        }
-        if fresh_for.micros() == 0 {
-            return Refused::Stale(delta);
-        }
-        tokio::select! {
-            dead = admission.revoked() => return dead.into(),
-            () = tokio::time::sleep(lasts.min(fresh_for).to_std()) => {}
-        }
+    let view = mirror.view();
+    let lives = credential.expires().since(mirror.now(&view, present));
+    if lives == Span::ZERO {
+        return Err(TaskCertificateError::from(LeafError::Expired).into());
+    }
+    match lives.min(view.fresh_for(present, delta)) {
+        Span::ZERO => Err(Refused::Stale(delta)),
+        lasts => Ok(lasts),
     }
 }
 

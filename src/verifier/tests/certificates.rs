@@ -7,8 +7,12 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, SanType,
     SerialNumber,
 };
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 
@@ -113,12 +117,16 @@ impl Site {
     }
 
     /// Both ends of a connection: what the acceptor makes of it, and the client's.
-    async fn connect(
+    async fn connect(&self) -> (Accepted, Connected) {
+        self.connect_with(rustls::ALL_VERSIONS, &self.key).await
+    }
+
+    /// The same by one of these versions, of a client that signs with a key.
+    async fn connect_with(
         &self,
-    ) -> (
-        std::io::Result<Connection<DuplexStream>>,
-        std::io::Result<tokio_rustls::client::TlsStream<DuplexStream>>,
-    ) {
+        versions: &[&'static SupportedProtocolVersion],
+        key: &KeyPair,
+    ) -> (Accepted, Connected) {
         let authority = TestAuthority::root("servers");
         let server = authority.server();
         let config = ServerConfig::builder()
@@ -128,17 +136,65 @@ impl Site {
         let mut roots = RootCertStore::empty();
         roots.add(authority.der().clone()).unwrap();
         let chain = vec![self.leaf.clone(), self.intermediate.der.clone()];
-        let key: PrivateKeyDer<'_> = PrivatePkcs8KeyDer::from(self.key.serialize_der()).into();
-        let client = ClientConfig::builder()
+        let key: PrivateKeyDer<'_> = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+        let client = ClientConfig::builder_with_protocol_versions(versions)
             .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .unwrap();
+            .with_client_cert_resolver(Arc::new(Shown(Arc::new(CertifiedKey::new(chain, key)))));
         let (near, far) = duplex(16_384);
         let acceptor = Acceptor::new(self.verifier.clone(), config);
         let name = ServerName::try_from("localhost").unwrap();
         let connector = TlsConnector::from(Arc::new(client));
         tokio::join!(acceptor.accept(near), connector.connect(name, far))
     }
+}
+
+type Accepted = std::io::Result<Connection<DuplexStream>>;
+type Connected = std::io::Result<tokio_rustls::client::TlsStream<DuplexStream>>;
+
+/// Shows a certificate, whether it has the key of it or another.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn class_23_a_certificate_is_worth_nothing_without_its_key_in_either_version_of_tls() {
+    let site = Site::start().await;
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let (server, client) = site.connect_with(&[version], &site.key).await;
+        assert_eq!(client.unwrap().get_ref().1.protocol_version(), Some(version.version));
+        drop(server.unwrap());
+        let stolen = KeyPair::generate().unwrap();
+        let (server, _) = site.connect_with(&[version], &stolen).await;
+        let refused = server.unwrap_err().to_string();
+        assert!(refused.contains("BadSignature"), "{version:?}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn class_08_a_chain_that_its_own_authorities_do_not_allow_is_refused() {
+    let site = Site::start().await;
+    let mut last = Ca::params("the last");
+    last.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let key = KeyPair::generate().unwrap();
+    let der = last.signed_by(&key, &site.root.issuer()).unwrap().der().clone();
+    let last = Ca { params: last, key, der };
+    let below = last.below("one more");
+    let execution = &site.scene.claims().execution;
+    let (allowed, refused) = (last.leaf(execution, &site.key), below.leaf(execution, &site.key));
+    site.verifier.admit_certificate(&allowed, &[&last.der]).await.unwrap();
+    let outcome = site.verifier.admit_certificate(&refused, &[&below.der, &last.der]).await;
+    let expected = Refused::Certificate(TaskCertificateError::Signature);
+    assert_eq!(outcome.map(drop), Err(expected), "RFC 5280 section 4.2.1.9");
 }
 
 #[tokio::test]
