@@ -1,9 +1,11 @@
 // Whoever watches a task hears of every change and of its end, also across brokers that stop.
 
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import { after, before, test } from 'node:test'
+import { promisify } from 'node:util'
 
 import {
   type BeginOptions,
@@ -152,6 +154,20 @@ test('given up it ends with the reason, and closed it does not pass for an end',
   await assert.rejects(other, { reason: 'CLOSED' })
   await eventually('nobody tells any more', () => following.signal.aborted)
   assert.match(String(following.signal.reason), /the client was closed/)
+})
+
+test('whoever breaks out of the loop watches no more, and its process ends by itself', async () => {
+  const task = await orchestrator.begin(WORK)
+  const program = `
+    import { Client } from ${JSON.stringify(new URL('../src/index.js', import.meta.url).href)}
+    const client = new Client(${JSON.stringify(broker.way('summarizer'))})
+    for await (const { state } of client.task(${JSON.stringify(task.id)}).watch()) {
+      console.log(state)
+      break
+    }`
+  const line = ['--input-type=module', '--eval', program]
+  const { stdout } = await promisify(execFile)(process.execPath, line, { timeout: 20_000 })
+  assert.equal(stdout, 'active\n')
 })
 
 test('a watch goes on with another certificate when the first has expired', async () => {

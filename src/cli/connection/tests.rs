@@ -10,6 +10,7 @@ use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 use super::*;
+use crate::cli::following::{Following, is_refusal};
 use crate::cli::show::Shown;
 use crate::cli::{Cli, ClientCommand, Command};
 use crate::domain::time::Stamp;
@@ -129,6 +130,21 @@ async fn a_call_carries_the_token_and_a_refusal_says_how_to_show_oneself() {
         assert!(failure.text().contains("UNAUTHENTICATED"), "{failure:?}");
         assert!(!format!("{failure:?} {}", failure.text()).contains("bad"));
     }
+}
+
+#[tokio::test]
+async fn a_broker_from_before_there_were_watches_refuses_and_is_not_taken_for_one_that_is_away() {
+    let ca = TestAuthority::root("broker");
+    let running = serve(&ca.server(), None).await;
+    let folder = Folder::new(&ca);
+    let ca_file = folder.0.path().join("ca.pem");
+    let line = ["leasehold", "--broker", &format!("https://{}", running.address), "--ca"];
+    let line = line.iter().map(|part| part.to_string()).chain([ca_file.display().to_string()]);
+    let connection = Cli::try_parse_from(line.chain(["status".to_owned()])).unwrap().connection;
+    let mut following = Following::of(connection, "tsk_1".to_owned());
+    let refused = |failure: &Failure, _| failure.code().is_some_and(is_refusal);
+    let failure = following.next(refused).await.unwrap_err();
+    assert_eq!(failure.code(), Some(tonic::Code::Unimplemented), "{failure:?}");
 }
 
 #[tokio::test]

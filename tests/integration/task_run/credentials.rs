@@ -162,7 +162,7 @@ fn what_its_orchestrator_has_suspended_waits_for_its_orchestrator() {
     let other = play.ask("orchestrator", &other)["task"]["task_id"].take();
     let state = |id: &str| play.ask("orchestrator", &["task", "get", id])["task"]["state"].take();
     let other = other.as_str().unwrap();
-    wait_for("silence", || (state(other) == "TASK_STATE_SUSPENDED").then_some(()));
+    play.until(other, "TASK_STATE_SUSPENDED");
     assert_eq!(state(&task), "TASK_STATE_SUSPENDED");
     play.ask("orchestrator", &["task", "resume", &task, "--expected-epoch", "2"]);
     wait_for("200", || (play.get(&socket, "/").0 == 200).then_some(()));
@@ -173,11 +173,11 @@ fn what_its_orchestrator_has_suspended_waits_for_its_orchestrator() {
 fn what_silence_has_suspended_is_resumed_when_the_run_is_back() {
     let play = Play::start();
     let run = Started::new(play.run(&["--heartbeat", "1s"], WAIT));
-    play.read("task");
+    let task = play.read("task");
     signal("STOP", run.0.id());
-    wait_for("silence", || (play.task()["state"] == "TASK_STATE_SUSPENDED").then_some(()));
+    play.until(&task, "TASK_STATE_SUSPENDED");
     signal("CONT", run.0.id());
-    wait_for("the task's going on", || (play.task()["state"] == "TASK_STATE_ACTIVE").then_some(()));
+    play.until(&task, "TASK_STATE_ACTIVE");
     let file = play.read("token-file");
     let token = wait_for("a token", || {
         fs::read_to_string(&file).ok().filter(|token| claims(token)["leasehold"]["path"][0][1] == 2)

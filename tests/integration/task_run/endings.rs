@@ -187,7 +187,7 @@ fn whoever_kills_the_run_kills_the_command_and_silence_kills_the_credentials() {
     run.0.wait().unwrap();
     let pid = play.read("pid");
     wait_for("the command's end", || (!is_alive(&pid)).then_some(()));
-    wait_for("silence", || (play.task()["state"] == "TASK_STATE_FAILED").then_some(()));
+    play.until(&play.read("task"), "TASK_STATE_FAILED");
     assert!(!play.is_active(&token));
 }
 

@@ -12,7 +12,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_leasehold");
-/// How often a fact is looked for, and how many times: a minute, which a busy machine may need.
+/// How long a fact may take to come about: a minute, which a busy machine may need.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often one is looked for that nobody tells, and how many times: as long.
 const BETWEEN: Duration = Duration::from_millis(20);
 const MOST_LOOKS: usize = 3_000;
 
@@ -31,18 +33,15 @@ pub struct Play {
 impl Play {
     pub fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut dev = Command::new(PROGRAM)
-            .args(["dev", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--dir", "play"])
-            .current_dir(&dir)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut open = BufReader::new(dev.stdout.take().unwrap());
-        let lines = open.by_ref().lines().map(Result::unwrap);
-        let said: Vec<_> = lines.take_while(|line| !line.contains("Ctrl-C stops it")).collect();
-        let broker = said.iter().find_map(|line| line.trim().strip_prefix("gRPC ")).unwrap();
-        let broker = broker.trim().to_owned();
+        let (dev, broker, open) =
+            broker(dir.path(), &["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
         Self { dev, dir, broker, _open: open }
+    }
+
+    /// The broker is stopped, and is there again when this answers, at the same address.
+    pub fn restart(&mut self) {
+        self.stop();
+        (self.dev, self.broker, self._open) = broker(self.dir.path(), &[]);
     }
 
     /// The broker is gone from now on.
@@ -110,6 +109,18 @@ impl Play {
         self.ask("orchestrator", &["task", "get", &id])["task"].take()
     }
 
+    /// Waits until the task is in that state, as the broker tells it.
+    pub fn until(&self, task: &str, state: &'static str) {
+        let mut watch = self.program("orchestrator", &["task", "watch", task, "--output", "json"]);
+        let mut watch = Started(watch.stdout(Stdio::piped()).spawn().unwrap());
+        let lines = BufReader::new(watch.0.stdout.take().unwrap()).lines();
+        let is_there = told(state, move || {
+            let mut states = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()));
+            states.any(|told| told.unwrap()["task"]["state"] == state)
+        });
+        assert!(is_there, "the task ended before it was `{state}`");
+    }
+
     /// What a file holds, once it holds something.
     pub fn read(&self, name: &str) -> String {
         wait_for(name, || {
@@ -141,6 +152,23 @@ impl Play {
     }
 }
 
+/// A broker that answers, and its address.
+fn broker(dir: &Path, options: &[&str]) -> (Child, String, BufReader<ChildStdout>) {
+    let mut dev = Command::new(PROGRAM)
+        .args(["dev", "--dir", "play"])
+        .args(options)
+        .current_dir(dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut open = BufReader::new(dev.stdout.take().unwrap());
+    let lines = open.by_ref().lines().map(Result::unwrap);
+    let said: Vec<_> = lines.take_while(|line| !line.contains("Ctrl-C stops it")).collect();
+    let broker = said.iter().find_map(|line| line.trim().strip_prefix("gRPC ")).unwrap();
+    let broker = broker.trim().to_owned();
+    (dev, broker, open)
+}
+
 impl Drop for Play {
     fn drop(&mut self) {
         let _ = self.dev.kill();
@@ -148,7 +176,7 @@ impl Drop for Play {
     }
 }
 
-/// Waits for a fact.
+/// Looks for a fact that nobody tells: in a file, at a socket, of a process that is not ours.
 pub fn wait_for<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
     for _ in 0..MOST_LOOKS {
         if let Some(found) = fact() {
@@ -157,6 +185,14 @@ pub fn wait_for<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
         std::thread::sleep(BETWEEN);
     }
     panic!("`{what}` did not come about");
+}
+
+/// What is told, once it is.
+fn told<T: Send + 'static>(what: &str, tells: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, told) = mpsc::channel();
+    // Beside, so that somebody who never tells it makes the test fail, and not hang.
+    std::thread::spawn(move || sender.send(tells()));
+    told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("`{what}` did not come about"))
 }
 
 /// Sends a signal by its name.
@@ -180,19 +216,15 @@ impl Started {
         Self(command.stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    /// Exit code, and what it said.
+    /// Exit code, and what it said. Whoever does not end has not said all, and neither has what it leaves behind.
     pub fn end(mut self) -> (Option<i32>, String) {
-        let mut told = self.0.stderr.take().unwrap();
-        let (sender, said) = mpsc::channel();
-        // Read beside: whoever does not end keeps it open, and so does whatever it leaves behind.
-        std::thread::spawn(move || {
+        let mut stderr = self.0.stderr.take().unwrap();
+        let said = told("the end of the run", move || {
             let mut text = String::new();
-            let _ = told.read_to_string(&mut text);
-            sender.send(text)
+            let _ = stderr.read_to_string(&mut text);
+            text
         });
-        let status = wait_for("the end of the run", || self.0.try_wait().unwrap());
-        let said = wait_for("the end of what it says", || said.try_recv().ok());
-        (status.code(), said)
+        (self.0.wait().unwrap().code(), said)
     }
 }
 

@@ -65,3 +65,17 @@ fn a_task_that_was_not_completed_ends_a_watch_otherwise_and_what_is_not_there_is
     let nobody = play.program("orchestrator", &["task", "watch", &task]).output().unwrap();
     assert_eq!(nobody.status.code(), Some(1), "no broker was ever reached");
 }
+
+#[test]
+fn a_watch_outlives_its_broker_and_says_what_was_missed() {
+    let mut play = Play::start();
+    let task = begin(&play);
+    let (mut child, mut next) = watch(&play, &task);
+    assert_eq!(next()["epoch"], 1);
+    play.restart();
+    play.ask("orchestrator", &["task", "advance", &task, "--expected-epoch", "1", "--step", "b"]);
+    assert_eq!(next()["epoch"], 2);
+    play.ask("orchestrator", &["task", "cancel", &task]);
+    assert_eq!(next()["state"], "TASK_STATE_CANCELLED");
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+}
