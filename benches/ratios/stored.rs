@@ -102,7 +102,7 @@ fn kind_of(key: &str) -> &str {
 
 /// There are few of these, and one may hold a million names.
 fn is_large(kind: &str) -> bool {
-    !["l", "r", "c", "t", "k", "j"].contains(&kind)
+    !["l", "w", "r", "c", "t", "k", "j"].contains(&kind)
 }
 
 /// Of a folder, whose broker has stopped: the bytes of keys and values as they are written.

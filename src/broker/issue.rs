@@ -15,7 +15,7 @@ use crate::domain::decide;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::Grant;
 use crate::domain::id::LeaseId;
-use crate::domain::lease::{Draft, Kind, full_reach};
+use crate::domain::lease::{Draft, Kind, Lease, full_reach};
 use crate::domain::line::Line;
 use crate::domain::principal::Principal;
 use crate::domain::refusal::Refusal;
@@ -79,8 +79,10 @@ pub(super) struct Wish<'a> {
     /// `None`: all that the grant says of the audience.
     pub(super) asked: Option<&'a Grant>,
     pub(super) ttl_seconds: Option<u64>,
-    /// The lease that goes on, and how often it then was renewed.
-    pub(super) lease: Option<(LeaseId, u32)>,
+    /// The caller's request, which names a new lease.
+    pub(super) id: &'a Idempotency,
+    /// The lease that goes on.
+    pub(super) held: Option<&'a Lease>,
 }
 
 /// A wish that may be granted, as far as the broker knows.
@@ -132,7 +134,8 @@ impl Broker {
                 audience: &request.audience,
                 asked: request.asked.as_ref(),
                 ttl_seconds: request.ttl_seconds,
-                lease: None,
+                id,
+                held: None,
             };
             let Granted { permit, draft, limits, pinned } =
                 self.grant(caller, line, floor, &wish).await?;
@@ -187,7 +190,13 @@ impl Broker {
             Committed::Done(receipt) => {
                 ActiveLease::from_receipt(Arc::unwrap_or_clone(decided.draft), &receipt)
             }
-            Committed::Replayed(answer) => {
+            Committed::Replayed(mut answer) => {
+                // A lease that was renewed answers with what it was when it was issued.
+                if decided.draft.renewals == 0
+                    && let Subject::Lease(lease) = &mut answer.subject
+                {
+                    **lease = lease.as_issued().ok_or(Refusal::LeaseRevoked)?.clone();
+                }
                 // The first answer's credential may have died since; then it is not made again.
                 if let Subject::Lease(lease) = &answer.subject {
                     self.must_live(lease).await?;
@@ -290,12 +299,13 @@ impl Broker {
         let mut actors = line.actors(Some(principal));
         let subject = actors.first().cloned().unwrap_or_else(|| principal.clone());
         actors.reverse();
-        let (id, renewals) = match wish.lease {
-            Some(lease) => lease,
-            None => (LeaseId::new(task.id.partition(), u128::from_be_bytes(self.random()?)), 0),
-        };
+        let request = self.answer_key(caller, wish.id);
+        let new = || LeaseId::of_request(task.id.partition(), &request);
+        let held = wish.held;
         Ok(Draft {
-            id,
+            id: held.map_or_else(new, |held| held.draft.id),
+            request: held.map_or(Some(wish.id.request_hash()), |held| held.draft.request),
+            first: held.and_then(|held| held.kept_first(self.now())),
             kind,
             holder: principal.clone(),
             instance: caller.identity().instance().to_owned(),
@@ -322,7 +332,7 @@ impl Broker {
             path: line.path(),
             reach: line.reach(Some(principal)),
             jti: self.random()?,
-            renewals,
+            renewals: held.map_or(0, |held| held.draft.renewals.saturating_add(1)),
             ceiling_seconds: tier.ceiling_seconds,
             signing_key: self.signer(kind)?.0,
             step: task.step.clone(),
@@ -347,6 +357,7 @@ impl Broker {
         commit.guards = line.tasks().map(guard).collect();
         commit.floor = Some(floor);
         commit.before = line.due_at();
+        commit.unrevoked = Some(draft.id);
         commit.unblocked = full_reach(&draft.reach, &draft.tier, &draft.signing_key);
         if let Some(authority) = &draft.authority {
             // A token that is minted with a certificate has two signing keys.
@@ -368,7 +379,8 @@ impl Broker {
         }
         commit.writes.push(Write::Lease(Arc::clone(draft)));
         commit.writes.extend(listed.map(|draft| Write::Certificate(Box::new(draft))));
-        let subject = Subject::Lease(Written);
+        let written = if draft.renewals == 0 { Written::Issued } else { Written::Renewed };
+        let subject = Subject::Lease(written);
         commit.replay = Some(Replay { checked: true, ..self.replay(caller, id, subject) });
         Ok(commit)
     }

@@ -66,7 +66,8 @@ impl Broker {
                     audience: &held.draft.audience,
                     asked: Some(&held.draft.grant),
                     ttl_seconds,
-                    lease: Some((lease, held.draft.renewals.saturating_add(1))),
+                    id,
+                    held: Some(&held),
                 };
                 let Granted { permit, draft, limits, pinned } =
                     self.grant(caller, line, floor, &wish).await?;
@@ -81,7 +82,6 @@ impl Broker {
                 // What reached the lease before may reach it no longer: a signing key that was replaced, for one.
                 let marked = commit.unblocked.iter().copied().chain(held.full_reach());
                 commit.unmarked = Some((marked.collect(), held.first_origin));
-                commit.unrevoked = Some(lease);
                 let expires = Stamp::from_seconds(held.expires_seconds);
                 commit.before = Some(commit.before.map_or(expires, |before| before.min(expires)));
                 if let Some(times) = &mut commit.times {

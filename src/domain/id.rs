@@ -137,6 +137,15 @@ ids! {
     LeaseId = "lse_";
 }
 
+impl LeaseId {
+    /// The name of the lease that a request asks for: the first 128 bits of the hash of caller and request id. Whoever asks
+    /// again asks for the same one.
+    pub fn of_request(partition: Partition, hash: &[u8; 32]) -> Self {
+        let random = hash.first_chunk().map_or(0, |bits| u128::from_be_bytes(*bits));
+        Self::new(partition, random)
+    }
+}
+
 #[expect(clippy::indexing_slicing, clippy::as_conversions, reason = "at compile time")]
 const fn digits() -> [u8; 256] {
     let mut digits = [NO_DIGIT; 256];

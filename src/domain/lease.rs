@@ -43,6 +43,11 @@ impl Kind {
 pub struct Draft {
     /// Its name. A name, never a capability.
     pub id: LeaseId,
+    /// SHA-256 of the request that its first credential was issued for: the lease is the answer to it. `None` where that answer
+    /// was kept apart.
+    pub request: Option<[u8; 32]>,
+    /// Of a renewed lease: its first credential while that lives, for whoever sends that request again.
+    pub first: Option<Box<Lease>>,
     /// What it is for.
     pub kind: Kind,
     /// Who holds it.
@@ -123,6 +128,18 @@ impl Lease {
     /// When no renewal goes further, in seconds.
     pub fn ceiling_seconds(&self) -> u64 {
         self.first_issue.seconds().saturating_add(self.draft.ceiling_seconds)
+    }
+
+    /// Its first credential, as it was issued; `None` once it was renewed and that one's time is over.
+    pub fn as_issued(&self) -> Option<&Self> {
+        if self.draft.renewals == 0 { Some(self) } else { self.draft.first.as_deref() }
+    }
+
+    /// The first credential, for a renewal to keep while it lives.
+    pub fn kept_first(&self, now: Stamp) -> Option<Box<Self>> {
+        let first = self.as_issued().filter(|first| !first.is_expired(now))?;
+        let draft = Draft { request: None, first: None, ..first.draft.clone() };
+        Some(Box::new(Self { draft, ..first.clone() }))
     }
 
     /// Whether the latest credential's time is over.

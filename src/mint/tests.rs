@@ -131,6 +131,8 @@ fn lease(keys: &Keys, caller: &VerifiedCaller, kind: Kind) -> Lease {
     let draft = Draft {
         authority: None,
         id: execution.lease,
+        request: None,
+        first: None,
         kind,
         holder: caller.principal().clone(),
         instance: caller.instance().to_owned(),

@@ -11,15 +11,15 @@ use crate::domain::event::Event;
 use crate::domain::grant::Grant;
 use crate::domain::id::{LeaseId, TaskId};
 use crate::domain::lattice::{Entry, Fence};
-use crate::domain::lease::{Draft, Kind, Lease};
-use crate::domain::path::{Counter, Hop, Origin, Path};
+use crate::domain::path::{Counter, Hop, Origin};
 use crate::domain::principal::{Name, Principal};
-use crate::domain::scope::{Reach, Scope};
+use crate::domain::scope::Scope;
 use crate::domain::task::{Agent, OnSilence, Pin, State, Task};
 use crate::domain::time::{Span, Stamp};
 use crate::proto::store as wire;
 use crate::store::StoreError;
 use crate::store::codec_event::{entry_to_wire, event_to_wire};
+use crate::store::codec_lease::lease_from_wire;
 use crate::store::records::{Answer, CredentialTimes, Replay, Subject, Written};
 
 /// The version of records that this code writes, and the newest that it reads.
@@ -79,7 +79,7 @@ pub fn header(value: &[u8]) -> Result<Header, StoreError> {
     })
 }
 
-fn times(header: &wire::Header) -> Result<CredentialTimes, StoreError> {
+pub(in crate::store) fn times(header: &wire::Header) -> Result<CredentialTimes, StoreError> {
     Ok(CredentialTimes {
         first_issue: stamp(header.first_issue)?,
         lease_origin: origin(header.lease_incarnation, header.lease_stamp)?,
@@ -101,19 +101,6 @@ pub fn task_body(task: &Task) -> Vec<u8> {
 /// [`StoreError::Corrupt`]
 pub fn task(value: &[u8]) -> Result<Task, StoreError> {
     task_from_wire(wire::Task::decode(value).map_err(corrupt)?)
-}
-
-/// The body of a lease's record.
-pub fn lease_body(draft: &Draft) -> Vec<u8> {
-    lease_to_wire(draft).encode_to_vec()
-}
-
-/// A lease from its stored value.
-///
-/// # Errors
-/// [`StoreError::Corrupt`]
-pub fn lease(value: &[u8]) -> Result<Lease, StoreError> {
-    lease_from_wire(wire::Lease::decode(value).map_err(corrupt)?)
 }
 
 /// The body of the keyring's record.
@@ -179,18 +166,19 @@ pub fn event_body(event: &Event) -> Vec<u8> {
     event_to_wire(event).encode_to_vec()
 }
 
-/// The body of a stored answer, but for the lease that it is about: there it is what stands in front of the lease's body.
+/// The body of a stored answer; if it is about a lease, what stands in front of the lease's terms and own bytes, so many
+/// together.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] if it is about a lease that is not written.
-pub fn answer_head(replay: &Replay, lease_body: Option<&[u8]>) -> Result<Vec<u8>, StoreError> {
-    let (subject, lease_bytes) = match &replay.subject {
-        Subject::Task(task) => (Some(wire::answer::Subject::Task(task_to_wire(task))), None),
-        Subject::Scope(text) => (Some(wire::answer::Subject::Scope(text.clone())), None),
-        Subject::Lease(Written) => match lease_body {
-            Some(body) => (None, u64::try_from(body.len()).ok()),
-            None => return Err(corrupt("an answer about a lease that is not written")),
-        },
+pub fn answer_head(
+    replay: &Replay,
+    lease: Option<(LeaseId, usize)>,
+) -> Result<Vec<u8>, StoreError> {
+    let subject = match &replay.subject {
+        Subject::Task(task) => Some(wire::answer::Subject::Task(task_to_wire(task))),
+        Subject::Scope(text) => Some(wire::answer::Subject::Scope(text.clone())),
+        Subject::Lease(_) => None,
     };
     let answer = wire::Answer {
         version: VERSION,
@@ -199,9 +187,14 @@ pub fn answer_head(replay: &Replay, lease_body: Option<&[u8]>) -> Result<Vec<u8>
         ..Default::default()
     };
     let mut head = answer.encode_to_vec();
-    if let Some(bytes) = lease_bytes {
+    if let Subject::Lease(Written::Renewed) = replay.subject {
+        let missing = || corrupt("an answer about a lease that is not written");
+        let (id, length) = lease.ok_or_else(missing)?;
+        let id = wire::Lease { id: id.to_string(), ..Default::default() }.encode_to_vec();
+        let length = u64::try_from(id.len().saturating_add(length)).map_err(corrupt)?;
         encode_key(ANSWER_LEASE, WireType::LengthDelimited, &mut head);
-        encode_varint(bytes, &mut head);
+        encode_varint(length, &mut head);
+        head.extend(id);
     }
     Ok(head)
 }
@@ -305,7 +298,7 @@ fn task_from_wire(record: wire::Task) -> Result<Task, StoreError> {
         purpose: record.purpose,
         owner: record.owner,
         labels: record.labels.into_iter().collect(),
-        grant: Grant::parse(&record.grant).map_err(corrupt)?,
+        grant: grant(&record.grant)?,
         tier: name(&record.tier)?,
         freshness: millis(record.freshness_millis)?,
         step: record.step,
@@ -337,81 +330,6 @@ fn task_from_wire(record: wire::Task) -> Result<Task, StoreError> {
     })
 }
 
-fn lease_to_wire(draft: &Draft) -> wire::Lease {
-    wire::Lease {
-        version: VERSION,
-        id: draft.id.to_string(),
-        kind: draft.kind.number(),
-        holder: draft.holder.to_string(),
-        instance: draft.instance.clone(),
-        key_thumbprint: draft.key_thumbprint.map(|t| t.to_vec().into()).unwrap_or_default(),
-        audience: draft.audience.clone(),
-        grant: draft.grant.to_json(),
-        tier: draft.tier.to_string(),
-        freshness_millis: draft.freshness.millis(),
-        path: draft.path.hops().map(hop_to_wire).collect(),
-        reach: draft.reach.iter().map(|reach| reach.0.to_vec().into()).collect(),
-        jti: draft.jti.to_vec().into(),
-        renewals: draft.renewals,
-        ceiling_seconds: draft.ceiling_seconds,
-        signing_key: draft.signing_key.clone(),
-        step: draft.step.clone(),
-        subject: draft.subject.to_string(),
-        actors: draft.actors.iter().map(ToString::to_string).collect(),
-        public_key: draft.public_key.clone().map(Into::into).unwrap_or_default(),
-        jkt: draft.jkt.map(|t| t.to_vec().into()).unwrap_or_default(),
-        authority: draft.authority.clone().unwrap_or_default(),
-        ..Default::default()
-    }
-}
-
-fn lease_from_wire(record: wire::Lease) -> Result<Lease, StoreError> {
-    must_be_version(record.version)?;
-    let times = times(&wire::Header {
-        stamp: record.stamp,
-        incarnation: record.incarnation,
-        keep_until: record.keep_until,
-        expires: record.expires,
-        clamp: record.clamp,
-        first_issue: record.first_issue,
-        lease_incarnation: record.lease_incarnation,
-        lease_stamp: record.lease_stamp,
-    })?;
-    let hops = record.path.iter().map(hop).collect::<Result<_, _>>()?;
-    let reach = record.reach.iter().map(|reach| bytes(reach).map(Reach));
-    let draft = Draft {
-        id: lease_id(&record.id)?,
-        kind: Kind::from_number(record.kind).ok_or_else(|| corrupt("unknown credential kind"))?,
-        holder: principal(&record.holder)?,
-        instance: record.instance,
-        key_thumbprint: thumbprint(&record.key_thumbprint)?,
-        jkt: thumbprint(&record.jkt)?,
-        public_key: (!record.public_key.is_empty()).then(|| record.public_key.to_vec()),
-        authority: (!record.authority.is_empty()).then_some(record.authority),
-        audience: record.audience,
-        grant: Grant::parse(&record.grant).map_err(corrupt)?,
-        tier: name(&record.tier)?,
-        freshness: millis(record.freshness_millis)?,
-        path: Path::from_hops(hops).ok_or_else(|| corrupt("path"))?,
-        reach: reach.collect::<Result<_, _>>()?,
-        jti: bytes(&record.jti)?,
-        renewals: record.renewals,
-        ceiling_seconds: record.ceiling_seconds,
-        signing_key: record.signing_key,
-        step: record.step,
-        subject: principal(&record.subject)?,
-        actors: record.actors.iter().map(|a| principal(a)).collect::<Result<_, _>>()?,
-    };
-    Ok(Lease {
-        draft,
-        origin: origin(record.incarnation, record.stamp)?,
-        first_origin: times.lease_origin,
-        first_issue: times.first_issue,
-        expires_seconds: times.expiry.expires_seconds,
-        clamp: times.expiry.clamp,
-    })
-}
-
 pub(in crate::store) fn hop_to_wire(hop: &Hop) -> wire::Hop {
     wire::Hop { task: hop.task.to_string(), counter: hop.counter.get() }
 }
@@ -436,7 +354,7 @@ pub(in crate::store) fn must_be_version(version: u32) -> Result<(), StoreError> 
 }
 
 /// A hash that may be left out.
-fn thumbprint(hash: &[u8]) -> Result<Option<[u8; 32]>, StoreError> {
+pub(in crate::store) fn thumbprint(hash: &[u8]) -> Result<Option<[u8; 32]>, StoreError> {
     if hash.is_empty() { Ok(None) } else { bytes(hash).map(Some) }
 }
 
@@ -444,7 +362,7 @@ fn some(number: u64) -> Option<u64> {
     (number != 0).then_some(number)
 }
 
-fn millis(number: u64) -> Result<Span, StoreError> {
+pub(in crate::store) fn millis(number: u64) -> Result<Span, StoreError> {
     let span = Span::from_millis(number);
     // It would be another length when it is written again.
     (span.millis() == number).then_some(span).ok_or_else(|| corrupt("a length of 2^64 µs or more"))
@@ -474,11 +392,15 @@ pub(in crate::store) fn fence(epoch: u64, branch: u64) -> Fence {
     Fence { epoch: Counter::new(epoch), branch: Counter::new(branch) }
 }
 
-fn name(text: &str) -> Result<Name, StoreError> {
+pub(in crate::store) fn grant(json: &str) -> Result<Grant, StoreError> {
+    Grant::parse(json).map_err(corrupt)
+}
+
+pub(in crate::store) fn name(text: &str) -> Result<Name, StoreError> {
     Name::parse(text).map_err(corrupt)
 }
 
-fn principal(text: &str) -> Result<Principal, StoreError> {
+pub(in crate::store) fn principal(text: &str) -> Result<Principal, StoreError> {
     Principal::parse(text).map_err(corrupt)
 }
 

@@ -15,6 +15,7 @@ pub mod codec;
 pub mod codec_broker;
 pub mod codec_certificate;
 pub mod codec_event;
+pub mod codec_lease;
 pub mod embedded;
 pub mod feed;
 mod incarnation;

@@ -13,6 +13,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::scope::Reach;
 use crate::domain::task::Task;
 use crate::domain::time::Stamp;
+use crate::store::StoreError;
 
 /// Where the answer to a request lies: SHA-256 of caller and request id, each behind its length.
 pub type AnswerKey = [u8; 32];
@@ -28,7 +29,7 @@ pub enum RecordKey {
     Keyring,
     /// The newest revocation list; in partition 0.
     RevocationList,
-    /// A stored answer.
+    /// A stored answer, but for that to an issue: it is the lease.
     Answer(AnswerKey),
 }
 
@@ -81,9 +82,14 @@ pub enum Subject<L> {
     Scope(String),
 }
 
-/// The one lease that a commit writes.
+/// The one lease that a commit writes, and where the answer lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Written;
+pub enum Written {
+    /// The lease is new, and [named by the request](LeaseId::of_request): its record is the answer, for as long as it is kept.
+    Issued,
+    /// It goes on: the answer has a record of its own.
+    Renewed,
+}
 
 /// How a request is kept from acting twice.
 #[derive(Clone, Debug)]
@@ -94,7 +100,7 @@ pub struct Replay {
     pub request_hash: [u8; 32],
     /// The answer to keep.
     pub subject: Subject<Written>,
-    /// How long the answer is kept; `None`: as long as the task whose `answer_key` it is.
+    /// How long the answer is kept; `None`: as long as the task whose `answer_key` it is. That to an issue is kept with its lease.
     pub keep_until: Option<Stamp>,
     /// Whether a replay goes through the checks again (issue and renew) or is answered at once.
     pub checked: bool,
@@ -299,6 +305,26 @@ pub enum Denial {
     },
 }
 
+impl Replay {
+    /// The lease that the request names, if it asks for one.
+    pub fn lease(&self, partition: Partition) -> LeaseId {
+        LeaseId::of_request(partition, &self.key)
+    }
+
+    /// The answer that a lease's record is to this request.
+    ///
+    /// # Errors
+    /// [`Denial::RequestIdReused`] if it was issued for another one.
+    pub(crate) fn answered_by(&self, lease: &Lease) -> Result<Option<Answer>, Denial> {
+        let Some(request_hash) = lease.draft.request else { return Ok(None) };
+        if request_hash != self.request_hash {
+            return Err(Denial::RequestIdReused);
+        }
+        let subject = Subject::Lease(Box::new(lease.clone()));
+        Ok(Some(Answer { request_hash, origin: lease.origin, subject }))
+    }
+}
+
 impl Commit {
     /// A commit that rests on nothing and writes nothing yet.
     pub fn new(partition: Partition, lane: Lane) -> Self {
@@ -322,6 +348,23 @@ impl Commit {
     /// What it kills or blocks.
     pub fn entries(&self) -> &[Entry] {
         self.event.as_ref().map_or(&[], |event| &event.entries)
+    }
+
+    /// That a lease which is to be the answer to its request can be found by it.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`]: such a commit makes no sense.
+    pub(crate) fn must_answer(&self) -> Result<(), StoreError> {
+        let Some(replay) = &self.replay else { return Ok(()) };
+        let Subject::Lease(Written::Issued) = replay.subject else { return Ok(()) };
+        let named = |lease: &Draft| {
+            let request = Some(replay.request_hash);
+            lease.id == replay.lease(self.partition) && lease.request == request
+        };
+        if self.lease().is_some_and(named) {
+            return Ok(());
+        }
+        Err(StoreError::Corrupt("a lease that its request does not name".to_owned()))
     }
 
     /// The lease that it writes.

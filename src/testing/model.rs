@@ -14,7 +14,7 @@ use crate::domain::event::Event;
 use crate::domain::feed::{BrokerRecord, InstanceId};
 use crate::domain::id::{LeaseId, Partition, TaskId};
 use crate::domain::lattice::{Entry, Fence, Lattice};
-use crate::domain::lease::{Draft, Lease};
+use crate::domain::lease::Lease;
 use crate::domain::path::Origin;
 use crate::domain::scope::Reach;
 use crate::domain::task::Task;
@@ -26,6 +26,7 @@ use crate::store::{
     Index, LEASE_KEPT, Listing, Meta, Outcome, Query, Receipt, Record, RecordKey, Recorded,
     Recovered, Snapshot, Store, StoreError, Subject, Upkeep, Write, Written,
 };
+use crate::testing::store_contract::samples::lease;
 
 /// Leases, tasks and revocations in memory.
 pub struct ModelStore {
@@ -106,6 +107,7 @@ impl Store for ModelStore {
         let clock = self.clock.now();
         let partition = commit.partition;
         let is_awaited = commit.event.as_ref().is_some_and(Event::is_awaited);
+        commit.must_answer()?;
         let outcome =
             self.part(partition, |part| part.commit(commit, clock).unwrap_or_else(|no| no))?;
         if is_awaited && matches!(outcome, Outcome::Done(_)) {
@@ -219,8 +221,12 @@ impl Part {
         if let Some(replay) = commit.replay {
             let subject = match replay.subject {
                 Subject::Task(task) => Subject::Task(Box::new(stamped(*task, stamp))),
-                Subject::Lease(Written) => {
-                    Subject::Lease(Box::new(lease(&written.unwrap(), origin, credential)))
+                Subject::Lease(Written::Renewed) => Subject::Lease(Box::new(lease(
+                    written.unwrap(),
+                    Receipt { origin, credential },
+                ))),
+                Subject::Lease(Written::Issued) => {
+                    return Ok(Outcome::Done(Receipt { origin, credential }));
                 }
                 Subject::Scope(text) => Subject::Scope(text),
             };
@@ -233,16 +239,22 @@ impl Part {
     /// Everything that can refuse but the expiry; the earlier answer, if this is a replay.
     fn check(&self, commit: &Commit, stamp: Stamp) -> Result<Option<Answer>, Outcome> {
         let mut replayed = None;
-        if let Some(replay) = &commit.replay
-            && let Some(Record::Answer(answer)) = self.record(RecordKey::Answer(replay.key), stamp)
-        {
-            if answer.request_hash != replay.request_hash {
-                return Err(Outcome::Denied(Denial::RequestIdReused));
+        if let Some(replay) = &commit.replay {
+            let lease = RecordKey::Lease(replay.lease(commit.partition));
+            let records = [RecordKey::Answer(replay.key), lease].map(|key| self.record(key, stamp));
+            replayed = match records {
+                [Some(Record::Answer(answer)), _] => Some(*answer),
+                [_, Some(Record::Lease(it))] => replay.answered_by(&it).map_err(Outcome::Denied)?,
+                _ => None,
+            };
+            if let Some(answer) = &replayed {
+                if answer.request_hash != replay.request_hash {
+                    return Err(Outcome::Denied(Denial::RequestIdReused));
+                }
+                if !replay.checked {
+                    return Err(Outcome::Replayed(Box::new(answer.clone())));
+                }
             }
-            if !replay.checked {
-                return Err(Outcome::Replayed(answer));
-            }
-            replayed = Some(*answer);
         }
         let now: Vec<_> =
             commit.guards.iter().map(|g| (g.key, self.record(g.key, stamp))).collect();
@@ -283,7 +295,7 @@ impl Part {
                 self.tasks.insert(task.id.to_string(), (stamped(*task, origin.stamp), due));
             }
             Write::Lease(draft) => {
-                let lease = lease(&draft, origin, credential);
+                let lease = lease((*draft).clone(), Receipt { origin, credential });
                 let until = Stamp::from_seconds(lease.expires_seconds).plus(LEASE_KEPT);
                 self.leases.insert(lease.draft.id, (lease, until));
             }
@@ -484,17 +496,5 @@ fn name(entry: &Entry) -> String {
         Entry::Block(scope, _) => format!("block {scope}"),
         Entry::Lease(lease) => format!("lease {lease}"),
         Entry::End(incarnation, _) => format!("end {incarnation}"),
-    }
-}
-
-fn lease(draft: &Draft, origin: Origin, credential: Option<CredentialTimes>) -> Lease {
-    let times = credential.unwrap();
-    Lease {
-        draft: draft.clone(),
-        origin,
-        first_origin: times.lease_origin,
-        first_issue: times.first_issue,
-        expires_seconds: times.expiry.expires_seconds,
-        clamp: times.expiry.clamp,
     }
 }

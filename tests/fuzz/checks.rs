@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use leasehold::config;
 use leasehold::domain::grant::Grant;
-use leasehold::domain::id::{LeaseId, TaskId};
+use leasehold::domain::id::{LeaseId, Partition, TaskId};
 use leasehold::domain::principal::{Name, Principal, SpiffePattern};
 use leasehold::domain::scope::Scope;
 use leasehold::domain::time::{Span, Stamp};
@@ -26,7 +26,7 @@ use leasehold::spiffe::leaf::Leaf;
 use leasehold::spiffe::task_certificate::TaskCertificate;
 use leasehold::spiffe::task_extension::{self as extension, ExtensionOid};
 use leasehold::store::records::{Replay, Subject, Written};
-use leasehold::store::{codec, codec_event};
+use leasehold::store::{codec, codec_event, codec_lease};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use signature::Signer as _;
@@ -300,11 +300,11 @@ pub fn record(bytes: &[u8]) -> bool {
             assert_eq!(codec::task(&stored(header, &codec::task_body(&task))).unwrap(), task);
         }
         1 => {
-            let Ok(lease) = codec::lease(value) else { return false };
-            assert_eq!(
-                codec::lease(&stored(header, &codec::lease_body(&lease.draft))).unwrap(),
-                lease
-            );
+            let id = LeaseId::new(Partition::ZERO, 1);
+            let Ok(lease) = codec_lease::lease(id, value) else { return false };
+            let bytes = codec_lease::lease_bytes(&lease.draft);
+            let again = [bytes.value(&header), bytes.terms].concat();
+            assert_eq!(codec_lease::lease(lease.draft.id, &again).unwrap(), lease);
         }
         2 => {
             let Ok(entry) = codec_event::entry(value) else { return false };
@@ -336,13 +336,16 @@ pub fn record(bytes: &[u8]) -> bool {
                 Subject::Task(task) => (Subject::Task(task.clone()), None),
                 Subject::Scope(text) => (Subject::Scope(text.clone()), None),
                 Subject::Lease(lease) => {
-                    (Subject::Lease(Written), Some(codec::lease_body(&lease.draft)))
+                    let bytes = codec_lease::lease_bytes(&lease.draft);
+                    let whole = [bytes.terms, bytes.own].concat();
+                    (Subject::Lease(Written::Renewed), Some((lease.draft.id, whole)))
                 }
             };
             let (request_hash, key) = (answer.request_hash, [0; 32]);
             let replay = Replay { key, request_hash, subject, keep_until: None, checked: false };
-            let head = codec::answer_head(&replay, body.as_deref()).unwrap();
-            let body = [head, body.unwrap_or_default()].concat();
+            let length = body.as_ref().map(|(id, body)| (*id, body.len()));
+            let head = codec::answer_head(&replay, length).unwrap();
+            let body = [head, body.map(|(_, body)| body).unwrap_or_default()].concat();
             assert_eq!(codec::answer(&stored(header, &body)).unwrap(), answer);
         }
     }

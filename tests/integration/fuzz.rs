@@ -16,8 +16,8 @@ use leasehold::domain::time::{Span, Stamp};
 use leasehold::jose::SigningKey;
 use leasehold::spiffe::authority::Authority;
 use leasehold::spiffe::bundle::Bundle;
-use leasehold::store::codec;
 use leasehold::store::records::{CredentialTimes, Subject, Written};
+use leasehold::store::{codec, codec_lease};
 use leasehold::testing::ca::{TestAuthority, csr};
 use leasehold::testing::store_contract::samples;
 use rcgen::KeyPair;
@@ -176,22 +176,27 @@ fn values() -> [Vec<u8>; 7] {
     let keep_until = samples::at(3_600);
     let header =
         codec::Header { origin, keep_until, credential: Some(times), first_issue: Some(stamp) };
-    let replay = samples::replay(1, Subject::Lease(Written));
-    let lease = codec::lease_body(&draft);
-    let answer = [codec::answer_head(&replay, Some(&lease)).unwrap(), lease.clone()].concat();
+    let replay = samples::replay(1, Subject::Lease(Written::Renewed));
+    let bytes = codec_lease::lease_bytes(&draft);
+    let length = Some((draft.id, bytes.length()));
+    let head = codec::answer_head(&replay, length).unwrap();
+    let answer = [&head[..], &bytes.terms, &bytes.own].concat();
+    let lease = [bytes.value(&header), bytes.terms].concat();
     let event = Event {
         entries: vec![Entry::Lease(draft.id)],
         lease: Some(draft.id),
         ..samples::event(EventKind::LeaseRevoked, 1)
     };
-    [
+    let values = [
         codec::task_body(&samples::task(1)),
-        lease,
+        Vec::new(),
         codec::entry_body(&Entry::Watermark(samples::scope("all"), origin)),
         codec::event_body(&event),
         codec::keyring_body(&[7; 64]),
         codec::proved_key_body(samples::task_id(1)),
         answer,
-    ]
-    .map(|body| [codec::header_bytes(&header), body].concat())
+    ];
+    let mut values = values.map(|body| [codec::header_bytes(&header), body].concat());
+    values[1] = lease;
+    values
 }

@@ -6,7 +6,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::event::EventKind;
+use crate::domain::lease::{Draft, Kind, Lease};
+use crate::domain::path::Path;
+use crate::domain::scope::Reach;
 use crate::store::codec_event;
+use crate::store::codec_lease::{lease, lease_bytes, terms_of};
 
 fn text() -> impl Strategy<Value = String> {
     "\\PC{0,24}"
@@ -141,9 +145,11 @@ prop_compose! {
             (vec(any::<[u8; 16]>().prop_map(Reach), 0..5), any::<u32>(), any::<u64>()),
         (signing_key, step, subject, actors, authority) in
             (text(), text(), principals(), vec(principals(), 0..4), option::of("[0-9a-f]{1,64}")),
+        request in option::of(any::<[u8; 32]>()),
     ) -> Draft {
         Draft {
-            id, holder, instance, key_thumbprint, jkt, public_key, audience, grant, tier, reach, jti,
+            first: None,
+            id, request, holder, instance, key_thumbprint, jkt, public_key, audience, grant, tier, reach, jti,
             renewals, ceiling_seconds, signing_key, step, subject, actors, authority,
             kind: [Kind::AccessToken, Kind::X509Svid, Kind::JwtSvid][kind],
             freshness: Span::from_millis(freshness),
@@ -153,7 +159,10 @@ prop_compose! {
 }
 
 fn headers() -> impl Strategy<Value = Header> {
-    let times = (1u64.., 1u64..=7, stamps(), origins());
+    // What is left out of a lease's times is that of its own commit; none has zero.
+    let origins =
+        || (later(), later()).prop_map(|(incarnation, stamp)| Origin { incarnation, stamp });
+    let times = (1u64.., 1u64..=7, later(), origins());
     (origins(), stamps(), times).prop_map(|(origin, keep_until, times)| {
         let (expires_seconds, clamp, first_issue, lease_origin) = times;
         let expiry = Expiry { expires_seconds, clamp: Clamp::from_number(clamp).unwrap() };
@@ -186,14 +195,43 @@ proptest! {
     }
 
     #[test]
-    fn a_lease_survives_its_bytes(draft in drafts(), header in headers()) {
-        let stored = lease(&value(&header, &lease_body(&draft))).unwrap();
+    fn a_lease_survives_its_bytes(
+        draft in drafts(), first in option::of(drafts()), (header, of_first) in (headers(), headers()),
+    ) {
+        let first = first.map(|first| Draft { id: draft.id, request: None, ..first });
+        let first = first.map(|first| Box::new(lease_of(first, &of_first)));
+        let draft = Draft { first, ..draft };
+        let bytes = lease_bytes(&draft);
+        let own = bytes.value(&header);
+        prop_assert_eq!(terms_of(&own), Some(bytes.name));
+        prop_assert!(is_corrupt(lease(draft.id, &own)), "its terms are gone");
+        let stored = lease(draft.id, &[own, bytes.terms].concat()).unwrap();
         prop_assert_eq!(stored, lease_of(draft, &header));
     }
 
     #[test]
-    fn a_header_survives_its_bytes(given in headers(), body in drafts()) {
-        let stored = header(&value(&given, &lease_body(&body))).unwrap();
+    fn a_lease_of_the_version_before_is_read(draft in drafts(), header in headers()) {
+        let draft = Draft { request: None, ..draft };
+        let bytes = lease_bytes(&draft);
+        let record = wire::Lease::decode(&*[bytes.own, bytes.terms].concat()).unwrap();
+        let id = draft.id.to_string();
+        let record = wire::Lease { version: 1, id, terms: Vec::new().into(), ..record };
+        let whole = value(&header, &record.encode_to_vec());
+        prop_assert_eq!(terms_of(&whole), None);
+        prop_assert_eq!(lease(draft.id, &whole).unwrap(), lease_of(draft, &header));
+    }
+
+    #[test]
+    fn leases_that_differ_in_what_they_share_have_terms_of_other_names(one in drafts(), other in drafts()) {
+        let own = Draft { jti: other.jti, request: other.request, id: other.id, ..one.clone() };
+        prop_assert_eq!(lease_bytes(&one).name, lease_bytes(&own).name);
+        let shared = Draft { step: format!("{}.", one.step), ..one.clone() };
+        prop_assert_ne!(lease_bytes(&one).name, lease_bytes(&shared).name);
+    }
+
+    #[test]
+    fn a_header_survives_its_bytes(given in headers(), body in tasks()) {
+        let stored = header(&value(&given, &task_body(&body))).unwrap();
         prop_assert_eq!(stored.origin, given.origin);
         prop_assert_eq!(stored.keep_until, given.keep_until);
         prop_assert_eq!(stored.credential, given.credential);
@@ -205,9 +243,11 @@ proptest! {
         let replay = |subject| Replay {
             key: [0; 32], request_hash: [5; 32], subject, keep_until: None, checked: false,
         };
-        let lease = lease_body(&draft);
-        let head = |subject| answer_head(&replay(subject), Some(&lease)).unwrap();
-        let about_lease = [head(Subject::Lease(Written)), lease.clone()].concat();
+        let lease = lease_bytes(&draft);
+        let length = Some((draft.id, lease.length()));
+        let head = |subject| answer_head(&replay(subject), length).unwrap();
+        let about_lease = [&head(Subject::Lease(Written::Renewed)), &lease.terms, &lease.own];
+        let about_lease = about_lease.map(Vec::as_slice).concat();
         let answered = answer(&value(&header, &about_lease)).unwrap();
         prop_assert_eq!((answered.request_hash, answered.origin), ([5; 32], header.origin));
         prop_assert_eq!(answered.subject, Subject::Lease(Box::new(lease_of(draft, &header))));
@@ -268,7 +308,9 @@ proptest! {
         let at = at % broken.len();
         broken[at] = broken[at].wrapping_add(1);
         for bytes in [&bytes[..], &good[..at], &broken] {
-            let _ = (task(bytes), lease(bytes), answer(bytes), keyring(bytes), header(bytes));
+            let id = LeaseId::new(crate::domain::id::Partition::ZERO, 1);
+            let _ = (task(bytes), lease(id, bytes), answer(bytes), keyring(bytes), header(bytes));
+            let _ = terms_of(bytes);
             let _ = (proved_key(bytes), codec_event::entry(bytes), codec_event::event(bytes));
         }
     }
@@ -283,15 +325,22 @@ fn good_task() -> wire::Task {
 }
 
 fn good_lease() -> wire::Lease {
-    let lease = lease_to_wire(&crate::testing::store_contract::samples::draft(1, 1));
-    wire::Lease { expires: 1, clamp: 1, ..lease }
+    let bytes = lease_bytes(&crate::testing::store_contract::samples::draft(1, 1));
+    let lease = wire::Lease::decode(&*[bytes.own, bytes.terms].concat()).unwrap();
+    wire::Lease { stamp: 1, expires: 1, clamp: 1, ..lease }
+}
+
+fn read(record: &wire::Lease) -> Result<Lease, StoreError> {
+    lease(LeaseId::new(crate::domain::id::Partition::ZERO, 1), &record.encode_to_vec())
 }
 
 #[test]
 fn a_record_of_another_version_is_refused() {
+    for version in [0, 3] {
+        assert!(is_corrupt(read(&wire::Lease { version, ..good_lease() })));
+    }
     for version in [0, VERSION + 1] {
         assert!(is_corrupt(task(&wire::Task { version, ..good_task() }.encode_to_vec())));
-        assert!(is_corrupt(lease(&wire::Lease { version, ..good_lease() }.encode_to_vec())));
         assert!(is_corrupt(keyring(
             &wire::Keyring { version, ..Default::default() }.encode_to_vec()
         )));
@@ -314,9 +363,7 @@ fn a_record_of_another_version_is_refused() {
 
 #[test]
 fn class_01_an_unknown_number_is_refused() {
-    assert!(
-        task(&good_task().encode_to_vec()).is_ok() && lease(&good_lease().encode_to_vec()).is_ok()
-    );
+    assert!(task(&good_task().encode_to_vec()).is_ok() && read(&good_lease()).is_ok());
     for wrong in [
         wire::Task { state: 0, ..good_task() },
         wire::Task { state: 8, ..good_task() },
@@ -334,6 +381,9 @@ fn class_01_an_unknown_number_is_refused() {
     ] {
         assert!(is_corrupt(task(&wrong.encode_to_vec())), "{wrong:?}");
     }
+    let once = Box::new(good_lease());
+    assert!(read(&wire::Lease { first: Some(once.clone()), ..good_lease() }).is_ok());
+    let twice = Box::new(wire::Lease { first: Some(once), ..good_lease() });
     for wrong in [
         wire::Lease { kind: 0, ..good_lease() },
         wire::Lease { kind: 4, ..good_lease() },
@@ -345,9 +395,13 @@ fn class_01_an_unknown_number_is_refused() {
         wire::Lease { jkt: vec![0; 20].into(), ..good_lease() },
         wire::Lease { reach: vec![vec![0; 15].into()], ..good_lease() },
         wire::Lease { holder: "nobody".into(), ..good_lease() },
+        wire::Lease { request: vec![0; 31].into(), ..good_lease() },
+        wire::Lease { stamp: 0, ..good_lease() },
+        wire::Lease { version: 1, ..good_lease() },
+        wire::Lease { first: Some(twice.clone()), ..good_lease() },
         wire::Lease { freshness_millis: u64::MAX / 1_000 + 1, ..good_lease() },
     ] {
-        assert!(is_corrupt(lease(&wrong.encode_to_vec())), "{wrong:?}");
+        assert!(is_corrupt(read(&wrong)), "{wrong:?}");
     }
     for kind in [0, 6, -1] {
         let entry = wire::Entry { version: 1, kind, scope: "all".into(), ..Default::default() };

@@ -1,13 +1,14 @@
 //! Everything that can refuse a commit before its times are known, in the order of the contract's picture.
 
-use crate::domain::id::Partition;
+use crate::domain::id::{LeaseId, Partition};
 use crate::domain::lattice::{Entry, Lattice};
+use crate::domain::lease::Lease;
 use crate::domain::time::Stamp;
 use crate::store::codec_certificate::revocation_list;
 use crate::store::embedded::keys::{self, Key};
 use crate::store::embedded::rows::{Source, timed};
 use crate::store::{Answer, Commit, Denial, Outcome, Record, RecordKey, Replay, StoreError, Write};
-use crate::store::{codec, codec_event};
+use crate::store::{codec, codec_event, codec_lease};
 
 /// Why a commit goes no further.
 pub(super) enum Stop {
@@ -88,16 +89,20 @@ fn earlier_answer(
     now: Stamp,
 ) -> Result<Option<Answer>, Stop> {
     let answer = match record(rows, partition, &RecordKey::Answer(replay.key), now)? {
-        Some(Record::Answer(answer)) => answer,
-        _ => return Ok(None),
+        Some(Record::Answer(answer)) => Some(*answer),
+        _ => match lease(rows, partition, replay.lease(partition), now)? {
+            Some(lease) => replay.answered_by(&lease)?,
+            None => None,
+        },
     };
+    let Some(answer) = answer else { return Ok(None) };
     if answer.request_hash != replay.request_hash {
         return Err(Denial::RequestIdReused.into());
     }
     if !replay.checked {
-        return Err(Stop::Answered(Outcome::Replayed(answer)));
+        return Err(Stop::Answered(Outcome::Replayed(Box::new(answer))));
     }
-    Ok(Some(*answer))
+    Ok(Some(answer))
 }
 
 /// All guarded records come back if one has moved on.
@@ -167,10 +172,14 @@ pub(super) fn record(
     key: &RecordKey,
     now: Stamp,
 ) -> Result<Option<Record>, StoreError> {
+    if let RecordKey::Lease(id) = key {
+        let lease = lease(rows, partition, *id, now)?;
+        return Ok(lease.map(|lease| Record::Lease(Box::new(lease))));
+    }
     let Some(record) = row(rows, &keys::record(partition, key), now)? else { return Ok(None) };
     Ok(Some(match key {
         RecordKey::Task(_) => Record::Task(Box::new(codec::task(&record)?)),
-        RecordKey::Lease(_) => Record::Lease(Box::new(codec::lease(&record)?)),
+        RecordKey::Lease(id) => Record::Lease(Box::new(codec_lease::lease(*id, &record)?)),
         RecordKey::Keyring => {
             let (sealed, version) = codec::keyring(&record)?;
             Record::Keyring(sealed, version)
@@ -181,6 +190,32 @@ pub(super) fn record(
         }
         RecordKey::Answer(_) => Record::Answer(Box::new(codec::answer(&record)?)),
     }))
+}
+
+/// A lease, unless its time is over.
+fn lease(
+    rows: &impl Source,
+    partition: Partition,
+    id: LeaseId,
+    now: Stamp,
+) -> Result<Option<Lease>, StoreError> {
+    let own = row(rows, &keys::record(partition, &RecordKey::Lease(id)), now)?;
+    own.map(|own| with_terms(rows, partition, id, own)).transpose()
+}
+
+/// A lease from its own bytes and the terms that they name.
+pub(super) fn with_terms(
+    rows: &impl Source,
+    partition: Partition,
+    id: LeaseId,
+    mut own: Vec<u8>,
+) -> Result<Lease, StoreError> {
+    if let Some(name) = codec_lease::terms_of(&own)
+        && let Some(terms) = rows.get(&keys::terms(partition, &name))?
+    {
+        own.extend_from_slice(timed(&terms)?.1);
+    }
+    codec_lease::lease(id, &own)
 }
 
 /// The value of a row whose time is not over. A task's time is when it is due, which ends nothing.

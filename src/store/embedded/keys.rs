@@ -9,6 +9,7 @@
 //!  p e stamp              event                      p x until key          index: when a row is over
 //!  p j hash               shown proof                p v stamp              certificate that lists tell of
 //!  p g instance           broker in the registry     p b                    number of the newest revocation list
+//!  p w name               terms of leases
 //! ```
 //!
 //! Times are eight bytes, big-endian. The first byte of a key is a partition; two keys have no second byte: the
@@ -20,6 +21,7 @@ use crate::domain::lattice::Entry;
 use crate::domain::scope::Reach;
 use crate::domain::time::Stamp;
 use crate::store::RecordKey;
+use crate::store::codec_lease::TermsName;
 
 /// A key of a row.
 pub(super) type Key = Vec<u8>;
@@ -68,9 +70,10 @@ pub(super) fn is_task(key: &[u8]) -> bool {
     key.get(1) == Some(&b't')
 }
 
-/// Whether the key is that of a lease's record.
-pub(super) fn is_lease(key: &[u8]) -> bool {
-    key.get(1) == Some(&b'l')
+/// The lease whose record's key it is; `None` if it is another kind of key.
+pub(super) fn lease(key: &[u8]) -> Option<LeaseId> {
+    let id = key.get(1..)?.strip_prefix(b"l")?;
+    LeaseId::parse(str::from_utf8(id).ok()?).ok()
 }
 
 pub(super) fn ceiling(partition: Partition, hash: &[u8; 32]) -> Key {
@@ -79,6 +82,11 @@ pub(super) fn ceiling(partition: Partition, hash: &[u8; 32]) -> Key {
 
 pub(super) fn claim(partition: Partition, hash: &[u8; 32]) -> Key {
     key(partition, b'p', &[hash])
+}
+
+/// What leases share, by the name that they have for it.
+pub(super) fn terms(partition: Partition, name: &TermsName) -> Key {
+    key(partition, b'w', &[name])
 }
 
 pub(super) fn shown_proof(partition: Partition, id: &[u8; 32]) -> Key {

@@ -3,7 +3,8 @@
 use crate::domain::id::Partition;
 use crate::domain::path::Hop;
 use crate::domain::time::{Span, Stamp};
-use crate::store::codec::{self, corrupt};
+use crate::store::codec::corrupt;
+use crate::store::embedded::checks::with_terms;
 use crate::store::embedded::keys;
 use crate::store::embedded::rows::{Source, Transaction, timed};
 use crate::store::embedded::state::State;
@@ -42,10 +43,10 @@ fn drop_expired(
             && let (time, record) = timed(&row)?
             && time == until
         {
-            if keys::is_lease(key) {
-                let lease = codec::lease(record)?;
+            if let Some(id) = keys::lease(key) {
+                let lease = with_terms(rows, partition, id, record.to_vec())?;
                 let Hop { task, .. } = lease.draft.path.own();
-                rows.own.remove(keys::lease_of(partition, task, lease.draft.id));
+                rows.own.remove(keys::lease_of(partition, task, id));
             }
             rows.own.remove(key.to_vec());
         }

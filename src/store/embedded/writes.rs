@@ -1,7 +1,7 @@
 //! A commit, applied: the checks, then its rows under one stamp.
 
 use crate::domain::certificate::{CertificateDraft, is_listed};
-use crate::domain::id::Partition;
+use crate::domain::id::{LeaseId, Partition};
 use crate::domain::lattice::{Entry, Fence};
 use crate::domain::lease::Draft;
 use crate::domain::path::Origin;
@@ -9,6 +9,7 @@ use crate::domain::task::Task;
 use crate::domain::time::{INFINITY, Stamp};
 use crate::store::codec::{self, Header};
 use crate::store::codec_certificate::{certificate_body, revocation_list_body};
+use crate::store::codec_lease::{self, LeaseBytes};
 use crate::store::embedded::checks::{Stop, check, entry};
 use crate::store::embedded::keys::{self, Key};
 use crate::store::embedded::rows::{Source, Transaction, timed, with_time};
@@ -31,6 +32,7 @@ pub(super) fn apply(
 }
 
 fn try_apply(rows: &mut Transaction<'_>, commit: &Commit, clock: Stamp) -> Result<Outcome, Stop> {
+    commit.must_answer()?;
     let state = State::read(rows, commit.partition)?;
     // INVARIANT (stamps increase): a commit's stamp is above every earlier one of its partition, whatever the clock says.
     let stamp = state.stamp.next().max(clock).max(commit.at_least);
@@ -65,7 +67,7 @@ pub(super) struct Writing<'a, 'b> {
     partition: Partition,
     state: State,
     credential: Option<CredentialTimes>,
-    lease: Option<Vec<u8>>,
+    lease: Option<(LeaseId, LeaseBytes)>,
 }
 
 impl<'a, 'b> Writing<'a, 'b> {
@@ -177,12 +179,27 @@ impl<'a, 'b> Writing<'a, 'b> {
         let until = Stamp::from_seconds(credential.expiry.expires_seconds).plus(LEASE_KEPT);
         let index = keys::lease_of(self.partition, draft.path.own().task, draft.id);
         self.rows.own.put(index, with_time(until, Vec::new()));
-        let key = keys::record(self.partition, &RecordKey::Lease(draft.id));
+        let bytes = codec_lease::lease_bytes(draft);
         let header = Header { credential: Some(credential), ..self.header() };
-        let body = codec::lease_body(draft);
-        self.put(key, until, &header, &body)?;
-        self.lease = Some(body);
+        let key = keys::record(self.partition, &RecordKey::Lease(draft.id));
+        self.rows.put_until(self.partition, key, until, bytes.value(&header))?;
+        self.terms(&bytes, until)?;
+        self.lease = Some((draft.id, bytes));
         Ok(())
+    }
+
+    /// Keeps the terms of a lease that is kept until then.
+    // INVARIANT (terms outlast): they are kept longer than every lease that names them. They are written again only once that
+    // would no longer be so.
+    fn terms(&mut self, bytes: &LeaseBytes, until: Stamp) -> Result<(), StoreError> {
+        let key = keys::terms(self.partition, &bytes.name);
+        if let Some(known) = self.rows.get(&key)?
+            && timed(&known)?.0 > until
+        {
+            return Ok(());
+        }
+        let longer = until.plus(LEASE_KEPT);
+        self.rows.put_until(self.partition, key, longer, bytes.terms.clone())
     }
 
     fn certificate(&mut self, draft: &CertificateDraft) -> Result<(), StoreError> {
@@ -225,12 +242,17 @@ impl<'a, 'b> Writing<'a, 'b> {
     }
 
     fn answer(&mut self, replay: &Replay) -> Result<(), StoreError> {
+        if let Subject::Lease(Written::Issued) = replay.subject {
+            return Ok(());
+        }
         let key = keys::record(self.partition, &RecordKey::Answer(replay.key));
         let header = Header { credential: self.credential, ..self.header() };
         let until = replay.keep_until.unwrap_or(INFINITY);
-        let mut body = codec::answer_head(replay, self.lease.as_deref())?;
-        if let Subject::Lease(Written) = replay.subject {
-            body.extend(self.lease.iter().flatten());
+        let lease = self.lease.as_ref().map(|(id, bytes)| (*id, bytes.length()));
+        let mut body = codec::answer_head(replay, lease)?;
+        if let Subject::Lease(_) = replay.subject {
+            let bytes = self.lease.iter().map(|(_, bytes)| bytes);
+            bytes.for_each(|bytes| [&bytes.terms, &bytes.own].iter().for_each(|b| body.extend(*b)));
         }
         self.put(key, until, &header, &body)
     }

@@ -7,8 +7,10 @@
 -- ARGV: written by src/store/redis/commit.rs in the order in which it is read here. A time that there is not is infinite.
 
 local META, SET, EVENTS, BLOCKS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
--- In front of an answer's body: its version, and the hash of its request.
-local REQUEST = 36
+-- In front of an answer's body: its version, and the hash of its request; that alone is its second part.
+local REQUEST, HASH = 36, 5
+-- Behind the terms' name in a lease: the hash of the request that it was issued for, behind its tag and length.
+local LEASE_REQUEST, TAG = 31, '\130\2\32'
 -- In front of a fence's counters: version, kind and task id.
 local FENCE = 38
 
@@ -16,8 +18,8 @@ local meta = partition(META)
 if not meta then return { 'lost' } end
 if not meta.open then return { 'closed' } end
 
-local at_least, floor, before, answer_key, answer_is_checked, answer_until, guards, blockable, markable, claimed, ceiling_key,
-  entries, writes, is_awaited = numbers('<I8I8I8I8I8I8I8I8I8I8I8I8I8I8')
+local at_least, floor, before, answer_key, answer_is_checked, answer_until, answer_is_lease, guards, blockable, markable, claimed,
+  ceiling_key, entries, writes, is_awaited = numbers('<I8I8I8I8I8I8I8I8I8I8I8I8I8I8I8')
 
 -- INVARIANT (stamps rise): later than every commit before, whatever the clocks do.
 local stamp = math.max(meta.stamp + 1, clock(), at_least)
@@ -67,22 +69,36 @@ local function fence_counters(value, body)
 end
 
 -- replay
-local answer, answered = { key = KEYS[answer_key], tail = '' }, false
+--
+-- The answer has a record of its own, or is the lease that was issued for the request: its key is declared next.
+local answer, answered = { key = KEYS[answer_key], lease = KEYS[answer_key + 1], tail = '' }, false
+local word
 if answer.key then
   answer.body = argument()
   answered = get(answer.key, stamp)
+  word, answer.found = 'replayed', answer.key
+  if not answered then
+    answered = get(answer.lease, stamp)
+    word, answer.found = 'replayed lease', answer.lease
+    if answered and string.sub(answered, LEASE_REQUEST, LEASE_REQUEST + #TAG - 1) ~= TAG then answered = false end
+  end
 end
 
 -- Writes the same answer again, so that a wait for replicas covers the first write too.
 local function replayed()
-  redis.call('SET', answer.key, answered, 'KEEPTTL')
-  return { 'replayed', answered }
+  redis.call('SET', answer.found, answered, 'KEEPTTL')
+  return { word, whole(answered) }
 end
 
 if answered then
-  if string.sub(answered, HEADER + 1, HEADER + REQUEST) ~= string.sub(answer.body, 1, REQUEST) then
-    return { 'reused' }
+  local same
+  if word == 'replayed' then
+    same = string.sub(answered, HEADER + 1, HEADER + REQUEST) == string.sub(answer.body, 1, REQUEST)
+  else
+    local hash = LEASE_REQUEST + #TAG
+    same = string.sub(answered, hash, hash + REQUEST - HASH) == string.sub(answer.body, HASH, REQUEST)
   end
+  if not same then return { 'reused' } end
   if answer_is_checked == 0 then return replayed() end
 end
 
@@ -98,7 +114,7 @@ for i = 1, guards do
 end
 if stale then
   local fresh = {}
-  for i, key in ipairs(guarded) do fresh[i] = get(key, stamp) end
+  for i, key in ipairs(guarded) do fresh[i] = whole((get(key, stamp))) end
   return { 'stale', fresh }
 end
 
@@ -221,17 +237,29 @@ function write.task()
   redis.call('ZADD', KEYS[by_name], 0, id)
 end
 
+-- The times of a lease, behind its own bytes: those that say what its stamp does not.
+local function lease_times()
+  local said = struct.pack('<BI8BI8BI8', 0x11, meta.incarnation, 0x21, times.expires, 0x29, times.clamp)
+  if times.first_issue ~= stamp then said = said .. struct.pack('<BI8', 0x31, times.first_issue) end
+  if times.lease_incarnation ~= meta.incarnation or times.lease_stamp ~= stamp then
+    said = said .. struct.pack('<BI8BI8', 0x39, times.lease_incarnation, 0x41, times.lease_stamp)
+  end
+  return said
+end
+
 function write.lease()
-  local key, index, kept, is_answered = numbers('<I8I8I8I8')
-  local id, body = argument(), argument()
-  local shown = math.min(INFINITY, times.expires * 1000000 + kept)
-  put(KEYS[key], timed .. body, shown)
-  index, shown = KEYS[index], milliseconds(shown)
+  local key, index, terms_key, kept = numbers('<I8I8I8I8')
+  local id, own, terms = argument(), argument(), argument()
+  local over = math.min(INFINITY, times.expires * 1000000 + kept)
+  put(KEYS[key], struct.pack('<BI8', 0x09, stamp) .. own .. lease_times(), over)
+  -- INVARIANT (terms outlast): they are kept longer than every lease that names them.
+  local shown = milliseconds(over)
+  if redis.call('PEXPIRETIME', KEYS[terms_key]) <= shown then put(KEYS[terms_key], terms, over + kept) end
+  index = KEYS[index]
   redis.call('ZREMRANGEBYSCORE', index, '-inf', text(math.floor(stamp / 1000)))
   redis.call('ZADD', index, text(shown), id)
   keep(index, redis.call('PEXPIRETIME', index), shown)
-  -- The answer about a lease ends with the lease.
-  if is_answered == 1 then answer.tail = body end
+  answer.tail = terms .. own
 end
 
 -- Stays until it is written again.
@@ -273,7 +301,8 @@ elseif ceiling then
   put(ceiling.key, first .. ceiling.body, ceiling.keep_until)
 end
 
-if answer.key then
+if answer.key and answer_is_lease == 0 then
+  -- An answer about a lease ends with the lease.
   local value = timed .. answer.body .. answer.tail
   if answer_until < INFINITY then
     put(answer.key, value, answer_until)

@@ -13,9 +13,10 @@ use crate::domain::scope::Reach;
 use crate::domain::time::Stamp;
 use crate::store::codec::{self, corrupt, origin, stamp};
 use crate::store::codec_certificate::{certificate_body, revocation_list_body};
+use crate::store::codec_lease::{self, LeaseBytes, lease_bytes};
 use crate::store::{
-    Commit, CredentialTimes, Denial, Guard, IssueTimes, LEASE_KEPT, Outcome, Receipt, RecordKey,
-    StoreError, Subject, Write, Written,
+    Answer, Commit, CredentialTimes, Denial, Guard, IssueTimes, LEASE_KEPT, Outcome, Receipt,
+    RecordKey, StoreError, Subject, Write, Written,
 };
 
 /// Seconds above this are this: sums with a time stay exact in a double.
@@ -29,11 +30,13 @@ const STAMP_TAG: u8 = 0x09;
 /// [`StoreError::Corrupt`] for a commit that makes no sense: Redis would not take back what it wrote before it noticed.
 pub(super) fn call(commit: &Commit) -> Result<Call, StoreError> {
     let keys = Keys(commit.partition);
-    let lease = commit.lease().map(codec::lease_body);
+    commit.must_answer()?;
+    let lease = commit.lease().map(|draft| (draft.id, lease_bytes(draft)));
     let mut call = Call::on([keys.meta(), keys.set(), keys.events(), keys.blocks()]);
     head(&mut call, keys, commit);
     if let Some(replay) = &commit.replay {
-        call.arg(codec::answer_head(replay, lease.as_deref())?);
+        let lease = lease.as_ref().map(|(id, bytes)| (*id, bytes.length()));
+        call.arg(codec::answer_head(replay, lease)?);
     }
     for guard in &commit.guards {
         call.key(keys.record(&guard.key)).flag(lasts(&guard.key)).arg(version(guard));
@@ -52,7 +55,7 @@ pub(super) fn call(commit: &Commit) -> Result<Call, StoreError> {
     for entry in commit.entries() {
         call.arg(merge(entry)?).arg(keys::entry(entry)).arg(codec::entry_body(entry));
     }
-    writes(&mut call, keys, commit, lease)?;
+    writes(&mut call, keys, commit, lease.map(|(_, bytes)| bytes))?;
     Ok(call)
 }
 
@@ -60,11 +63,13 @@ pub(super) fn call(commit: &Commit) -> Result<Call, StoreError> {
 fn head(call: &mut Call, keys: Keys, commit: &Commit) {
     call.stamp(commit.at_least).maybe(commit.floor).maybe(commit.before);
     match &commit.replay {
-        Some(replay) => call
-            .key(keys.record(&RecordKey::Answer(replay.key)))
-            .flag(replay.checked)
-            .maybe(replay.keep_until),
-        None => call.no_key().flag(false).maybe(None),
+        Some(replay) => {
+            call.key(keys.record(&RecordKey::Answer(replay.key)));
+            call.declare([keys.record(&RecordKey::Lease(replay.lease(commit.partition)))]);
+            call.flag(replay.checked).maybe(replay.keep_until);
+            call.flag(matches!(replay.subject, Subject::Lease(Written::Issued)))
+        }
+        None => call.no_key().flag(false).maybe(None).flag(false),
     };
     call.length(commit.guards.len()).length(commit.unblocked.len());
     let claimed = claims(keys, commit).count();
@@ -156,7 +161,7 @@ fn writes(
     call: &mut Call,
     keys: Keys,
     commit: &Commit,
-    mut lease: Option<Vec<u8>>,
+    mut lease: Option<LeaseBytes>,
 ) -> Result<(), StoreError> {
     for write in &commit.writes {
         match write {
@@ -166,13 +171,13 @@ fn writes(
                 call.arg(task.id.to_string()).arg(codec::task_body(task));
             }
             Write::Lease(draft) => {
-                let body = lease.take().filter(|_| commit.times.is_some());
-                let body = body.ok_or_else(|| corrupt("a lease without times, or a second one"))?;
-                let about = commit.replay.as_ref().map(|replay| &replay.subject);
+                let bytes = lease.take().filter(|_| commit.times.is_some());
+                let bytes =
+                    bytes.ok_or_else(|| corrupt("a lease without times, or a second one"))?;
                 call.arg("lease").key(keys.record(&RecordKey::Lease(draft.id)));
-                call.key(keys.leases(draft.path.own().task)).number(LEASE_KEPT.micros());
-                call.flag(matches!(about, Some(Subject::Lease(Written))));
-                call.arg(draft.id.to_string()).arg(body);
+                call.key(keys.leases(draft.path.own().task)).key(keys.terms(&bytes.name));
+                call.number(LEASE_KEPT.micros());
+                call.arg(draft.id.to_string()).arg(bytes.own).arg(bytes.terms);
             }
             Write::Certificate(draft) => {
                 commit.times.as_ref().ok_or_else(|| corrupt("a certificate without times"))?;
@@ -210,6 +215,7 @@ pub(super) fn outcome(
     Ok(match word {
         "done" => Outcome::Done(receipt(commit, reply)?),
         "replayed" => Outcome::Replayed(Box::new(codec::answer(&reply.bytes()?)?)),
+        "replayed lease" => Outcome::Replayed(Box::new(issued(commit, &reply.bytes()?)?)),
         "stale" => {
             let values = reply.values()?;
             let fresh = commit.guards.iter().zip(values).map(|(guard, value)| {
@@ -236,6 +242,14 @@ pub(super) fn outcome(
         "proof shown" => Outcome::Denied(Denial::ProofShown),
         _ => return Err(unexpected("an unknown word")),
     })
+}
+
+/// The answer that a lease is to the request that it was issued for.
+fn issued(commit: &Commit, value: &[u8]) -> Result<Answer, StoreError> {
+    let asked = || unexpected("an answer to no request");
+    let replay = commit.replay.as_ref().ok_or_else(asked)?;
+    let lease = codec_lease::lease(replay.lease(commit.partition), value)?;
+    replay.answered_by(&lease).ok().flatten().ok_or_else(asked)
 }
 
 fn receipt(commit: &Commit, reply: &mut Reply) -> Result<Receipt, StoreError> {

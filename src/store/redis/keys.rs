@@ -10,6 +10,7 @@ use crate::domain::lattice::Entry;
 use crate::domain::scope::Reach;
 use crate::domain::time::Stamp;
 use crate::store::RecordKey;
+use crate::store::codec_lease::TermsName;
 
 /// A key with a hash: `{lh:00}:r:` and 43 characters. None is longer.
 const LONGEST: usize = 53;
@@ -82,6 +83,11 @@ impl Keys {
     /// A proof that was shown.
     pub(super) fn shown_proof(self, id: &[u8; 32]) -> String {
         self.hashed('j', id)
+    }
+
+    /// What leases share, by the name that they have for it.
+    pub(super) fn terms(self, name: &TermsName) -> String {
+        self.key(format_args!("w:{:032x}", u128::from_be_bytes(*name)))
     }
 
     /// A record.

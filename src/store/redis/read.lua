@@ -9,7 +9,7 @@ if not meta then return { 'lost' } end
 
 local now = math.max(clock(), meta.stamp)
 local records = {}
-for i = 4, #KEYS do records[i - 3] = get(KEYS[i], now) end
+for i = 4, #KEYS do records[i - 3] = whole((get(KEYS[i], now))) end
 
 local entries, wanted = {}, argument()
 if wanted == 'all' then

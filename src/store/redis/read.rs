@@ -10,6 +10,7 @@ use crate::domain::time::Stamp;
 use crate::store::codec;
 use crate::store::codec_certificate::{certificate, revocation_list};
 use crate::store::codec_event;
+use crate::store::codec_lease::lease;
 use crate::store::{
     Entries, Index, Lane, Listing, Meta, Query, Record, RecordKey, Recorded, Snapshot, StoreError,
 };
@@ -170,7 +171,7 @@ fn snapshot(query: &Query, reply: &mut Reply) -> Result<Snapshot, StoreError> {
 pub(super) fn record(key: &RecordKey, value: &[u8]) -> Result<Record, StoreError> {
     Ok(match key {
         RecordKey::Task(_) => Record::Task(Box::new(codec::task(value)?)),
-        RecordKey::Lease(_) => Record::Lease(Box::new(codec::lease(value)?)),
+        RecordKey::Lease(id) => Record::Lease(Box::new(lease(*id, value)?)),
         RecordKey::Keyring => {
             let (sealed, version) = codec::keyring(value)?;
             Record::Keyring(sealed, version)

@@ -104,6 +104,23 @@ pub async fn a_lease_is_kept_for_an_hour_past_its_expiry(f: &Fixture) {
     assert!(f.list(index, "", 10).await.is_empty());
 }
 
+pub async fn what_leases_share_is_kept_as_long_as_any_of_them(f: &Fixture) {
+    let kept = LEASE_KEPT.seconds() + 60;
+    // Terms that were written with the first lease alone would be gone by the end of the others.
+    for (number, time) in [(1, 0), (2, kept), (3, kept)] {
+        let mut issue = issue(at(time), &draft(number, 1), 60);
+        issue.times.as_mut().unwrap().ceiling_key = [u8::try_from(number).unwrap(); 32];
+        f.done(issue).await;
+    }
+    pass(f, before(at(2 * kept)), true).await;
+    assert_eq!(f.record(RecordKey::Lease(lease_id(1))).await, None);
+    for number in [2, 3] {
+        assert!(f.record(RecordKey::Lease(lease_id(number))).await.is_some());
+    }
+    pass(f, at(2 * kept), true).await;
+    assert!(f.list(Index::Leases(task_id(1)), "", 10).await.is_empty());
+}
+
 pub async fn a_row_whose_time_moved_on_is_not_dropped_at_its_old_time(f: &Fixture) {
     f.done(issue(at(0), &draft(1, 1), 60)).await;
     f.done(issue(at(1_000), &draft(1, 1), 60)).await;

@@ -41,7 +41,7 @@ pub async fn refusals_come_in_the_order_of_the_contract(f: &Fixture) {
     .await;
     let stands = f.stamp().await;
     let mut wrong = issue(at(2), &draft(2, 1), 5);
-    let mut reused = replay(1, Subject::Lease(Written));
+    let mut reused = replay(1, Subject::Lease(Written::Renewed));
     reused.request_hash = [8; 32];
     wrong.replay = Some(reused);
     wrong.guards = vec![guard(RecordKey::Task(task_id(1)), None)];
@@ -52,7 +52,7 @@ pub async fn refusals_come_in_the_order_of_the_contract(f: &Fixture) {
     wrong.writes.push(claim(task_id(2), at(9_999)));
 
     assert_eq!(f.denied(wrong.clone()).await, Some(Denial::RequestIdReused));
-    wrong.replay = Some(replay(2, Subject::Lease(Written)));
+    wrong.replay = Some(replay(2, Subject::Lease(Written::Renewed)));
     assert!(matches!(f.store.commit(wrong.clone()).await.unwrap(), Outcome::Stale(_)));
     wrong.guards[0].version = Some(first.origin.stamp);
     assert_eq!(f.denied(wrong.clone()).await, Some(Denial::Overdue));

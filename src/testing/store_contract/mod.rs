@@ -135,6 +135,10 @@ macro_rules! store_contract {
             class_23_another_request_under_the_same_id_is_refused,
             class_06_a_checked_replay_goes_through_the_checks_again,
             the_answer_to_an_issue_keeps_its_times,
+            the_answer_to_an_issue_is_its_lease_and_nothing_beside,
+            class_23_a_request_that_issued_is_refused_with_another_body,
+            class_23_a_lease_that_its_request_does_not_name_is_not_written,
+            a_lease_that_was_renewed_still_answers_the_request_that_named_it,
             the_answer_about_a_scope_comes_back,
             concurrent_requests_of_one_id_act_once,
         }
@@ -235,6 +239,7 @@ macro_rules! store_expiry_contract {
             class_08_a_claim_is_free_when_its_time_is_over_and_not_before,
             class_23_a_shown_proof_is_remembered_until_its_time_is_over_and_not_longer,
             a_lease_is_kept_for_an_hour_past_its_expiry,
+            what_leases_share_is_kept_as_long_as_any_of_them,
             a_row_whose_time_moved_on_is_not_dropped_at_its_old_time,
         }
     };

@@ -72,6 +72,8 @@ pub fn draft(number: u128, task: u128) -> Draft {
     let agent = Principal::parse("spiffe://prod.example/agents/finance/a").unwrap();
     Draft {
         id: lease_id(number),
+        request: None,
+        first: None,
         kind: Kind::AccessToken,
         holder: agent.clone(),
         instance: "pod-1".to_owned(),
@@ -92,6 +94,15 @@ pub fn draft(number: u128, task: u128) -> Draft {
         step: String::new(),
         subject: agent.clone(),
         actors: vec![agent],
+    }
+}
+
+/// The lease that request `key` asks for, of the task of that number.
+pub fn named(key: u8, task: u128) -> Draft {
+    Draft {
+        id: LeaseId::of_request(P, &[key; 32]),
+        request: Some([key; 32]),
+        ..draft(key.into(), task)
     }
 }
 

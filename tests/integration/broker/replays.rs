@@ -1,8 +1,9 @@
 //! The same request acts once and is answered as the first time; another body under its id is refused.
 
 use leasehold::broker::access::Rpc;
-use leasehold::broker::request::Idempotency;
+use leasehold::broker::request::{Deadline, Idempotency, TaskSpec};
 use leasehold::domain::scope::Scope;
+use leasehold::domain::time::Span;
 use leasehold::testing::world::{CI_TOO, request};
 
 use super::endings::unchanged;
@@ -16,6 +17,8 @@ over_every_store! {
     a_command_that_found_it_so_already_does_not_act_when_it_is_replayed,
     a_replayed_issue_is_the_same_credential_while_it_lives,
     a_replayed_renewal_is_the_same_credential_while_it_lives,
+    a_replayed_issue_is_the_first_credential_though_the_lease_was_renewed,
+    a_request_is_known_as_long_as_its_lease_and_a_new_one_after_that,
     class_06_a_replayed_issue_of_a_dead_credential_is_refused,
     class_23_another_body_under_a_request_id_is_refused,
     another_caller_s_request_of_the_same_id_is_another_request,
@@ -122,6 +125,53 @@ async fn a_replayed_renewal_is_the_same_credential_while_it_lives(scene: Scene) 
     scene.a.release(&agent, &scene.world.id(), held.lease).await.unwrap();
     let dead = scene.b.renew(&agent, &id("x"), held.lease, None, None).await;
     assert_eq!(reason(dead), "LEASE_REVOKED");
+}
+
+async fn a_replayed_issue_is_the_first_credential_though_the_lease_was_renewed(scene: Scene) {
+    let task = scene.begin(spec(&agent_of(0))).await.task.id;
+    let agent = scene.world.caller(&agent_of(0));
+    let first = Held::of(&scene.a.issue(&agent, &id("x"), token(task)).await.unwrap(), None);
+    let lease = first.lease;
+    let mut renewals = Vec::new();
+    for number in 0..3 {
+        scene.forward(40).await;
+        let by = request(0xffa0 + number, "renewal");
+        let renewed = scene.a.renew(&agent, &by, lease, None, None).await.unwrap();
+        renewals.push((by, Held::of(&renewed, None)));
+        let again = scene.b.issue(&agent, &id("x"), token(task)).await.unwrap();
+        same(&first, &Held::of(&again, None));
+        for (by, renewed) in &renewals {
+            let again = scene.b.renew(&agent, by, lease, None, None).await.unwrap();
+            same(renewed, &Held::of(&again, None));
+        }
+    }
+    let now = scene.b.get_lease(&agent, lease).await.unwrap().lease;
+    assert_eq!(now.draft.jti, renewals[2].1.jti, "asking again changed nothing");
+    // The first one's time is over, whether or not the lease still says what it was.
+    scene.forward(200).await;
+    let dead = scene.b.issue(&agent, &id("x"), token(task)).await;
+    assert_eq!(reason(dead), "LEASE_REVOKED");
+    scene.a.renew(&agent, &request(0xffb0, "renewal"), lease, None, None).await.unwrap();
+    let dead = scene.b.issue(&agent, &id("x"), token(task)).await;
+    assert_eq!(reason(dead), "LEASE_REVOKED");
+    let other = scene.b.issue(&agent, &id("y"), token(task)).await;
+    assert_eq!(reason(other), "REQUEST_ID_REUSED");
+}
+
+/// The record is the answer, and is kept for an hour after the credential expired.
+async fn a_request_is_known_as_long_as_its_lease_and_a_new_one_after_that(scene: Scene) {
+    let spec =
+        TaskSpec { deadline: Deadline::After(Span::from_seconds(7_200)), ..spec(&agent_of(0)) };
+    let task = scene.begin(spec).await.task.id;
+    let agent = scene.world.caller(&agent_of(0));
+    scene.a.issue(&agent, &id("x"), token(task)).await.unwrap();
+    scene.forward(3_890).await;
+    let dead = scene.b.issue(&agent, &id("x"), token(task)).await;
+    assert_eq!(reason(dead), "LEASE_REVOKED");
+    scene.forward(20).await;
+    // What refuses a new request of the task refuses this one.
+    let late = scene.b.issue(&agent, &id("x"), token(task)).await;
+    assert_eq!(reason(late), "CEILING_REACHED");
 }
 
 async fn class_06_a_replayed_issue_of_a_dead_credential_is_refused(scene: Scene) {

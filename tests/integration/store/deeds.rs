@@ -3,6 +3,7 @@
 use leasehold::domain::clamp::{Clamp, Limit};
 use leasehold::domain::event::{Event, EventKind};
 use leasehold::domain::lattice::{Entry, Fence};
+use leasehold::domain::lease::Draft;
 use leasehold::domain::path::{Counter, Origin};
 use leasehold::domain::scope::Scope;
 use leasehold::domain::task::{State, Task};
@@ -12,7 +13,7 @@ use leasehold::store::{
 };
 use leasehold::testing::model::ModelStore;
 use leasehold::testing::store_contract::samples::{
-    P, at, certificate, commit, draft, event, issue, lease_id, replay, scope, task, task_id,
+    P, at, certificate, commit, draft, event, issue, lease_id, named, replay, scope, task, task_id,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -69,6 +70,8 @@ struct Issue {
     ceiling: u8,
     keep_until: u64,
     deadline: u64,
+    /// The lease is the one that the request names.
+    named: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +98,12 @@ impl Deed {
         let mut commit = commit(at(self.time));
         let mut subject = Subject::Task(Box::new(task(1)));
         if let Some(of) = &self.issue {
-            let draft = draft(of.lease, of.lease);
+            let mut draft = draft(of.lease, of.lease);
+            subject = Subject::Lease(Written::Renewed);
+            if let (true, Some(request)) = (of.named, &self.replay) {
+                draft = Draft { request: Some([request.hash; 32]), ..named(request.key, of.lease) };
+                subject = Subject::Lease(Written::Issued);
+            }
             commit = issue(at(self.time), &draft, of.ttl);
             let certificate = Box::new(certificate(self.time.into(), of.lease));
             commit.writes.push(Write::Certificate(certificate));
@@ -104,7 +112,6 @@ impl Deed {
             times.ceiling_keep_until = at(of.keep_until);
             let deadline = Limit::At(at(of.deadline).seconds());
             times.limits.limits.insert(1, (Clamp::TaskDeadline, deadline));
-            subject = Subject::Lease(Written);
         } else if self.event {
             subject = Subject::Scope("all".to_owned());
         }
@@ -201,13 +208,15 @@ fn request(horizon: Horizon) -> impl Strategy<Value = Request> {
 }
 
 fn issues(horizon: Horizon) -> impl Strategy<Value = Issue> {
-    (1u128..=3, 1u8..=2, 5u64..1_800, until(horizon), 0..horizon.seconds * 2).prop_map(
-        |(lease, ceiling, ttl, keep_until, deadline)| Issue {
+    let times = (5u64..1_800, until(horizon), 0..horizon.seconds * 2);
+    (1u128..=3, 1u8..=2, times, any::<bool>()).prop_map(
+        |(lease, ceiling, (ttl, keep_until, deadline), named)| Issue {
             lease,
             ttl,
             ceiling,
             keep_until,
             deadline,
+            named,
         },
     )
 }

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use leasehold::broker::seams::Clock;
 use leasehold::domain::clamp::Clamp;
 use leasehold::domain::event::EventKind;
+use leasehold::domain::id::LeaseId;
 use leasehold::domain::lattice::Entry;
 use leasehold::domain::time::{INFINITY, Span, Stamp};
 use leasehold::store::feed::position;
@@ -121,7 +122,8 @@ async fn paged(feed: &dyn Feed, first: &Recorded) -> Vec<Recorded> {
 /// Everything that can be read.
 async fn state(store: &dyn Store, upkeep: &dyn Upkeep) -> Vec<String> {
     let tasks = (1..=3).map(|number| RecordKey::Task(task_id(number)));
-    let leases = (1..=3).map(|number| RecordKey::Lease(lease_id(number)));
+    let named = (1..=3).map(|key| LeaseId::of_request(P, &[key; 32]));
+    let leases = (1..=3).map(lease_id).chain(named).map(RecordKey::Lease);
     let answers = (1..=3).map(|number| RecordKey::Answer([number; 32]));
     let records = tasks
         .chain(leases)

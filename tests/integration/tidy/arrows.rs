@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store::codec_event", &["domain", "proto"]),
     ("store::codec_certificate", &["domain", "proto"]),
     ("store::codec_broker", &["domain", "proto"]),
+    ("store::codec_lease", &["domain", "proto"]),
     ("feed", &["domain", "store", "broker::seams", "telemetry"]),
     (
         "webhooks",

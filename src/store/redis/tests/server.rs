@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use super::super::feed::registry;
+use super::super::keys::Keys;
 use super::super::script::Reply;
 use super::super::{RIGHTS, RedisStore, Settings};
 use super::{made_on, opened_on};
@@ -21,9 +22,10 @@ use crate::domain::path::Origin;
 use crate::domain::secret::Secret;
 use crate::domain::time::{INFINITY, Span};
 use crate::store::codec_broker::broker_bytes;
+use crate::store::codec_lease::lease_bytes;
 use crate::store::{
-    Changed, Commit, Constants, Denial, Feed as _, Lane, Outcome, RecordKey, Replay, Store as _,
-    StoreError, Subject, Write, Written, codec,
+    Changed, Commit, Constants, Denial, Entries, Feed as _, Lane, Outcome, Query, RecordKey,
+    Replay, Store as _, StoreError, Subject, Write, Written, codec,
 };
 use crate::testing::entropy::SeededEntropy;
 use crate::testing::redis::{PASSWORD, RedisServer};
@@ -75,7 +77,7 @@ async fn issue_is_one_round_trip() {
     assert_eq!((seen.next().unwrap(), seen.next().unwrap()), ("+OK".into(), "+OK".into()));
     let issued = Commit {
         guards: vec![guard(RecordKey::Task(task_id(1)), Some(begun))],
-        replay: Some(replay(1, Subject::Lease(Written))),
+        replay: Some(replay(1, Subject::Lease(Written::Renewed))),
         event: Some(event(EventKind::CredentialIssued, 1)),
         ..issue(at(1), &draft(1, 1), 60)
     };
@@ -284,13 +286,39 @@ async fn a_commit_that_makes_no_sense_writes_nothing() {
     let no_times = Commit { writes: vec![Write::Lease(Arc::new(draft(1, 1)))], ..commit(at(0)) };
     let mut two = issue(at(0), &draft(1, 1), 60);
     two.writes.push(Write::Lease(Arc::new(draft(2, 1))));
-    let no_lease = Commit { replay: Some(replay(1, Subject::Lease(Written))), ..commit(at(0)) };
+    let no_lease =
+        Commit { replay: Some(replay(1, Subject::Lease(Written::Renewed))), ..commit(at(0)) };
     let end = kill(at(0), vec![Entry::End(at(0), at(0))]);
     let no_stamps_left = commit(INFINITY);
     for senseless in [no_times, two, no_lease, end, no_stamps_left] {
         assert!(f.store.commit(senseless).await.is_err());
     }
     assert_eq!(f.stamp().await, before);
+}
+
+/// Redis drops by its own clock.
+#[tokio::test]
+async fn what_leases_share_is_kept_longer_than_each_of_them() {
+    let server = RedisServer::durable();
+    let f = made_on(&server).await;
+    let keys = Keys(P);
+    let until = |key: String| -> u64 {
+        redis::from_redis_value(server.command(&["PEXPIRETIME", &key])).unwrap()
+    };
+    let terms = keys.terms(&lease_bytes(&draft(1, 1)).name);
+    let mut written = BTreeSet::new();
+    for (number, time) in [(1, 0), (2, 1), (3, 5_000), (4, 5_001), (5, 60_000)] {
+        let mut issue = issue(at(time), &draft(number, 1), 60);
+        issue.times.as_mut().unwrap().ceiling_key = [u8::try_from(number).unwrap(); 32];
+        f.done(issue).await;
+        let lease = keys.record(&RecordKey::Lease(lease_id(number)));
+        assert!(until(terms.clone()) > until(lease), "{number}");
+        written.insert(until(terms.clone()));
+    }
+    assert_eq!(written.len(), 3, "only where that would no longer be so");
+    server.command(&["DEL", &terms]);
+    let lost = f.store.read(Query::new(P, vec![RecordKey::Lease(lease_id(5))], Entries::None));
+    assert!(matches!(lost.await, Err(StoreError::Corrupt(_))));
 }
 
 #[tokio::test]
