@@ -266,6 +266,10 @@ def test_what_is_lost_is_waited_out_once_it_was_told_and_what_is_refused_is_not(
     with pytest.raises(leasehold.IdentityError):
         told.lose(failure("IDENTITY_UNVERIFIED"))
     assert not told.is_over
+    assert told.hear(info(epoch=1, state=TaskState.UNKNOWN))
+    assert told.lose(failure("BROKER_UNREACHABLE")) > 0
+    with pytest.raises(leasehold.LeaseholdError, match="does not know"):
+        told.lose(None)
     assert told.hear(info(epoch=1, state=TaskState.REVOKED))
     assert told.is_over
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from .errors import DeniedError, IdentityError, LeaseholdError, NotFoundError, RequestError
-from .models import TaskInfo
+from .models import TaskInfo, TaskState
 from .schedule import retry_in
 
 #: Nothing makes it possible to watch again.
@@ -44,9 +44,8 @@ class Watching:
     def lose(self, error: LeaseholdError | None) -> float:
         """The watch was lost, or just ended. How long to wait before another; raises if that is of no use."""
         was_let_in, self._was_let_in = self._was_let_in, False
-        error = error or LeaseholdError(
-            "the broker ended the watch without a word", reason="INTERNAL"
-        )
+        if error is None:
+            error = self._ended()
         if self._told is None:
             # As any other call: nothing was promised yet.
             wait = self._wait_after(error)
@@ -60,3 +59,10 @@ class Watching:
         self._failures += 1
         asked = 0.0 if error.retry_after is None else error.retry_after.total_seconds()
         return retry_in(self._failures, random=self._random(), asked=asked)
+
+    def _ended(self) -> LeaseholdError:
+        if self._told is not None and self._told.state is TaskState.UNKNOWN:
+            # So ends the watch of a task that has ended, and there is no more to hear.
+            message = "the task is in a state that this version of the package does not know"
+            raise LeaseholdError(message, reason="INTERNAL", remedy="install a newer version")
+        return LeaseholdError("the broker ended the watch without a word", reason="INTERNAL")

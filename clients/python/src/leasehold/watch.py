@@ -21,7 +21,7 @@ class Watch(Iterator[TaskInfo]):
 
     Where the broker stops or is away it is watched again, and the next thing told is what was missed. What the first
     answer costs is bound by the client's `timeout`; after it, an error means that nothing more will be told: the task
-    is not the caller's any more, or this was closed.
+    is not the caller's any more, or this was closed. For one reader.
     """
 
     def __init__(
