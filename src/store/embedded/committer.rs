@@ -1,5 +1,5 @@
 //! The one thread that writes. It takes what waits as a group, applies each commit over the ones before it, writes all in
-//! one atomic batch, syncs once, and only then answers.
+//! one atomic batch, syncs once, and only then answers. A group ends early when an ending comes, which is of the next one.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::domain::time::{Span, Stamp};
 use crate::store::changes::Changes;
 use crate::store::embedded::feed::{Durable, beat, forget};
 use crate::store::embedded::prune::prune;
-use crate::store::embedded::queue::{Job, Queue, Reply};
+use crate::store::embedded::queue::{Job, Jobs, Queue, Reply};
 use crate::store::embedded::rows::{Rows, Transaction};
 use crate::store::embedded::writes::apply;
 use crate::store::{Changed, Outcome, StoreError};
@@ -70,8 +70,18 @@ impl Committer {
         }
     }
 
-    fn apply(&self, jobs: Vec<Job>) -> Group {
+    /// Does the endings, and then what is ordinary for as long as no other ending comes.
+    fn apply(&self, Jobs { ending, mut ordinary }: Jobs) -> Group {
         let mut group = Group::default();
+        self.apply_to(&mut group, ending);
+        while let Some(job) = ordinary.pop_front() {
+            self.apply_to(&mut group, [job]);
+            self.queue.take_back(&mut ordinary);
+        }
+        group
+    }
+
+    fn apply_to(&self, group: &mut Group, jobs: impl IntoIterator<Item = Job>) {
         for job in jobs {
             let mut transaction = Transaction::new(&self.tree, &group.rows);
             let own = match job {
@@ -113,7 +123,6 @@ impl Committer {
                 group.rows.extend(own);
             }
         }
-        group
     }
 }
 

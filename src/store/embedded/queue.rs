@@ -16,6 +16,9 @@ const LANE: usize = 4_096;
 /// How many jobs share one write to the disk.
 const GROUP: usize = 256;
 
+/// How many of the ordinary ones go with endings, which wait for them then: few, and never none.
+const BESIDE_ENDINGS: usize = 8;
+
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -29,6 +32,12 @@ pub(super) enum Job {
     Beat(Box<BrokerRecord>, Reply<Stamp>),
     /// Remove a broker's record whose beat is this one.
     Forget(InstanceId, u64, Reply<bool>),
+}
+
+/// Jobs that are done together, those of each lane in their order: endings first.
+pub(super) struct Jobs {
+    pub(super) ending: Vec<Job>,
+    pub(super) ordinary: VecDeque<Job>,
 }
 
 /// The jobs that wait.
@@ -68,20 +77,32 @@ impl Queue {
     }
 
     /// Waits for jobs and takes the next ones; `None` once the queue is closed and empty.
-    pub(super) fn next_group(&self) -> Option<Vec<Job>> {
+    pub(super) fn next_group(&self) -> Option<Jobs> {
         let mut lanes = self.lanes.lock();
         loop {
             let ending = lanes.ending.len().min(GROUP);
-            let ordinary = lanes.ordinary.len().min(GROUP.saturating_sub(ending));
+            let room = if ending > 0 { BESIDE_ENDINGS } else { GROUP };
+            let ordinary = lanes.ordinary.len().min(room);
             if ending > 0 || ordinary > 0 {
-                let mut group: Vec<_> = lanes.ending.drain(..ending).collect();
-                group.extend(lanes.ordinary.drain(..ordinary));
-                return Some(group);
+                return Some(Jobs {
+                    ending: lanes.ending.drain(..ending).collect(),
+                    ordinary: lanes.ordinary.drain(..ordinary).collect(),
+                });
             }
             if lanes.closed.is_some() {
                 return None;
             }
             self.changed.wait(&mut lanes);
+        }
+    }
+
+    /// Takes back ordinary jobs of a group if an ending has come since, which goes before them. They stay the next of their kind.
+    pub(super) fn take_back(&self, jobs: &mut VecDeque<Job>) {
+        let mut lanes = self.lanes.lock();
+        if lanes.closed.is_none() && !lanes.ending.is_empty() {
+            while let Some(job) = jobs.pop_back() {
+                lanes.ordinary.push_front(job);
+            }
         }
     }
 
@@ -108,13 +129,13 @@ mod tests {
         Job::Prune(Partition(partition), Stamp::ZERO, oneshot::channel().0)
     }
 
-    fn partitions(group: Vec<Job>) -> Vec<u8> {
+    fn partitions(group: Jobs) -> Vec<u8> {
         let partition = |job| match job {
             Job::Prune(partition, ..) => partition.0,
             Job::Commit(commit, _) => commit.partition.0,
             Job::Beat(..) | Job::Forget(..) => 0,
         };
-        group.into_iter().map(partition).collect()
+        group.ending.into_iter().chain(group.ordinary).map(partition).collect()
     }
 
     #[test]
@@ -132,8 +153,35 @@ mod tests {
         (0..LANE).for_each(|_| queue.push(Lane::Ordinary, job(0)).unwrap());
         assert!(matches!(queue.push(Lane::Ordinary, job(0)), Err(StoreError::Unavailable(_))));
         queue.push(Lane::Ending, job(1)).unwrap();
-        assert_eq!(queue.next_group().unwrap().len(), GROUP);
+        assert_eq!(partitions(queue.next_group().unwrap()).len(), 1 + BESIDE_ENDINGS);
+        assert_eq!(partitions(queue.next_group().unwrap()).len(), GROUP);
         queue.push(Lane::Ordinary, job(0)).unwrap();
+    }
+
+    #[test]
+    fn class_15_what_is_ordinary_and_not_done_yet_gives_way_to_an_ending_and_keeps_its_order() {
+        let queue = Queue::default();
+        (1..=20).for_each(|n| queue.push(Lane::Ordinary, job(n)).unwrap());
+        let mut group = queue.next_group().unwrap();
+        drop(group.ordinary.pop_front());
+        queue.take_back(&mut group.ordinary);
+        assert_eq!(group.ordinary.len(), 19, "nothing has come that would go first");
+        queue.push(Lane::Ending, job(99)).unwrap();
+        queue.take_back(&mut group.ordinary);
+        assert!(group.ordinary.is_empty());
+        assert_eq!(partitions(queue.next_group().unwrap()), [99, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(partitions(queue.next_group().unwrap()), Vec::from_iter(10..=20));
+    }
+
+    #[test]
+    fn a_group_of_a_closed_queue_is_done_to_its_end() {
+        let queue = Queue::default();
+        queue.push(Lane::Ordinary, job(1)).unwrap();
+        let mut group = queue.next_group().unwrap();
+        queue.push(Lane::Ending, job(2)).unwrap();
+        queue.fail("stopped");
+        queue.take_back(&mut group.ordinary);
+        assert_eq!(group.ordinary.len(), 1);
     }
 
     #[test]
