@@ -278,6 +278,11 @@ impl Core {
         self.subscribers.acked(&self.applied, now)
     }
 
+    /// Runs of verifiers that count.
+    pub fn runs(&self) -> usize {
+        self.subscribers.len()
+    }
+
     /// Whether the registry holds this broker.
     pub fn is_registered(&self) -> bool {
         self.as_of.is_registered()

@@ -157,9 +157,10 @@ impl Feed {
         if entries.is_empty() {
             return;
         }
+        // First, so that what the reader finds leaves with it: then verifiers take and acknowledge it at once.
+        self.look_at(partition);
         let overflows = self.core.lock().recorded(at, partition, entries);
         metrics::feed_overflowed(overflows);
-        self.look_at(partition);
     }
 
     /// Cancelled when the broker stops.

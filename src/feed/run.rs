@@ -15,9 +15,13 @@ use crate::domain::time::Span;
 use crate::store::{Changed, Entries, Query, StoreError};
 use crate::telemetry::metrics;
 
-/// Events of one page.
+/// Events of one page, where there are many.
 const PAGE: usize = 512;
-/// Acknowledgements that come within so long are written together.
+/// Events of the first page: mostly there are few, and they are waited for.
+const FIRST_PAGE: usize = 32;
+/// Of so many verifiers each acknowledgement is looked at; of more, those together that come within the gap.
+const FEW_RUNS: usize = 32;
+/// Acknowledgements that come within so long after a write are written together.
 const BEAT_GAP: Duration = Duration::from_millis(2);
 
 impl Feed {
@@ -68,13 +72,14 @@ impl Feed {
 
     /// Reads a partition until nothing is left; whether that counted.
     async fn read(&self, partition: Partition) -> Result<bool, StoreError> {
+        let mut limit = FIRST_PAGE;
         loop {
             let ask = self.core.lock().ask(partition);
             // INVARIANT (fencing, rule 1): taken before the read is sent.
             let sent = self.moment();
             let step = match ask {
                 Ask::Page(after) => {
-                    let page = self.parts.feed.page(partition, after, PAGE).await?;
+                    let page = self.parts.feed.page(partition, after, limit).await?;
                     let mut core = self.core.lock();
                     core.page(partition, page, sent, self.moment())
                 }
@@ -94,6 +99,7 @@ impl Feed {
             if !again {
                 return Ok(counted);
             }
+            limit = PAGE;
         }
     }
 
@@ -116,9 +122,14 @@ impl Feed {
                 () = tokio::time::sleep_until(due) => true,
                 () = self.acks.notified() => false,
             };
-            let acked = self.core.lock().acked(self.moment());
+            let (acked, runs) = {
+                let core = self.core.lock();
+                (core.acked(self.moment()), core.runs())
+            };
             if !is_due && told.as_ref() == Some(&acked) {
-                tokio::time::sleep(BEAT_GAP).await;
+                if runs > FEW_RUNS {
+                    tokio::time::sleep(BEAT_GAP).await;
+                }
                 continue;
             }
             due = Instant::now() + self.settings.cadence.to_std();

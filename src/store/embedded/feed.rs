@@ -17,6 +17,9 @@ use crate::store::embedded::state::State;
 use crate::store::feed::{position, split};
 use crate::store::{Changed, Feed, Lane, Page, StoreError};
 
+/// Events of a page that are read sooner than another thread would begin to read them.
+const SHORT_PAGE: usize = 32;
+
 #[async_trait]
 impl Feed for EmbeddedStore {
     async fn page(
@@ -26,6 +29,9 @@ impl Feed for EmbeddedStore {
         limit: usize,
     ) -> Result<Page, StoreError> {
         let clock = self.clock.now();
+        if limit <= SHORT_PAGE {
+            return page(&self.view(), partition, (after, limit), clock);
+        }
         self.scan(move |view| page(view, partition, (after, limit), clock)).await
     }
 
