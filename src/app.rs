@@ -12,6 +12,7 @@ mod feed;
 mod identity;
 mod keys;
 mod store;
+mod threads;
 mod upkeep;
 mod webhooks;
 
@@ -28,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use self::doors::{Addresses, Doors};
 pub use self::store::{make_store, make_store_if_missing, store_was_restored};
+use self::threads::{First, Threads};
 
 use crate::broker::seams::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::broker::{Broker, DpopSettings, Limits, ListSettings, Parts, Settings};
@@ -95,6 +97,11 @@ pub enum AppError {
     /// A socket.
     #[error("cannot listen on `{0}`: {1}; {remedy}", remedy = socket_remedy(.1))]
     Socket(String, std::io::Error),
+    /// Threads.
+    #[error(
+        "no threads can be started: {0}; raise the process's limit (`ulimit -u`, or that of its container)"
+    )]
+    Threads(std::io::Error),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -195,6 +202,7 @@ pub struct Running {
     stop: CancellationToken,
     tasks: TaskTracker,
     store: store::Opened,
+    threads: Threads,
 }
 
 impl Running {
@@ -204,6 +212,7 @@ impl Running {
         self.tasks.close();
         self.tasks.wait().await;
         self.store.close().await;
+        drop(self.threads);
     }
 }
 
@@ -225,7 +234,8 @@ pub async fn start_with(
     seams: Seams,
 ) -> Result<Running, AppError> {
     let metrics = metrics::install()?;
-    let store = store::open(&config, &seams).await?;
+    let threads = Threads::start().map_err(AppError::Threads)?;
+    let store = store::open(&config, &seams, threads.ordinary()).await?;
     must_fit(&config, &store)?;
     upkeep::recover(&*store.upkeep).await?;
     let keyring = keys::Keyring::open(&config, store.store.clone(), &seams).await?;
@@ -262,17 +272,17 @@ pub async fn start_with(
         is_ready,
         metrics: metrics.clone(),
     };
-    let in_flight = config.limits.requests_in_flight;
-    let http_limits = HttpLimits { timeout: limits.timeout, in_flight };
+    let http_limits = http_limits(&config);
     let doors = Doors {
         services,
         endpoints: http::router(parts.clone(), http_limits, listening.metrics.is_none()),
         numbers: http::numbers(parts, http_limits),
         tls: tls(&certificate, &trust, &seams)?,
+        first: First::of(&config, &trust, &seams),
     };
     feed::begin(&feed, &tasks).await;
     hooks.spawn(&tasks, &stop);
-    let addresses = doors.open(listening, &config, &tasks, &stop)?;
+    let addresses = doors.open(listening, &config, (&threads, &tasks), &stop)?;
     let upkeep = upkeep::Upkeep {
         broker: broker.clone(),
         store: store.upkeep.clone(),
@@ -290,7 +300,7 @@ pub async fn start_with(
     upkeep.begin(&tasks, &stop).await;
     unless_started.disarm();
     let Addresses { grpc, http, metrics } = addresses;
-    Ok(Running { grpc, http, metrics, broker, stop, tasks, store })
+    Ok(Running { grpc, http, metrics, broker, stop, tasks, store, threads })
 }
 
 /// How callers are met: with the broker's certificate, and asked for theirs.
@@ -355,6 +365,11 @@ fn targets(config: &Config, listening: &Sockets) -> Result<Vec<HttpsUri>, AppErr
     let numbered = HttpsUri::parse(&format!("https://{local}")).ok();
     let numbered = numbered.filter(|_| !local.ip().is_unspecified());
     Ok(std::iter::once(named).chain(numbered).collect())
+}
+
+fn http_limits(config: &Config) -> HttpLimits {
+    let limits = &config.limits;
+    HttpLimits { timeout: limits.request_timeout.to_std(), in_flight: limits.requests_in_flight }
 }
 
 fn call_limits(config: &Config) -> CallLimits {

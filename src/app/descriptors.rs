@@ -13,16 +13,37 @@ const RESERVE: u64 = 1_200;
 /// Those of gRPC, of HTTP and of the metrics.
 const SOCKETS: u64 = 3;
 
-/// How many connections each socket can have open, at most as many as are configured. One address keeps its part of them.
+/// How many connections each socket can have open, at most as many as are configured. One address keeps its part of them, and
+/// those who go first have as many again as a part of them.
 pub(super) fn afford(configured: &config::limits::Limits) -> Limits {
     let (wanted, of_address) = (configured.connections, configured.connections_per_address);
     let connections = raise_for(wanted);
     let part = of_address.saturating_mul(connections).div_ceil(wanted.max(1));
-    Limits { connections, connections_per_address: part.max(1), ..Limits::default() }
+    Limits {
+        connections,
+        reserved: reserved(connections),
+        connections_per_address: part.max(1),
+        handshakes: handshakes(connections),
+        ..Limits::default()
+    }
+}
+
+fn reserved(connections: usize) -> usize {
+    connections.div_ceil(16)
+}
+
+fn handshakes(connections: usize) -> usize {
+    Limits::default().handshakes.min(connections.div_ceil(4))
+}
+
+/// Descriptors of one socket: handshakes may come on top of what is open.
+fn of_socket(connections: usize) -> usize {
+    let most = connections.saturating_add(reserved(connections));
+    most.saturating_add(handshakes(connections))
 }
 
 fn raise_for(wanted: usize) -> usize {
-    let needed = u64::try_from(wanted).unwrap_or(u64::MAX).saturating_mul(SOCKETS);
+    let needed = u64::try_from(of_socket(wanted)).unwrap_or(u64::MAX).saturating_mul(SOCKETS);
     let available = raise(needed.saturating_add(RESERVE));
     let connections = affordable(available, wanted);
     if connections < wanted {
@@ -50,7 +71,11 @@ fn raise(needed: u64) -> u64 {
 fn affordable(available: u64, wanted: usize) -> usize {
     let for_connections = available - RESERVE.min(available / 2);
     let each = usize::try_from(for_connections / SOCKETS).unwrap_or(usize::MAX);
-    wanted.min(each.max(1))
+    if of_socket(wanted) <= each {
+        return wanted;
+    }
+    // What comes on top is at most a quarter and a sixteenth, rounded up.
+    (each.saturating_sub(2) / 21 * 16).clamp(1, wanted)
 }
 
 #[cfg(test)]
@@ -59,11 +84,16 @@ mod tests {
 
     #[test]
     fn class_15_connections_leave_descriptors_for_the_store() {
+        let all = SOCKETS * (4_096 + 256 + 512);
         assert_eq!(affordable(u64::MAX, 4_096), 4_096);
-        assert_eq!(affordable(3 * 4_096 + RESERVE, 4_096), 4_096);
-        assert_eq!(affordable(3 * 4_096 + RESERVE - 3, 4_096), 4_095);
-        assert_eq!(affordable(1_024, 4_096), 170);
+        assert_eq!(affordable(all + RESERVE, 4_096), 4_096);
+        assert!(affordable(all + RESERVE - SOCKETS, 4_096) < 4_096);
         assert_eq!(affordable(0, 4_096), 1);
+        for available in (100..20_000).step_by(7) {
+            let connections = affordable(available, 65_536);
+            let taken = SOCKETS * u64::try_from(of_socket(connections)).unwrap();
+            assert!(taken + RESERVE.min(available / 2) <= available, "{available}: {connections}");
+        }
     }
 
     #[test]

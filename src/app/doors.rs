@@ -9,10 +9,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::threads::{First, Threads};
 use super::{AppError, Sockets, descriptors};
 use crate::config::Config;
-use crate::listen::connections::{connections, plain_connections, sockets};
-use crate::listen::serve::{ConnectionLimits, serve};
+use crate::listen::connections::{connections, connections_where, plain_connections, sockets};
+use crate::listen::serve::{ConnectionLimits, serve, serve_on};
 use crate::listen::tls::speaking;
 
 /// What answers.
@@ -25,6 +26,8 @@ pub(super) struct Doors {
     pub(super) numbers: Router,
     /// How gRPC's socket speaks; the others as it does, and HTTP/1.1.
     pub(super) tls: Arc<ServerConfig>,
+    /// Who goes first.
+    pub(super) first: First,
 }
 
 /// Where it answers.
@@ -40,7 +43,7 @@ impl Doors {
         self,
         listening: Sockets,
         config: &Config,
-        tasks: &TaskTracker,
+        (threads, tasks): (&Threads, &TaskTracker),
         stop: &CancellationToken,
     ) -> Result<Addresses, AppError> {
         let addresses = Addresses {
@@ -52,27 +55,39 @@ impl Doors {
         let grace = config.limits.drain_timeout.to_std();
         let each = ConnectionLimits { grace, ..Default::default() };
         let http_tls = speaking(&self.tls, &["h2", "http/1.1"]);
-        let mut doors = vec![
-            (listening.grpc, self.tls, self.services),
-            (listening.http, http_tls.clone(), self.endpoints),
-        ];
+        let (door, serving) = (threads.handshakes(), threads.serving());
+        // A socket is heard of by the runtime that it is registered with.
+        let _here = door.enter();
+        for (socket, tls, router, first) in [
+            (listening.grpc, self.tls, self.services, self.first.over_grpc),
+            (listening.http, http_tls.clone(), self.endpoints, self.first.over_http),
+        ] {
+            let incoming = connections_where(sockets(settled(socket)?), tls, open, first);
+            let serving = serve_on(serving.clone(), router, incoming, each, stop.clone());
+            tasks.spawn_on(serving, &door);
+        }
         // INVARIANT (plain on loopback): what goes without TLS never leaves this machine, by the configuration and in fact.
         let here =
             |address: Option<SocketAddr>| address.is_some_and(|address| address.ip().is_loopback());
         match listening.metrics {
             Some(socket) if here(config.listen.metrics) && here(addresses.metrics) => {
-                let incoming = plain_connections(sockets(socket), open);
-                tasks.spawn(serve(self.numbers, incoming, each, stop.clone()));
+                let incoming = plain_connections(sockets(settled(socket)?), open);
+                tasks.spawn_on(serve(self.numbers, incoming, each, stop.clone()), &door);
             }
-            Some(socket) => doors.push((socket, http_tls, self.numbers)),
+            Some(socket) => {
+                let incoming = connections(sockets(settled(socket)?), http_tls, open);
+                tasks.spawn_on(serve(self.numbers, incoming, each, stop.clone()), &door);
+            }
             None => {}
-        }
-        for (socket, tls, router) in doors {
-            let incoming = connections(sockets(socket), tls, open);
-            tasks.spawn(serve(router, incoming, each, stop.clone()));
         }
         Ok(addresses)
     }
+}
+
+/// The socket, registered with the runtime that this runs in.
+fn settled(socket: TcpListener) -> Result<TcpListener, AppError> {
+    let settled = socket.into_std().and_then(TcpListener::from_std);
+    settled.map_err(|fault| AppError::Socket("a bound socket".into(), fault))
 }
 
 fn local(socket: &TcpListener) -> Result<SocketAddr, AppError> {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use super::{AppError, Seams};
 use crate::config::Config;
 use crate::config::store::{RedisConfig, StoreConfig};
@@ -37,7 +39,12 @@ pub(super) fn kind(config: &StoreConfig) -> &'static str {
     }
 }
 
-pub(super) async fn open(config: &Config, seams: &Seams) -> Result<Opened, AppError> {
+/// Opens it; what is no ending is done on the threads of `ordinary`, if it is done on a runtime's.
+pub(super) async fn open(
+    config: &Config,
+    seams: &Seams,
+    ordinary: Handle,
+) -> Result<Opened, AppError> {
     match &config.store {
         StoreConfig::Embedded { path } => {
             let (path, seams) = (path.clone(), seams.clone());
@@ -54,7 +61,8 @@ pub(super) async fn open(config: &Config, seams: &Seams) -> Result<Opened, AppEr
         }
         StoreConfig::Redis(redis) => {
             let settings = redis_settings(redis)?;
-            let connected = RedisStore::connect(&settings, seams.entropy.clone()).await;
+            let entropy = seams.entropy.clone();
+            let connected = RedisStore::connect_on(ordinary, &settings, entropy).await;
             let store = Arc::new(connected.map_err(away(redis))?);
             Ok(Opened { store: store.clone(), upkeep: store.clone(), feed: store, embedded: None })
         }
@@ -88,7 +96,7 @@ pub async fn make_store_if_missing(
     delta_max: Option<Span>,
 ) -> Result<(), AppError> {
     let seams = Seams::system();
-    match open(config, &seams).await {
+    match open(config, &seams, Handle::current()).await {
         Ok(opened) => {
             opened.close().await;
             Ok(())

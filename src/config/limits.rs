@@ -21,7 +21,7 @@ pub struct Limits {
     pub requests_per_second_per_principal: u32,
     /// Requests that this broker works on at once; 1 to 65,536.
     pub requests_in_flight: usize,
-    /// Connections that are open at once, on each socket; 1 to 65,536.
+    /// Connections that are open at once, on each socket; 1 to 65,536. There are a sixteenth more for those who end things.
     pub connections: usize,
     /// Those of one address (of IPv6, of one /64), on each socket; 1 to 65,536, a quarter of all if nothing is said.
     pub connections_per_address: usize,

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::refusals::Refusals;
 use super::shares::{Share, Shares};
+use super::socket::Socket;
 use crate::identity::client_cert::with_fault;
 use crate::identity::peer::PeerSvid;
 
@@ -34,8 +35,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What a listener takes on at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections, those that shake hands included. One more is closed at once.
+    /// Connections, those that shake hands included. One more is closed, at once if none is reserved.
     pub connections: usize,
+    /// Connections beyond these, for peers that go first: whoever else knocks then is closed after the handshake.
+    pub reserved: usize,
     /// Connections of one address (of IPv6, of one /64). Of the handshakes it may take as large a part.
     pub connections_per_address: usize,
     /// Connections that shake hands. The next ones wait in the system's queue.
@@ -48,6 +51,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4_096,
+            reserved: 0,
             connections_per_address: 1_024,
             handshakes: 512,
             handshake_timeout: Duration::from_secs(5),
@@ -73,11 +77,16 @@ pub struct PeerInfo {
     pub closing: CancellationToken,
 }
 
+/// Tells by a verified certificate whether its peer goes first: there are connections for it when there are for nobody else, and
+/// it has threads that serve nobody else.
+pub type GoesFirst = Arc<dyn Fn(&PeerSvid) -> bool + Send + Sync>;
+
 /// A connection after its handshake, if it has one.
 #[derive(Debug)]
 pub struct Connection {
-    stream: Either<TlsStream<TcpStream>, TcpStream>,
+    stream: Either<TlsStream<Socket>, Socket>,
     peer: PeerInfo,
+    goes_first: bool,
     received: Arc<AtomicUsize>,
     _place: Place,
 }
@@ -86,7 +95,8 @@ pub struct Connection {
 #[derive(Debug)]
 struct Place {
     _open: OwnedSemaphorePermit,
-    _share: Share,
+    /// Of its address; what is reserved is nobody's share.
+    _share: Option<Share>,
 }
 
 /// Connections to a listening socket, for [`connections()`].
@@ -103,7 +113,17 @@ pub fn connections(
     tls: Arc<ServerConfig>,
     limits: Limits,
 ) -> impl Stream<Item = Result<Connection, Infallible>> + Send {
-    through(sockets, Some(TlsAcceptor::from(tls)), limits)
+    connections_where(sockets, tls, limits, Arc::new(|_| false))
+}
+
+/// The same, where some peers go first.
+pub fn connections_where(
+    sockets: impl Stream<Item = io::Result<TcpStream>> + Send + 'static,
+    tls: Arc<ServerConfig>,
+    limits: Limits,
+    goes_first: GoesFirst,
+) -> impl Stream<Item = Result<Connection, Infallible>> + Send {
+    through(sockets, Some(TlsAcceptor::from(tls)), limits, goes_first)
 }
 
 /// Connections without TLS, and so from nobody: only for numbers on this machine.
@@ -111,19 +131,22 @@ pub fn plain_connections(
     sockets: impl Stream<Item = io::Result<TcpStream>> + Send + 'static,
     limits: Limits,
 ) -> impl Stream<Item = Result<Connection, Infallible>> + Send {
-    through(sockets, None, limits)
+    through(sockets, None, limits, Arc::new(|_| false))
 }
 
 fn through(
     sockets: impl Stream<Item = io::Result<TcpStream>> + Send + 'static,
     acceptor: Option<TlsAcceptor>,
     limits: Limits,
+    goes_first: GoesFirst,
 ) -> impl Stream<Item = Result<Connection, Infallible>> + Send {
     let door = Door {
         sockets: sockets.boxed().fuse(),
         handshakes: JoinSet::new(),
         acceptor,
+        goes_first,
         open: Arc::new(Semaphore::new(limits.connections)),
+        reserve: Arc::new(Semaphore::new(limits.reserved)),
         shares: Shares::new(limits.connections_per_address),
         handshake_shares: Shares::new(limits.handshakes_per_address()),
         refusals: Arc::default(),
@@ -140,7 +163,9 @@ struct Door {
     sockets: Fuse<BoxStream<'static, io::Result<TcpStream>>>,
     handshakes: JoinSet<Option<Connection>>,
     acceptor: Option<TlsAcceptor>,
+    goes_first: GoesFirst,
     open: Arc<Semaphore>,
+    reserve: Arc<Semaphore>,
     shares: Shares,
     handshake_shares: Shares,
     refusals: Arc<Refusals>,
@@ -177,17 +202,37 @@ impl Door {
         }
         // A peer that is gone already has no address.
         let Ok(address) = socket.peer_addr() else { return };
-        let Some((place, shaking)) = self.room_for(address) else {
+        let place = self.place_for(address);
+        // INVARIANT (reserved for those who go first): without a place only a verified certificate leads to one, so whoever comes
+        // then has to show it. There are never more of those at a time than handshakes.
+        let is_worth_it = place.is_some() || self.reserve.available_permits() > 0;
+        let shaking = self.handshake_shares.take(address.ip()).filter(|_| is_worth_it);
+        let Some(shaking) = shaking else {
             tracing::debug!(%address, "connection closed: too many are open, or of this address");
             return;
         };
         let (acceptor, limit) = (self.acceptor.clone(), self.limits.handshake_timeout);
-        let refusals = Arc::clone(&self.refusals);
+        let (refusals, goes_first) = (Arc::clone(&self.refusals), Arc::clone(&self.goes_first));
+        let reserve = Arc::clone(&self.reserve);
         self.handshakes.spawn(async move {
             let _shaking = shaking;
-            let handshake = with_fault(shake_hands(acceptor, socket, address, place));
+            let handshake = with_fault(shake_hands(acceptor, socket, address));
             match tokio::time::timeout(limit, handshake).await {
-                Ok((Ok(connection), _)) => return Some(connection),
+                Ok((Ok((stream, peer)), _)) => {
+                    let goes_first = peer.svid.as_deref().is_some_and(|svid| goes_first(svid));
+                    let place = place.or_else(|| reserved(reserve).filter(|_| goes_first));
+                    if let Some(place) = place {
+                        let received = Arc::default();
+                        return Some(Connection {
+                            stream,
+                            peer,
+                            goes_first,
+                            received,
+                            _place: place,
+                        });
+                    }
+                    tracing::debug!(%address, "connection closed: only reserved ones are left");
+                }
                 Ok((Err(_), Some(fault))) => refusals.log(address, &fault),
                 Ok((Err(fault), None)) => tracing::debug!(%address, %fault, "handshake failed"),
                 Err(_) => tracing::debug!(%address, "handshake took too long"),
@@ -196,12 +241,11 @@ impl Door {
         });
     }
 
-    /// Room for a connection, and for its handshake.
-    fn room_for(&self, address: SocketAddr) -> Option<(Place, Share)> {
+    /// Room for a connection that anybody may have.
+    fn place_for(&self, address: SocketAddr) -> Option<Place> {
         let open = Arc::clone(&self.open).try_acquire_owned().ok()?;
         let share = self.shares.take(address.ip())?;
-        let shaking = self.handshake_shares.take(address.ip())?;
-        Some((Place { _open: open, _share: share }, shaking))
+        Some(Place { _open: open, _share: Some(share) })
     }
 
     async fn pause(&mut self, fault: &io::Error) {
@@ -218,6 +262,22 @@ impl Connection {
         &self.peer
     }
 
+    /// Whether the peer goes first.
+    pub fn goes_first(&self) -> bool {
+        self.goes_first
+    }
+
+    /// Has the runtime that this runs on hear of it, and no other.
+    ///
+    /// # Errors
+    /// The system's; the connection is closed then.
+    pub(super) fn settle(&mut self) -> io::Result<()> {
+        match &mut self.stream {
+            Either::Left(tls) => tls.get_mut().0.settle(),
+            Either::Right(socket) => socket.settle(),
+        }
+    }
+
     /// How many bytes have come since the handshake, as it goes on.
     pub fn received(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.received)
@@ -232,17 +292,21 @@ impl Connection {
     }
 }
 
+/// Room for a connection of somebody who goes first.
+fn reserved(reserve: Arc<Semaphore>) -> Option<Place> {
+    let open = reserve.try_acquire_owned().ok()?;
+    Some(Place { _open: open, _share: None })
+}
+
 async fn shake_hands(
     acceptor: Option<TlsAcceptor>,
     socket: TcpStream,
     address: SocketAddr,
-    place: Place,
-) -> io::Result<Connection> {
+) -> io::Result<(Either<TlsStream<Socket>, Socket>, PeerInfo)> {
     socket.set_nodelay(true)?;
+    let (socket, closing) = (Socket::new(socket), CancellationToken::new());
     let Some(acceptor) = acceptor else {
-        let peer = PeerInfo { address, svid: None, closing: CancellationToken::new() };
-        let stream = Either::Right(socket);
-        return Ok(Connection { stream, peer, received: Arc::default(), _place: place });
+        return Ok((Either::Right(socket), PeerInfo { address, svid: None, closing }));
     };
     let stream = acceptor.accept(socket).await?;
     let chain = stream.get_ref().1.peer_certificates();
@@ -250,9 +314,7 @@ async fn shake_hands(
         let chain = chain.iter().map(|der| der.clone().into_owned());
         Arc::new(PeerSvid::new(chain.collect()))
     });
-    let peer = PeerInfo { address, svid, closing: CancellationToken::new() };
-    let stream = Either::Left(stream);
-    Ok(Connection { stream, peer, received: Arc::default(), _place: place })
+    Ok((Either::Left(stream), PeerInfo { address, svid, closing }))
 }
 
 impl AsyncRead for Connection {

@@ -8,3 +8,4 @@ pub mod tls;
 mod corked;
 mod refusals;
 mod shares;
+mod socket;

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::runtime::Handle;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -64,6 +65,25 @@ impl Default for ConnectionLimits {
     }
 }
 
+/// The threads that serve connections.
+#[derive(Clone, Debug)]
+pub struct Threads {
+    /// For peers that go first.
+    pub first: Handle,
+    /// For all others.
+    pub others: Handle,
+}
+
+impl Threads {
+    /// Those of the runtime that this runs on, for everybody.
+    ///
+    /// # Panics
+    /// If it runs on none.
+    pub fn shared() -> Self {
+        Self { first: Handle::current(), others: Handle::current() }
+    }
+}
+
 /// Answers every request with `router` until `stop`, then lets running requests end within the grace period.
 ///
 /// Each request has the connection's [`super::connections::PeerInfo`] in its extensions.
@@ -73,11 +93,24 @@ pub async fn serve(
     limits: ConnectionLimits,
     stop: CancellationToken,
 ) {
+    serve_on(Threads::shared(), router, connections, limits, stop).await;
+}
+
+/// The same, on threads that are not those of this. Connections are accepted, and hands shaken, here.
+pub async fn serve_on(
+    threads: Threads,
+    router: Router,
+    connections: impl Stream<Item = Result<Connection, Infallible>>,
+    limits: ConnectionLimits,
+    stop: CancellationToken,
+) {
     let open = TaskTracker::new();
     {
         let mut connections = pin!(connections);
         while let Some(Some(Ok(connection))) = stop.run_until_cancelled(connections.next()).await {
-            open.spawn(converse(router.clone(), connection, limits, stop.clone()));
+            let threads = if connection.goes_first() { &threads.first } else { &threads.others };
+            let conversation = converse(router.clone(), connection, limits, stop.clone());
+            open.spawn_on(conversation, threads);
         }
         // The listening socket closes here: nobody is let in to wait for an answer that will not come.
     }
@@ -87,10 +120,14 @@ pub async fn serve(
 
 async fn converse(
     router: Router,
-    connection: Connection,
+    mut connection: Connection,
     limits: ConnectionLimits,
     stop: CancellationToken,
 ) {
+    if let Err(fault) = connection.settle() {
+        tracing::debug!(address = %connection.peer().address, %fault, "connection closed");
+        return;
+    }
     let peer = connection.peer().clone();
     let closing = peer.closing.clone();
     let age = limits.max_age - limits.max_age / 160 * u32::from(peer.address.port() % 16);
@@ -100,7 +137,8 @@ async fn converse(
         request.extensions_mut().insert(peer.clone());
         router.clone().call(request.map(Body::new))
     });
-    let stream = match connection.is_http2() {
+    // Who goes first does not wait for others' answers, either.
+    let stream = match connection.is_http2() && !connection.goes_first() {
         true => Either::Left(Corked::new(connection)),
         false => Either::Right(connection),
     };

@@ -20,6 +20,7 @@ use crate::testing::clock::TestClock;
 use crate::testing::trust::trusting;
 
 const AGENT: &str = "spiffe://prod.example/agents/a";
+const OPERATOR: &str = "spiffe://prod.example/people/op";
 
 /// A broker's door and the authority that vouches for its callers and for itself.
 pub(crate) struct Site {
@@ -43,8 +44,12 @@ impl Site {
     }
 
     fn agent(&self) -> Issued {
+        self.svid(AGENT)
+    }
+
+    fn svid(&self, spiffe_id: &str) -> Issued {
         let now = self.clock.now();
-        self.root.svid(AGENT, now, now.plus(Span::from_seconds(60)))
+        self.root.svid(spiffe_id, now, now.plus(Span::from_seconds(60)))
     }
 
     pub(crate) fn now(&self) -> Stamp {
@@ -207,6 +212,67 @@ async fn class_15_one_address_does_not_take_all_connections() {
     served(&mut incoming, &connector, address).await;
 }
 
+/// Where those go first whose certificate is the operator's.
+fn operators_first(
+    site: &Site,
+    listener: TcpListener,
+    limits: Limits,
+) -> impl Stream<Item = Result<Connection, Infallible>> + Unpin {
+    let (bundles, clock) = (site.bundles.clone(), site.clock.clone());
+    let is_operator = move |svid: &PeerSvid| {
+        let caller = svid.recheck(&bundles.load(), clock.now());
+        caller.is_ok_and(|caller| caller.principal().as_str() == OPERATOR)
+    };
+    let tls = site.tls.clone();
+    Box::pin(connections_where(sockets(listener), tls, limits, Arc::new(is_operator)))
+}
+
+#[tokio::test]
+async fn class_15_a_reserved_connection_is_for_those_who_go_first_when_all_others_are_taken() {
+    let (site, (listener, address)) = (Site::new(), bound().await);
+    let limits = Limits { connections: 1, reserved: 1, ..Limits::default() };
+    let mut incoming = operators_first(&site, listener, limits);
+    let (nobody, agent) = (site.connector(None), site.connector(Some(&site.agent())));
+    let operator = site.connector(Some(&site.svid(OPERATOR)));
+    let (taken, _client) = served(&mut incoming, &agent, address).await;
+    assert!(!taken.goes_first());
+    for other in [&nobody, &agent] {
+        tokio::select! {
+            _ = incoming.next() => panic!("what is reserved was given away"),
+            closed = closed(other, address) => closed,
+        }
+    }
+    let (first, _client) = served(&mut incoming, &operator, address).await;
+    assert!(first.goes_first());
+    // What is reserved has a number, too.
+    tokio::select! {
+        _ = incoming.next() => panic!("one too many was served"),
+        closed = closed(&operator, address) => closed,
+    }
+    drop(first);
+    served(&mut incoming, &operator, address).await;
+}
+
+#[tokio::test]
+async fn class_15_who_goes_first_is_let_in_from_an_address_that_has_its_share() {
+    let (site, (listener, address)) = (Site::new(), bound().await);
+    let limits =
+        Limits { connections: 8, connections_per_address: 1, reserved: 1, ..Limits::default() };
+    let mut incoming = operators_first(&site, listener, limits);
+    let agent = site.connector(Some(&site.agent()));
+    let _taken = served(&mut incoming, &agent, address).await;
+    let operator = site.connector(Some(&site.svid(OPERATOR)));
+    let (first, _client) = served(&mut incoming, &operator, address).await;
+    assert!(first.goes_first());
+}
+
+/// A connection of this peer's is closed, at once or once it has shown its certificate.
+async fn closed(connector: &TlsConnector, address: SocketAddr) {
+    if let Ok(mut client) = connect(connector, address).await {
+        assert!(client.read_u8().await.is_err());
+    }
+}
+
 #[tokio::test]
 async fn class_15_one_address_does_not_take_all_handshakes() {
     let (site, (listener, address)) = (Site::new(), bound().await);
@@ -215,6 +281,7 @@ async fn class_15_one_address_does_not_take_all_handshakes() {
         connections_per_address: 4,
         handshakes: 2,
         handshake_timeout: Duration::from_secs(3_600),
+        ..Limits::default()
     };
     let mut incoming = Box::pin(connections(sockets(listener), site.tls.clone(), limits));
     let mut silent = Vec::new();
@@ -230,8 +297,8 @@ async fn class_15_one_address_does_not_take_all_handshakes() {
 #[test]
 fn of_the_handshakes_an_address_may_take_as_large_a_part_as_of_the_connections() {
     let part = |connections, connections_per_address, handshakes| {
-        let handshake_timeout = Duration::ZERO;
-        let limits = Limits { connections, connections_per_address, handshakes, handshake_timeout };
+        let limits =
+            Limits { connections, connections_per_address, handshakes, ..Limits::default() };
         limits.handshakes_per_address()
     };
     assert_eq!(part(4_096, 1_024, 512), 128);

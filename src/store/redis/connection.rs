@@ -11,7 +11,9 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ErrorKind,
     IntoConnectionInfo, RedisError, Script, ServerErrorKind, TlsCertificates, Value,
 };
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::script::Call;
 use crate::domain::secret::Secret;
@@ -103,6 +105,8 @@ pub(super) struct Connections {
     client: Client,
     config: AsyncConnectionConfig,
     count: usize,
+    /// Where their answers are heard, whoever makes them.
+    runtime: Handle,
     current: Mutex<Current>,
     attempts: AtomicU64,
 }
@@ -115,11 +119,15 @@ struct Current {
 }
 
 impl Connections {
-    /// So many. Nothing is sent yet.
+    /// So many, on the threads of a runtime. Nothing is sent yet.
     ///
     /// # Errors
     /// [`StoreError::Misconfigured`]
-    pub(super) fn new(settings: &Settings, count: usize) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        settings: &Settings,
+        count: usize,
+        runtime: Handle,
+    ) -> Result<Self, StoreError> {
         let timeout: Duration = settings.response_timeout.to_std();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(timeout))
@@ -128,6 +136,7 @@ impl Connections {
             client: settings.client()?,
             config,
             count,
+            runtime,
             current: Mutex::default(),
             attempts: AtomicU64::new(0),
         })
@@ -173,14 +182,25 @@ impl Connections {
         if self.attempts.load(Ordering::Acquire) != seen {
             return Err(StoreError::Unavailable("no connection can be made".to_owned()));
         }
-        let one = |_| self.client.get_multiplexed_async_connection_with_config(&self.config);
-        let made = try_join_all((0..self.count).map(one)).await;
+        let made = self.make().await;
         self.attempts.fetch_add(1, Ordering::AcqRel);
-        current.connections = made.map_err(failed)?.into();
+        current.connections = made?.into();
         current.generation = current.generation.wrapping_add(1);
         let connection = current.next();
         let connection = connection.ok_or_else(|| misconfigured("no connection is wanted"))?;
         Ok((current.generation, connection))
+    }
+
+    // INVARIANT (lanes keep apart): a connection is driven by the runtime that it is made on, and that is its lane's own.
+    async fn make(&self) -> Result<Vec<MultiplexedConnection>, StoreError> {
+        let (client, config, count) = (self.client.clone(), self.config.clone(), self.count);
+        let making = self.runtime.spawn(async move {
+            let one = |_| client.get_multiplexed_async_connection_with_config(&config);
+            try_join_all((0..count).map(one)).await
+        });
+        let made = AbortOnDropHandle::new(making).await;
+        made.map_err(|_| StoreError::Unavailable("no connection was made".to_owned()))?
+            .map_err(failed)
     }
 
     async fn look_at(

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use tokio::runtime::Handle;
 
 pub use self::connection::Settings;
 pub use self::startup::RIGHTS;
@@ -73,7 +74,19 @@ impl RedisStore {
         settings: &Settings,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, StoreError> {
-        let mut store = Self::reach(settings, entropy).await?;
+        Self::connect_on(Handle::current(), settings, entropy).await
+    }
+
+    /// The same, where what is no ending is done on the threads of another runtime than this runs on.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_on(
+        ordinary: Handle,
+        settings: &Settings,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, StoreError> {
+        let mut store = Self::reach(ordinary, settings, entropy).await?;
         store.constants = store.read_constants().await?;
         store.seen = store.constants.partitions.all().map(|_| AtomicU64::new(0)).collect();
         Ok(store)
@@ -88,7 +101,7 @@ impl RedisStore {
         constants: Constants,
         entropy: Arc<dyn Entropy>,
     ) -> Result<(), StoreError> {
-        Self::reach(settings, entropy).await?.make(constants).await
+        Self::reach(Handle::current(), settings, entropy).await?.make(constants).await
     }
 
     /// Fences everything in a store that was put back from a backup: `leasehold store restored`. Brokers are stopped meanwhile.
@@ -102,11 +115,16 @@ impl RedisStore {
         Self::connect(settings, entropy).await?.recover_all(Which::Restored).await
     }
 
-    async fn reach(settings: &Settings, entropy: Arc<dyn Entropy>) -> Result<Self, StoreError> {
+    async fn reach(
+        ordinary: Handle,
+        settings: &Settings,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, StoreError> {
+        let own = Handle::current();
         let store = Self {
-            ordinary: Connections::new(settings, ORDINARY_CONNECTIONS)?,
-            ending: Connections::new(settings, 1)?,
-            feed: Connections::new(settings, 1)?,
+            ordinary: Connections::new(settings, ORDINARY_CONNECTIONS, ordinary)?,
+            ending: Connections::new(settings, 1, own.clone())?,
+            feed: Connections::new(settings, 1, own)?,
             hints: Hints::new(settings.client()?, settings.response_timeout.to_std()),
             scripts: Scripts::new(),
             constants: Constants { partitions: PartitionCount::DEFAULT, delta_max: Span::ZERO },

@@ -28,7 +28,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::http::Http;
-use super::site::Site;
+use super::site::{AGENT, NOBODY, OPERATOR, ORCHESTRATOR, Site, VERIFIER};
 
 const LONG: Duration = Duration::from_secs(3_600);
 const SHORT: Duration = Duration::from_millis(50);
@@ -196,4 +196,36 @@ async fn class_15_http2_peer_that_never_begins_to_speak_is_let_go() {
     assert_eq!(sender.send_request(request("/quick")).await.unwrap().status(), 200);
     server.stop.cancel();
     server.serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn class_15_where_agents_hold_every_connection_some_are_left_for_whoever_ends_things() {
+    let more = "limits = { connections = 33, connections_per_address = 33,";
+    let site = Site::start_with("limits = {", more).await;
+    let is_served = async |address, who| {
+        let mut connection = site.raw(address, Some(who), "h2").await;
+        // Whoever is served is told the settings of HTTP/2.
+        (connection.read_u8().await.is_ok(), connection)
+    };
+    // Verifiers only ask about credentials over HTTP.
+    let over_grpc = [ORCHESTRATOR, OPERATOR, VERIFIER];
+    for (address, first, others) in [
+        (site.running.grpc, &over_grpc[..], &[AGENT, NOBODY][..]),
+        (site.running.http, &over_grpc[..2], &[AGENT, NOBODY, VERIFIER][..]),
+    ] {
+        let mut held = Vec::new();
+        for n in 0..33 {
+            let (is_served, connection) = is_served(address, AGENT).await;
+            assert!(is_served, "{n}");
+            held.push(connection);
+        }
+        for other in others {
+            assert!(!is_served(address, other).await.0, "{other}");
+        }
+        for who in first {
+            let (is_served, connection) = is_served(address, who).await;
+            assert!(is_served, "{who}");
+            held.push(connection);
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod dpop;
 mod feed;
 mod flood;
 mod frames;
+mod held_up;
 mod http;
 mod http2;
 mod identities;

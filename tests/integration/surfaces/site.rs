@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use leasehold::app::{self, Running, Seams, Sockets};
-use leasehold::broker::seams::{Clock, SystemClock, SystemEntropy};
+use leasehold::broker::seams::{Clock, Entropy, SystemClock, SystemEntropy};
 use leasehold::config::{self, Config};
 use leasehold::domain::feed::Drift;
 use leasehold::domain::time::Span;
@@ -106,6 +106,12 @@ role = "operator"
 match = "spiffe://prod.example/people/*"
 "#;
 
+const EMBEDDED: &str = r#"{ kind = "embedded", path = "data" }"#;
+
+fn own_entropy() -> Arc<dyn Entropy> {
+    Arc::new(SystemEntropy)
+}
+
 /// The broker and its surroundings.
 pub struct Site {
     pub clock: Arc<TestClock>,
@@ -128,8 +134,13 @@ impl Site {
     /// A broker whose configuration says `to` where that of the others says `from`.
     pub async fn start_with(from: &str, to: &str) -> Self {
         assert!(CONFIG.contains(from), "the configuration does not say `{from}`");
-        let store = r#"{ kind = "embedded", path = "data" }"#;
-        Self::start_on(store, Arc::new(TestClock::default()), CONFIG.replace(from, to)).await
+        let config = CONFIG.replace(from, to);
+        Self::start_on(EMBEDDED, Arc::new(TestClock::default()), config, own_entropy()).await
+    }
+
+    /// A broker that draws its randomness there.
+    pub async fn start_drawing(entropy: Arc<dyn Entropy>) -> Self {
+        Self::start_on(EMBEDDED, Arc::new(TestClock::default()), CONFIG.to_owned(), entropy).await
     }
 
     /// A broker on a Redis server, whose clock is that of this machine; there may be others.
@@ -140,15 +151,29 @@ impl Site {
     /// The same, whose configuration says `to` where that of the others says `from`.
     pub async fn start_on_redis_with(server: &RedisServer, from: &str, to: &str) -> Self {
         assert!(CONFIG.contains(from), "the configuration does not say `{from}`");
+        Self::on_redis(server, CONFIG.replace(from, to), own_entropy()).await
+    }
+
+    /// The same, which draws its randomness there.
+    pub async fn start_on_redis_drawing(server: &RedisServer, entropy: Arc<dyn Entropy>) -> Self {
+        Self::on_redis(server, CONFIG.to_owned(), entropy).await
+    }
+
+    async fn on_redis(server: &RedisServer, config: String, entropy: Arc<dyn Entropy>) -> Self {
         let port = server.port();
         let store = format!(
             r#"{{ kind = "redis", url = "redis://127.0.0.1:{port}", username = "leasehold", password_file = "redis.password", response_timeout = "500ms" }}"#
         );
         let clock = Arc::new(TestClock::at(SystemClock::default().now()));
-        Self::start_on(&store, clock, CONFIG.replace(from, to)).await
+        Self::start_on(&store, clock, config, entropy).await
     }
 
-    async fn start_on(store: &str, clock: Arc<TestClock>, config: String) -> Self {
+    async fn start_on(
+        store: &str,
+        clock: Arc<TestClock>,
+        config: String,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
         // A second installation is refused, and changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (folder, root) = (tempfile::tempdir().unwrap(), TestAuthority::root("root"));
@@ -166,7 +191,7 @@ impl Site {
         let text = text.replace("ISSUER", &issuer.url);
         let config = config::parse(&folder.path().join("leasehold.toml"), &text).unwrap();
         app::make_store_if_missing(&config, None).await.unwrap();
-        let running = run(config.clone(), &clock).await;
+        let running = run(config.clone(), &clock, entropy).await;
         // From now on this broker knows every verifier that there could be: what is ended is fenced as soon as they say so.
         if running.broker.feed().settings().first.is_none() {
             clock.forward(Drift::DEFAULT.lapse(Constants::DEFAULT.delta_max));
@@ -176,14 +201,14 @@ impl Site {
 
     /// Another broker like this one, over the same store, which must be one that several may share.
     pub async fn another(&self) -> Running {
-        run(self.config.clone(), &self.clock).await
+        run(self.config.clone(), &self.clock, own_entropy()).await
     }
 
     /// The same broker once it was stopped, and started again after something else, at another address.
     pub async fn restart(self, meanwhile: impl AsyncFnOnce()) -> Self {
         self.running.stop().await;
         meanwhile().await;
-        let running = run(self.config.clone(), &self.clock).await;
+        let running = run(self.config.clone(), &self.clock, own_entropy()).await;
         Self { running, ..self }
     }
 
@@ -321,11 +346,11 @@ impl Site {
 }
 
 /// A broker that has read the registry.
-async fn run(config: Config, clock: &Arc<TestClock>) -> Running {
+async fn run(config: Config, clock: &Arc<TestClock>, entropy: Arc<dyn Entropy>) -> Running {
     let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
     let metrics = if config.listen.metrics.is_some() { Some(bind().await) } else { None };
     let sockets = Sockets { grpc: bind().await, http: bind().await, metrics };
-    let seams = Seams { clock: clock.clone(), entropy: Arc::new(SystemEntropy) };
+    let seams = Seams { clock: clock.clone(), entropy };
     let running = app::start_with(config, sockets, seams).await.unwrap();
     let mut registry = running.broker.feed().registry();
     registry.wait_for(Option::is_some).await.unwrap();
