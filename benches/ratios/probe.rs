@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use leasehold::broker::seams::SystemClock;
 use leasehold::clock::Present;
 use leasehold::domain::feed::InstanceId;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use tonic::Streaming;
 
 use crate::Outcome;
+use crate::report::Times;
 use crate::world::World;
 
 /// More than is ever on its way.
@@ -41,6 +43,22 @@ impl Probe {
         let responses = client.watch_revocations(requests).await?.into_inner();
         let (asked, asks) = mpsc::channel(1);
         Ok(Self { asked, conversing: tokio::spawn(converse(stream, sender, responses, asks)) })
+    }
+
+    /// How long it takes until so many at once have their answers, each on a stream of its own; again and again. No stream is left.
+    pub(crate) async fn to_all(world: &World, count: usize, times: usize) -> Outcome<Times> {
+        let mut probes = Vec::with_capacity(count);
+        for _ in 0..count {
+            probes.push(Self::open(world).await?);
+        }
+        world.settled().await;
+        let mut all = Times::default();
+        for _ in 0..times {
+            let began = Instant::now();
+            try_join_all(probes.iter().map(Self::round_trip)).await?;
+            all.add(began.elapsed());
+        }
+        Ok(all)
     }
 
     /// Sends a keep-alive, and says how long its answer took.
