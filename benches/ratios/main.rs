@@ -8,8 +8,9 @@
 //!  tasks     those that have ended: what is left of them once their time is over
 //! ```
 //!
-//! Brokers, agents and verifiers share one process and its runtime, and speak over mutual TLS; `redis-server` has its own. Both
-//! stores sync before they answer. Without `--bench`, as `cargo test` runs it, everything is done a few times, to see that it still can be.
+//! Brokers, agents and verifiers share one process, and but for a flood's its runtime, and speak over mutual TLS; `redis-server` has
+//! its own. Both stores sync before they answer. Without `--bench`, as `cargo test` runs it, everything is done a few times, to see
+//! that it still can be.
 
 mod calls;
 mod checks;
