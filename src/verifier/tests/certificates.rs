@@ -18,15 +18,17 @@ use tokio_rustls::TlsConnector;
 
 use super::served::Scene;
 use super::*;
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock, SystemClock};
 use crate::domain::lattice::Dead;
 use crate::keys::set_validity;
 use crate::spiffe::authority::Authority;
 use crate::spiffe::bundle::Bundle;
 use crate::spiffe::id::TrustDomain;
+use crate::spiffe::leaf::LeafError;
 use crate::spiffe::task_certificate::{TaskCertificateError, serial_number, spiffe_id_text};
 use crate::spiffe::task_extension::{self, ExtensionOid};
 use crate::testing::ca::TestAuthority;
+use crate::testing::clock::TestClock;
 
 /// An authority of the broker's, with its key.
 struct Ca {
@@ -100,11 +102,16 @@ struct Site {
 
 impl Site {
     async fn start() -> Self {
+        Self::start_by(Arc::new(SystemClock::default())).await
+    }
+
+    async fn start_by(clock: Arc<dyn Clock>) -> Self {
         let scene = Scene::start().await;
         let root = Ca::root("root of tasks");
         let intermediate = root.below("tasks");
         scene.broker.bundle.lock().spiffe_bundle = bundle(&root);
-        let verifier = scene.verifier(scene.settings()).await;
+        let verifier = Verifier::start_with(scene.settings(), clock).unwrap();
+        verifier.ready().await;
         let key = KeyPair::generate().unwrap();
         let short = Span::from_millis(500);
         let execution = Execution { freshness: short, ..scene.claims().execution };
@@ -270,4 +277,21 @@ async fn class_07_a_connection_ends_when_it_cannot_be_known_any_more_whether_its
     site.scene.broker.answers.store(false, std::sync::atomic::Ordering::Release);
     let error = server.read(&mut [0; 1]).await.unwrap_err();
     assert_eq!(error.to_string(), Refused::Stale(Span::from_millis(500)).to_string());
+}
+
+/// The broker is away as well, and its Δ is over: what is certain is said first.
+#[tokio::test]
+async fn class_09_a_connection_ends_when_its_certificate_expires() {
+    let clock = Arc::new(TestClock::at(SystemClock::default().now()));
+    let site = Site::start_by(clock.clone()).await;
+    let (mut server, mut client) = match site.connect().await {
+        (Ok(server), Ok(client)) => (server, client),
+        (server, client) => panic!("{server:?} {client:?}"),
+    };
+    clock.forward(Span::from_seconds(3_600));
+    // Whatever is said makes it look at the clock.
+    client.write_all(b"hello").await.unwrap();
+    let error = server.read(&mut [0; 5]).await.unwrap_err();
+    let expired = Refused::Certificate(TaskCertificateError::from(LeafError::Expired));
+    assert_eq!(error.to_string(), expired.to_string());
 }

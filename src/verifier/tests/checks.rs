@@ -126,6 +126,25 @@ fn class_26_expiry_counts_by_the_store_s_time_where_that_is_later() {
 }
 
 #[test]
+fn class_26_a_store_s_time_that_is_said_to_be_earlier_than_is_known_takes_none_back() {
+    let mut bench = Bench::fresh();
+    let token = bench.signer.token();
+    let back = Present { wall: at(0).wall.minus(Span::from_seconds(3_600)), ..at(0) };
+    for (sequence, store, heard_at) in [(2, at(100_000), 1), (3, at(0), 2)] {
+        bench.stream.keep_alive(Present { moment: at(heard_at).moment, ..back }).unwrap();
+        let mut answer = freshness(sequence, Span::ZERO, &[]);
+        if let Some(Heard::Freshness(answer)) = &mut answer.message {
+            answer.store_time = store.wall.micros();
+        }
+        bench.stream.receive(answer, Present { moment: at(heard_at).moment, ..back }).unwrap();
+    }
+    bench.stream.settle(back);
+    let late = Present { moment: at(160_000).moment, ..back };
+    let expired = Refused::Token(AccessTokenError::Claim(ClaimError::Expired));
+    assert_eq!(bench.check(&token, late).unwrap_err(), expired);
+}
+
+#[test]
 fn class_22_a_key_that_was_taken_back_verifies_nothing_that_it_did_before() {
     let bench = Bench::fresh();
     let token = bench.signer.token();

@@ -1,6 +1,7 @@
 //! What comes over the stream, and what goes back.
 
 use super::*;
+use crate::domain::lattice::Dead;
 
 #[test]
 fn rule_06_an_answer_makes_fresh_only_what_came_before_it_on_the_stream() {
@@ -117,6 +118,12 @@ fn what_is_acknowledged_is_what_checks_go_by() {
     assert_eq!(bench.tell(vec![], 60_000), None, "nothing new");
 }
 
+/// A message about one partition that says how far another one is.
+fn with_position_of(partition: u32, other: u32) -> WatchRevocationsResponse {
+    let position = Some(position(other, 60_000));
+    heard(Heard::Revocations(Revocations { partition, entries: vec![], position }))
+}
+
 #[test]
 fn class_01_what_is_not_understood_ends_the_connection_and_is_not_acknowledged() {
     let unset = RevocationEntry { entry: None, keep_until: 0 };
@@ -141,6 +148,7 @@ fn class_01_what_is_not_understood_ends_the_connection_and_is_not_acknowledged()
         revoked(1, [fence(1, 0, 1)], Some(1)),
         freshness(1, Span::ZERO, &[position(2, 1)]),
         subscribed(),
+        with_position_of(1, 0),
     ] {
         let mut bench = Bench::fresh();
         assert!(bench.stream.receive(wrong.clone(), at(0)).is_err(), "{wrong:?}");
@@ -228,4 +236,44 @@ fn class_15_an_entry_that_can_hit_nothing_any_more_is_dropped_and_one_that_can_i
         matches!(bench.check(&token, at(249_999)), Err(Refused::Token(_))),
         "whoever does not find the entry finds that it is too late"
     );
+}
+
+#[test]
+fn class_15_of_an_entry_that_comes_twice_the_later_end_counts() {
+    let mut bench = Bench::fresh();
+    let token = bench.signer.token();
+    for keep_until in [at(250_000), at(10)] {
+        let entry =
+            RevocationEntry { entry: Some(fence(2, 4, 1)), keep_until: keep_until.wall.micros() };
+        let told = Revocations { partition: 1, entries: vec![entry], position: None };
+        bench.stream.receive(heard(Heard::Revocations(told)), at(0)).unwrap();
+    }
+    bench.stream.settle(at(0));
+    bench.beat(at(11), Span::ZERO, at(11));
+    assert_eq!(bench.check(&token, at(11)).unwrap_err(), Refused::Dead(Dead::Fenced));
+}
+
+#[test]
+fn class_15_few_keep_alives_are_open_and_the_last_of_them_gives_way_to_a_new_one() {
+    let mut bench = Bench::subscribed();
+    bench.load();
+    for millis in 1..=10 {
+        bench.stream.keep_alive(at(millis)).unwrap();
+    }
+    bench.stream.receive(freshness(5, Span::ZERO, &[]), at(20)).unwrap();
+    bench.stream.settle(at(20));
+    assert_eq!(
+        bench.checker.mirror().age(at(20)),
+        None,
+        "when that was sent is not known any more"
+    );
+    bench.stream.receive(freshness(10, Span::ZERO, &[]), at(20)).unwrap();
+    bench.stream.settle(at(20));
+    assert_eq!(bench.checker.mirror().age(at(20)), Some(Span::from_millis(10)));
+}
+
+#[test]
+fn no_keep_alive_is_sent_before_the_broker_said_how_often() {
+    let (mut stream, _) = Stream::open(Mirror::new(InstanceId::new(1)), "ledger");
+    assert_eq!(stream.keep_alive(at(0)), None);
 }
