@@ -1,9 +1,13 @@
 //! The access token (`at+jwt`, RFC 9068) that the broker mints, and the one function that verifies one.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+mod payload;
 
-use super::claims::{ClaimError, Claims, Leeway};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use self::payload::Claims;
+use super::claims::{ClaimError, Leeway, Validity};
 use super::execution_claim::{self, ExecutionClaim, ExecutionClaimError};
 use super::jws::{JwsError, Typ, Unverified};
 use super::key_set::KeySet;
@@ -153,41 +157,51 @@ pub fn verify(
 ) -> Result<AccessToken, AccessTokenError> {
     let unverified = Unverified::parse(compact, Typ::Is(TYP), &[Algorithm::ES256])?;
     let signing_key = unverified.kid().to_owned();
-    let claims = unverified.verify(keys)?;
-    if claims.text("iss")? != issuer {
+    let payload = unverified.signed_payload(keys)?;
+    let claims = Claims::read(&payload)?;
+    if required("iss", claims.iss)? != issuer {
         return Err(AccessTokenError::Issuer);
     }
-    let times = claims.times(now, Leeway::OURS)?;
-    let issued_seconds = times.issued.seconds();
-    let not_before = times.not_before.ok_or(ClaimError::Missing("nbf"))?;
-    if not_before.seconds() != issued_seconds.saturating_sub(BEFORE_ISSUE_SECONDS) {
+    let (expires, issued) = (required("exp", claims.exp)?, required("iat", claims.iat)?);
+    let times = Validity { expires, issued: Some(issued), not_before: claims.nbf };
+    times.check(now, Leeway::OURS)?;
+    let issued_seconds = issued.seconds();
+    if required("nbf", claims.nbf)?.seconds() != issued_seconds.saturating_sub(BEFORE_ISSUE_SECONDS)
+    {
         return Err(AccessTokenError::Malformed("nbf"));
     }
-    let execution = ExecutionClaim::read(&claims)?;
+    let execution = required(execution_claim::NAME, claims.leasehold)?.0.into_execution()?;
     if execution.origin.stamp.seconds() != issued_seconds {
         return Err(AccessTokenError::Malformed("iat"));
     }
     // An id has one spelling.
-    if TaskId::parse(claims.text("txn")?) != Ok(execution.path.root()) {
+    if TaskId::parse(&required("txn", claims.txn)?) != Ok(execution.path.root()) {
         return Err(AccessTokenError::Malformed("txn"));
     }
+    let principal = |name, text: Option<Cow<'_, str>>| {
+        Principal::parse(&required(name, text)?).map_err(|_| AccessTokenError::Malformed(name))
+    };
     let token = AccessToken {
         issuer: issuer.to_owned(),
-        subject: principal(&claims, "sub")?,
-        actors: actors(claims.get("act"))?,
-        audience: claims.sole_audience()?.to_owned(),
+        subject: principal("sub", claims.sub)?,
+        actors: claims.act.unwrap_or_default(),
+        audience: required("aud", claims.aud)?.into_owned(),
         issued_seconds,
-        expires_seconds: times.expires.seconds(),
-        jti: bytes(claims.text("jti")?).ok_or(AccessTokenError::Malformed("jti"))?,
-        grant: grant(&claims)?,
-        confirmation: confirmation(claims.get("cnf"))?,
+        expires_seconds: expires.seconds(),
+        jti: bytes(&required("jti", claims.jti)?).ok_or(AccessTokenError::Malformed("jti"))?,
+        grant: required("authorization_details", claims.authorization_details)?,
+        confirmation: claims.cnf.map(Cnf::read).transpose()?,
         execution,
         signing_key,
     };
-    if principal(&claims, "client_id")? != *token.client() {
+    if principal("client_id", claims.client_id)? != *token.client() {
         return Err(AccessTokenError::Malformed("client_id"));
     }
     Ok(token)
+}
+
+fn required<T>(name: &'static str, claim: Option<T>) -> Result<T, ClaimError> {
+    claim.ok_or(ClaimError::Missing(name))
 }
 
 impl AccessToken {
@@ -291,7 +305,8 @@ impl<'a> Actor<'a> {
     }
 }
 
-/// The claim `cnf`, with exactly one member.
+/// The claim `cnf`, with exactly one member. One of a third kind, or of two, is none: ignored, the token would be one for whoever
+/// holds it.
 #[derive(Serialize, Deserialize)]
 enum Cnf {
     #[serde(rename = "x5t#S256")]
@@ -301,49 +316,20 @@ enum Cnf {
 }
 
 impl Cnf {
+    fn read(self) -> Result<Confirmation, AccessTokenError> {
+        let confirmation = match self {
+            Self::X5t(text) => bytes(&text).map(Confirmation::Certificate),
+            Self::Jkt(text) => bytes(&text).map(Confirmation::Key),
+        };
+        confirmation.ok_or(AccessTokenError::Malformed("cnf"))
+    }
+
     fn of(confirmation: Confirmation) -> Self {
         match confirmation {
             Confirmation::Certificate(hash) => Self::X5t(base64url::encode(hash)),
             Confirmation::Key(hash) => Self::Jkt(base64url::encode(hash)),
         }
     }
-}
-
-fn principal(claims: &Claims, name: &'static str) -> Result<Principal, AccessTokenError> {
-    Principal::parse(claims.text(name)?).map_err(|_| AccessTokenError::Malformed(name))
-}
-
-/// RFC 8693 section 4.1; only `sub` and `act`, since that is what we write.
-fn actors(mut act: Option<&Value>) -> Result<Vec<Principal>, AccessTokenError> {
-    let malformed = AccessTokenError::Malformed("act");
-    let mut actors = Vec::new();
-    while let Some(value) = act {
-        let object = value.as_object().ok_or(malformed)?;
-        let sub = object.get("sub").and_then(Value::as_str).ok_or(malformed)?;
-        actors.push(Principal::parse(sub).map_err(|_| malformed)?);
-        act = object.get("act");
-        if object.len() != 1 + usize::from(act.is_some()) {
-            return Err(malformed);
-        }
-    }
-    Ok(actors)
-}
-
-fn grant(claims: &Claims) -> Result<Grant, AccessTokenError> {
-    let name = "authorization_details";
-    let value = claims.get(name).ok_or(ClaimError::Missing(name))?;
-    Grant::read(value).map_err(|_| AccessTokenError::Malformed(name))
-}
-
-/// A confirmation of a third kind, or of two, is refused: ignored, the token would be one for whoever holds it.
-fn confirmation(cnf: Option<&Value>) -> Result<Option<Confirmation>, AccessTokenError> {
-    let Some(value) = cnf else { return Ok(None) };
-    let confirmation = match value.as_object().map(|_| Cnf::deserialize(value)) {
-        Some(Ok(Cnf::X5t(text))) => bytes(&text).map(Confirmation::Certificate),
-        Some(Ok(Cnf::Jkt(text))) => bytes(&text).map(Confirmation::Key),
-        Some(Err(_)) | None => None,
-    };
-    confirmation.map(Some).ok_or(AccessTokenError::Malformed("cnf"))
 }
 
 fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {

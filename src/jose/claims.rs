@@ -6,7 +6,7 @@ use super::json::Object;
 use crate::domain::time::{INFINITY, Span, Stamp};
 
 /// Bytes of a text claim.
-const MAX_TEXT_BYTES: usize = 2048;
+pub(super) const MAX_TEXT_BYTES: usize = 2048;
 /// Values of `aud`.
 const MAX_AUDIENCES: usize = 16;
 /// More than this is never forgiven to a clock (RFC 7519 section 4.1.4: "no more than a few minutes").
@@ -60,6 +60,30 @@ pub struct Validity {
     pub issued: Option<Stamp>,
     /// `nbf`.
     pub not_before: Option<Stamp>,
+}
+
+impl Validity {
+    /// Checks the times of a token against now.
+    ///
+    /// # Errors
+    /// [`ClaimError`] if it is not valid now.
+    pub(super) fn check(self, now: Stamp, leeway: Leeway) -> Result<Self, ClaimError> {
+        let Self { expires, issued, not_before } = self;
+        if issued.is_some_and(|issued| expires <= issued) {
+            return Err(ClaimError::Backwards);
+        }
+        if now >= expires.plus(leeway.past_expiry.min(MAX_LEEWAY)) {
+            return Err(ClaimError::Expired);
+        }
+        let latest_start = now.plus(leeway.before_start.min(MAX_LEEWAY));
+        if issued.is_some_and(|issued| issued > latest_start) {
+            return Err(ClaimError::NotYet("iat"));
+        }
+        if not_before.is_some_and(|start| start > latest_start) {
+            return Err(ClaimError::NotYet("nbf"));
+        }
+        Ok(self)
+    }
 }
 
 /// The times of a token that is valid now.
@@ -154,20 +178,7 @@ impl Claims {
         let expires = self.time("exp")?;
         let issued = self.optional_time("iat")?;
         let not_before = self.optional_time("nbf")?;
-        if issued.is_some_and(|issued| expires <= issued) {
-            return Err(ClaimError::Backwards);
-        }
-        if now >= expires.plus(leeway.past_expiry.min(MAX_LEEWAY)) {
-            return Err(ClaimError::Expired);
-        }
-        let latest_start = now.plus(leeway.before_start.min(MAX_LEEWAY));
-        if issued.is_some_and(|issued| issued > latest_start) {
-            return Err(ClaimError::NotYet("iat"));
-        }
-        if not_before.is_some_and(|start| start > latest_start) {
-            return Err(ClaimError::NotYet("nbf"));
-        }
-        Ok(Validity { expires, issued, not_before })
+        Validity { expires, issued, not_before }.check(now, leeway)
     }
 
     /// A time that must be there.

@@ -1,10 +1,11 @@
 //! The claim `leasehold`, which tokens of ours have in common: where in which execution they belong (FORMATS.md, Tokens).
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::base64url;
 use super::claims::Claims;
+use super::json::Written;
 use crate::domain::execution::{Execution, ExecutionError, Spelled};
 
 /// Its name.
@@ -37,7 +38,7 @@ pub struct ExecutionClaim {
     tier: String,
     delta_ms: u64,
     reach: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     step: Option<String>,
 }
 
@@ -67,24 +68,31 @@ impl ExecutionClaim {
     /// # Errors
     /// [`ExecutionClaimError`] says what is wrong with the claim.
     pub fn read(claims: &Claims) -> Result<Execution, ExecutionClaimError> {
-        let malformed = ExecutionClaimError::Malformed;
         let value = claims.get(NAME).ok_or(ExecutionClaimError::Missing)?;
-        // Of an array or a null, serde would make a struct or a `None`.
-        let object =
-            value.as_object().filter(|o| !o.values().any(Value::is_null)).ok_or(malformed)?;
-        match object.get("v").and_then(Value::as_u64) {
-            None => return Err(malformed),
-            Some(VERSION) => {}
-            Some(_) => return Err(ExecutionClaimError::Version),
+        // Another version may have other members.
+        if value.get("v").and_then(Value::as_u64).is_some_and(|v| v != VERSION) {
+            return Err(ExecutionClaimError::Version);
         }
-        let claim = Self::deserialize(value).map_err(|_| malformed)?;
-        claim.into_execution().map_err(ExecutionClaimError::Execution)
+        let Written(claim) =
+            Written::<Self>::deserialize(value).map_err(|_| ExecutionClaimError::Malformed)?;
+        claim.into_execution()
     }
 
-    fn into_execution(self) -> Result<Execution, ExecutionError> {
+    /// The execution that it spells.
+    ///
+    /// # Errors
+    /// [`ExecutionClaimError`] says what is wrong with the claim.
+    pub(super) fn into_execution(self) -> Result<Execution, ExecutionClaimError> {
+        if self.v != VERSION {
+            return Err(ExecutionClaimError::Version);
+        }
+        self.spelled().and_then(Execution::read).map_err(ExecutionClaimError::Execution)
+    }
+
+    fn spelled(self) -> Result<Spelled, ExecutionError> {
         let [incarnation, stamp] = self.origin.map(|text| decimal(&text));
         let reach: Option<Vec<_>> = self.reach.iter().map(|text| base64url::decode(text)).collect();
-        Execution::read(Spelled {
+        Ok(Spelled {
             path: self.path,
             lease: self.lease,
             incarnation: incarnation.ok_or(ExecutionError("origin"))?,
@@ -95,6 +103,11 @@ impl ExecutionClaim {
             step: self.step,
         })
     }
+}
+
+/// A member that may be absent, and is not `null` where it is there.
+fn present<'de, D: Deserializer<'de>>(member: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(member).map(Some)
 }
 
 /// A number in its one decimal spelling.

@@ -5,7 +5,10 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::marker::PhantomData;
 
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
@@ -140,6 +143,43 @@ impl<'de> Visitor<'de> for Strict<'_> {
             member.insert(members.next_value_seed(inner)?);
         }
         Ok(Value::Object(object))
+    }
+}
+
+/// Reads a value and drops it, as strictly as [`parse_object`] reads one that lies so many levels deep.
+pub(super) struct PassedOver {
+    /// How many levels of [`MAX_DEPTH`] are left for it.
+    pub(super) levels_left: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for PassedOver {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let fault = Cell::new(JsonError::Syntax);
+        let strict = Strict { levels_left: self.levels_left, fault: &fault };
+        strict.deserialize(deserializer).map(drop)
+    }
+}
+
+/// What is written as an object: of an array serde would make a struct as well.
+pub(super) struct Written<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Written<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
     }
 }
 

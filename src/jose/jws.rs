@@ -161,7 +161,8 @@ impl<'a> Unverified<'a> {
         Ok(Claims::read(object)?)
     }
 
-    fn signed_payload(self, keys: &KeySet) -> Result<Vec<u8>, JwsError> {
+    /// Checks the signature; the payload is the signer's, and not read yet.
+    pub(super) fn signed_payload(self, keys: &KeySet) -> Result<Vec<u8>, JwsError> {
         let key = keys.get(&self.kid).ok_or(JwsError::UnknownKey)?;
         if key.algorithm() != self.algorithm {
             return Err(JwsError::KeyAlgorithm);

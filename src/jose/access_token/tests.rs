@@ -1,6 +1,8 @@
 //! What an access token says, byte for byte, and what is not one.
 
-use serde_json::json;
+mod by_tree;
+
+use serde_json::{Value, json};
 use signature::Signer as _;
 
 use super::super::json::JsonError;
