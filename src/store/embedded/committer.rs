@@ -10,6 +10,7 @@ use crate::broker::seams::Clock;
 use crate::domain::event::Event;
 use crate::domain::time::{Span, Stamp};
 use crate::store::changes::Changes;
+use crate::store::embedded::compaction::Compaction;
 use crate::store::embedded::feed::{Durable, beat, forget};
 use crate::store::embedded::prune::prune;
 use crate::store::embedded::queue::{Job, Jobs, Queue, Reply};
@@ -29,6 +30,7 @@ pub(super) struct Committer {
     pub(super) tree: Keyspace,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) delta_max: Span,
+    pub(super) compaction: Arc<Compaction>,
     pub(super) sync: Sync,
 }
 
@@ -97,6 +99,7 @@ impl Committer {
                 }
                 Job::Prune(partition, now, reply) => {
                     let pruned = prune(&mut transaction, partition, now, self.delta_max);
+                    self.compaction.count(transaction.own.removed());
                     let own = pruned.is_ok().then_some((transaction.own, Durable::Yes));
                     group.answers.push(Answer::Prune(reply, pruned));
                     own

@@ -9,6 +9,7 @@
 
 mod checks;
 mod committer;
+mod compaction;
 mod feed;
 mod incarnation;
 mod keys;
@@ -40,6 +41,7 @@ use crate::store::{
 };
 
 use committer::Committer;
+use compaction::Compaction;
 use feed::Durable;
 use incarnation::{Loss, begin_all};
 use queue::{Job, Queue};
@@ -47,6 +49,12 @@ use rows::{Rows, View, broken};
 
 /// The file by which the storage engine knows its own directory.
 const MARKER: &str = "version";
+
+/// What of the files is kept in memory, in bytes.
+const CACHE: u64 = 32 << 20;
+
+/// What was written is in memory until it is so much, in bytes; up to four such buffers wait for the disk.
+const WRITE_BUFFER: u64 = 16 << 20;
 
 /// A store in a directory of its own.
 pub struct EmbeddedStore {
@@ -58,6 +66,7 @@ pub struct EmbeddedStore {
     queue: Arc<Queue>,
     changes: Arc<Changes>,
     committer: Mutex<Option<JoinHandle<()>>>,
+    compaction: Arc<Compaction>,
 }
 
 impl EmbeddedStore {
@@ -95,6 +104,7 @@ impl EmbeddedStore {
         write(&database, &tree, rows, Durable::Yes)?;
         let first = state::first(&View { tree: tree.clone(), snapshot: database.snapshot() })?;
         let (queue, changes) = (Arc::new(Queue::default()), Arc::new(Changes::default()));
+        let compaction = Arc::<Compaction>::default();
         let (own_database, own_tree) = (database.clone(), tree.clone());
         let committer = Committer {
             queue: Arc::clone(&queue),
@@ -102,12 +112,23 @@ impl EmbeddedStore {
             tree: tree.clone(),
             clock: Arc::clone(&clock),
             delta_max: constants.delta_max,
+            compaction: Arc::clone(&compaction),
             sync: Box::new(move |rows, durable| write(&own_database, &own_tree, rows, durable)),
         };
         let thread = std::thread::Builder::new().name("store".to_owned());
         let thread = thread.spawn(move || committer.run()).map_err(no_disk)?;
         let committer = Mutex::new(Some(thread));
-        Ok(Arc::new(Self { tree, database, clock, constants, first, queue, changes, committer }))
+        Ok(Arc::new(Self {
+            tree,
+            database,
+            clock,
+            constants,
+            first,
+            queue,
+            changes,
+            committer,
+            compaction,
+        }))
     }
 
     /// Fences everything in a store that was put back from a backup: `leasehold store restored`. No broker has it open.
@@ -155,6 +176,7 @@ impl EmbeddedStore {
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the embedded store's committer panicked");
         }
+        self.compaction.stop();
     }
 
     fn view(&self) -> View {
@@ -218,7 +240,9 @@ impl Upkeep for EmbeddedStore {
     }
 
     async fn prune(&self, partition: Partition, now: Stamp) -> Result<(), StoreError> {
-        self.job(Lane::Ordinary, |reply| Job::Prune(partition, now, reply)).await
+        self.job(Lane::Ordinary, |reply| Job::Prune(partition, now, reply)).await?;
+        self.compaction.begin(&self.tree);
+        Ok(())
     }
 
     async fn events(
@@ -256,12 +280,13 @@ fn make_directory(path: &Path) -> Result<(), StoreError> {
 }
 
 fn open_database(path: &Path) -> Result<(Database, Keyspace), StoreError> {
-    let opened = Database::builder(path).open();
+    let opened = Database::builder(path).cache_size(CACHE).open();
     let database = opened.map_err(|error| match io_fault(&error) {
         Some(fault) => unusable(path, fault),
         None => broken(error),
     })?;
-    let tree = database.keyspace("leasehold", KeyspaceCreateOptions::default).map_err(broken)?;
+    let options = || KeyspaceCreateOptions::default().max_memtable_size(WRITE_BUFFER);
+    let tree = database.keyspace("leasehold", options).map_err(broken)?;
     Ok((database, tree))
 }
 

@@ -30,6 +30,11 @@ impl Rows {
         self.0.insert(key, None);
     }
 
+    /// How many it removes.
+    pub(super) fn removed(&self) -> usize {
+        self.0.values().filter(|row| row.is_none()).count()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

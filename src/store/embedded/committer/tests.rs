@@ -51,7 +51,9 @@ impl Disk {
         let clock = Arc::new(TestClock::default());
         queue.close("enough");
         let (queue, tree) = (Arc::clone(queue), self.tree.clone());
-        Committer { queue, changes: Arc::default(), tree, clock, delta_max: DELTA_MAX, sync }.run();
+        let (changes, compaction) = Default::default();
+        let delta_max = DELTA_MAX;
+        Committer { queue, changes, tree, clock, delta_max, compaction, sync }.run();
     }
 }
 
@@ -92,6 +94,7 @@ fn class_07_after_a_write_that_failed_nothing_is_taken_nor_written() {
         tree,
         clock,
         delta_max: DELTA_MAX,
+        compaction: Arc::default(),
         sync,
     };
     let (stopped, stops) = mpsc::channel();

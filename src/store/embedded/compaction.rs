@@ -1,0 +1,161 @@
+//! Makes what was dropped leave the files, and the memory of what was written.
+//!
+//! The storage engine merges its files where many rows are written. Where many were dropped and few are written since, both the rows
+//! and the marks that hide them would stay. So once they are a large part of all, everything is written anew without them: by a
+//! thread of its own, beside reads and commits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fjall::Keyspace;
+use parking_lot::Mutex;
+
+/// Fewer dropped rows than that stay: some megabytes.
+const FEWEST: usize = 50_000;
+/// Rows are dropped so often before all are written anew: one in so many of what lies in the files.
+// So of what is written anew at most so many rows fall to one that was dropped.
+const ONE_IN: usize = 4;
+/// How often it is looked whether what is in memory was written.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// When and how a tree is written anew.
+#[derive(Default)]
+pub(super) struct Compaction {
+    dropped: AtomicUsize,
+    running: Mutex<Option<JoinHandle<()>>>,
+    stops: AtomicBool,
+}
+
+impl Compaction {
+    /// So many rows were dropped.
+    pub(super) fn count(&self, rows: usize) {
+        self.dropped.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Begins if it is worth it, and none runs.
+    pub(super) fn begin(self: &Arc<Self>, tree: &Keyspace) {
+        let mut running = self.running.lock();
+        let is_free = running.as_ref().is_none_or(JoinHandle::is_finished);
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        if !is_free || !is_worth(dropped, tree.approximate_len()) {
+            return;
+        }
+        let (this, tree) = (Arc::clone(self), tree.clone());
+        let thread = std::thread::Builder::new().name("store-compaction".to_owned());
+        match thread.spawn(move || this.run(&tree, dropped)) {
+            Ok(thread) => *running = Some(thread),
+            Err(error) => tracing::warn!(%error, "the embedded store was not compacted"),
+        }
+    }
+
+    /// Lets one that runs finish, and none begin.
+    pub(super) fn stop(&self) {
+        self.stops.store(true, Ordering::Relaxed);
+        let running = self.running.lock().take();
+        if running.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the compaction of the embedded store panicked");
+        }
+    }
+
+    fn run(&self, tree: &Keyspace, dropped: usize) {
+        match self.write_anew(tree) {
+            Ok(true) => {
+                self.dropped.fetch_sub(dropped, Ordering::Relaxed);
+                tracing::info!(dropped, "the embedded store was compacted");
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "the embedded store was not compacted"),
+        }
+    }
+
+    /// Whether it came to an end.
+    fn write_anew(&self, tree: &Keyspace) -> Result<bool, fjall::Error> {
+        // The marks that were written last are in memory alone.
+        tree.rotate_memtable()?;
+        while tree.sealed_memtable_count() > 0 {
+            if self.stops.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            std::thread::sleep(LOOK);
+        }
+        tree.major_compact()?;
+        Ok(true)
+    }
+}
+
+fn is_worth(dropped: usize, held: usize) -> bool {
+    dropped >= FEWEST.max(held / ONE_IN)
+}
+
+#[cfg(test)]
+mod tests {
+    use fjall::{Database, KeyspaceCreateOptions};
+
+    use super::*;
+    use crate::store::embedded::EmbeddedStore;
+    use crate::store::{LEASE_KEPT, Store as _, Upkeep as _};
+    use crate::testing::clock::TestClock;
+    use crate::testing::entropy::SeededEntropy;
+    use crate::testing::store_contract::constants;
+    use crate::testing::store_contract::samples::{P, at, draft, issue};
+
+    const ROWS: u32 = 60_000;
+
+    fn finished(compaction: &Compaction) -> bool {
+        let thread = compaction.running.lock().take();
+        thread.map(|thread| thread.join().unwrap()).is_some()
+    }
+
+    #[test]
+    fn what_was_dropped_leaves_the_files_and_what_was_not_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::builder(&folder).open().unwrap();
+        let tree = database.keyspace("t", KeyspaceCreateOptions::default).unwrap();
+        for row in 0..ROWS {
+            let digest = ring::digest::digest(&ring::digest::SHA256, &row.to_be_bytes());
+            tree.insert(row.to_be_bytes(), digest.as_ref()).unwrap();
+        }
+        tree.rotate_memtable_and_wait().unwrap();
+        let full = tree.disk_space();
+        let compaction = Arc::<Compaction>::default();
+        compaction.count(FEWEST - 1);
+        compaction.begin(&tree);
+        assert!(!finished(&compaction), "it is not worth it yet");
+        for row in (0..ROWS).filter(|row| row % 1_000 != 0) {
+            tree.remove(row.to_be_bytes()).unwrap();
+        }
+        compaction.count(1);
+        // A fourth of twice the rows.
+        compaction.begin(&tree);
+        assert!(finished(&compaction));
+        assert_eq!(compaction.dropped.load(Ordering::Relaxed), 0);
+        assert!(tree.disk_space() < full / 20, "{} of {full}", tree.disk_space());
+        assert_eq!(tree.approximate_len(), 60);
+        assert_eq!(tree.iter().count(), 60);
+        compaction.begin(&tree);
+        assert!(!finished(&compaction), "nothing was dropped since");
+    }
+
+    #[test]
+    fn it_waits_until_enough_was_dropped_of_what_there_is() {
+        assert!(is_worth(FEWEST, FEWEST));
+        assert!(!is_worth(FEWEST - 1, FEWEST));
+        assert!(!is_worth(FEWEST, FEWEST * ONE_IN + ONE_IN));
+    }
+
+    #[tokio::test]
+    async fn what_a_sweep_drops_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        EmbeddedStore::init(folder.path(), constants()).unwrap();
+        let clock = Arc::new(TestClock::default());
+        let store = EmbeddedStore::open(folder.path(), clock, &SeededEntropy::new(1)).unwrap();
+        store.commit(issue(at(0), &draft(1, 1), 60)).await.unwrap();
+        store.prune(P, at(59).plus(LEASE_KEPT)).await.unwrap();
+        assert_eq!(store.compaction.dropped.load(Ordering::Relaxed), 0);
+        store.prune(P, at(60).plus(LEASE_KEPT)).await.unwrap();
+        // The lease, its place among its task's, and when it was over.
+        assert_eq!(store.compaction.dropped.load(Ordering::Relaxed), 3);
+    }
+}
