@@ -19,10 +19,10 @@ const WAIT_MOST: Span = Span::from_seconds(60);
 const DRAIN_WAIT: Span = Span::from_seconds(10);
 /// How often the clock is looked at, whatever timers do: it counts also while the machine sleeps.
 const LOOK: Duration = Duration::from_millis(100);
-/// What stands for verifiers that a young registry does not know.
-const UNKNOWN: &str = "(verifiers from before the store's last start)";
+/// What stands for verifiers that are not known: the registry is young, or they may be gone since.
+const UNKNOWN: &str = "(verifiers that this broker does not know of)";
 
-/// The verifiers that the registry listed once every broker had applied the ending; `None`: it was too young to know them all.
+/// The verifiers that the registry has listed since the ending was committed; `None`: that is not known of all.
 type Listed = Option<BTreeMap<InstanceId, String>>;
 
 /// How far an ending is to be before it is answered.
@@ -43,6 +43,8 @@ pub struct Confirmed {
     pub ending: Ending,
     /// When it was known to be RECORDED.
     pub at: Stamp,
+    /// When it was committed, or before: long ago where the same was asked again.
+    pub since: Moment,
 }
 
 /// It may not be RECORDED: the same request may be tried again.
@@ -106,12 +108,15 @@ impl Feed {
         let look = written.iter().map(async |(partition, at)| {
             let page = self.parts.feed.page(*partition, None, 1).await?;
             let is_same = page.meta.open && page.meta.incarnation == at.incarnation;
-            if is_same { Ok(()) } else { Err(NotDurable::Changed) }
+            // No less than the time since: sweeps raise the partition's stamp with it, even if its clock was set back.
+            let age = page.meta.now.since(at.stamp);
+            if is_same { Ok(age) } else { Err(NotDurable::Changed) }
         });
-        try_join_all(look).await?;
+        let age = try_join_all(look).await?.into_iter().max().unwrap_or_default();
         let recorded = self.moment();
         let delta = delta.min(self.settings.terms.delta_max);
-        Ok(Confirmed { ending: Ending { written, recorded, delta }, at: self.parts.clock.now() })
+        let ending = Ending { written, recorded, delta };
+        Ok(Confirmed { ending, at: self.parts.clock.now(), since: recorded.minus(age) })
     }
 
     /// Waits until it is as far as `wait_for`, for at most `wait`; by itself until it is certain to be FENCED, and 10 s for DRAINED.
@@ -135,11 +140,11 @@ impl Feed {
             let (registry, now) = (waiting.latest(), self.moment());
             let registry = registry.as_deref().filter(|r| r.sent >= confirmed.ending.recorded);
             // INVARIANT (drained, by all): who let something in was answered before its broker applied the ending, so it is in
-            // every record that was written since; one from before may lack it.
+            // every record that was written since, unless it is gone by now; one from before may lack it.
             if listed.is_none()
                 && let Some(registry) = registry.filter(|r| confirmed.ending.is_applied(r))
             {
-                listed = Some(self.listed(registry));
+                listed = Some(self.listed(registry, confirmed.since));
             }
             self.judge(confirmed, registry, now, &mut outcome);
             let is_over = outcome.reached >= wait_for
@@ -209,12 +214,11 @@ impl Feed {
         }
     }
 
-    /// The verifiers in the registry; `None`: it is too young to know them all.
-    fn listed(&self, registry: &Registry) -> Listed {
+    /// The verifiers that were in the registry since then; `None`: that is not known of all.
+    fn listed(&self, registry: &Registry, since: Moment) -> Listed {
         let terms = self.settings.terms;
-        let verifiers = registry.records.iter().flat_map(|record| &record.verifiers);
-        let named = verifiers.map(|verifier| (verifier.instance, verifier.name.clone()));
-        registry.is_whole(terms.drift.lapse(terms.delta_max)).then(|| named.collect())
+        let is_whole = registry.is_whole(terms.drift.lapse(terms.delta_max));
+        is_whole.then(|| self.registry.seen_since(since)).flatten()
     }
 
     /// Whether there is nothing to wait for: it drained, or that will not be known.

@@ -1,5 +1,6 @@
 //! The registry of brokers, read for those who wait, and kept free of brokers that are gone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,8 +10,8 @@ use tokio::sync::{Notify, watch};
 
 use super::Feed;
 use super::run::changed;
-use crate::domain::feed::{Beats, BrokerRecord, InstanceId, Registry};
-use crate::domain::time::Span;
+use crate::domain::feed::{Beats, BrokerRecord, InstanceId, Registry, Seen};
+use crate::domain::time::{Moment, Span};
 use crate::store::{Changed, StoreError};
 use crate::telemetry::metrics;
 
@@ -26,6 +27,7 @@ pub(super) struct RegistryReader {
     waiting: AtomicUsize,
     wanted: Notify,
     beats: Mutex<Beats>,
+    seen: Mutex<Seen>,
 }
 
 /// As long as it is there, the registry is read on every change.
@@ -40,6 +42,11 @@ impl RegistryReader {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         self.wanted.notify_one();
         Waiting { reader: self, latest: self.latest.subscribe() }
+    }
+
+    /// The verifiers that were in it at that instant or came later; `None` if that is not known.
+    pub(super) fn seen_since(&self, then: Moment) -> Option<BTreeMap<InstanceId, String>> {
+        self.seen.lock().since(then)
     }
 
     fn is_awaited(&self) -> bool {
@@ -119,6 +126,7 @@ impl Feed {
         let lapse = self.settings.terms.drift.lapse(self.settings.terms.delta_max);
         let still = self.registry.beats.lock().still(&records, self.moment(), lapse);
         let registry = Registry { sent, incarnation_known, is_first, records };
+        self.registry.seen.lock().look(&registry, lapse);
         self.registry.latest.send_replace(Some(Arc::new(registry)));
         for (instance, beat) in still {
             self.forget(instance, beat).await?;

@@ -14,6 +14,7 @@ mod ending;
 mod freshness;
 mod position;
 mod registry;
+mod seen;
 mod subscribers;
 
 pub use as_of::AsOf;
@@ -22,4 +23,5 @@ pub use ending::{Drain, Ending, Pending, Progress, Terms};
 pub use freshness::Freshness;
 pub use position::{InstanceId, ReadPosition};
 pub use registry::{Beats, BrokerRecord, Registry, VerifierRecord, Webhooks};
+pub use seen::Seen;
 pub use subscribers::Subscribers;

@@ -34,6 +34,7 @@ over_every_store! {
     class_07_a_verifier_that_was_killed_is_waited_for_until_it_has_lapsed_and_drained_is_unknown,
     class_07_a_quarantine_is_fenced_when_every_partition_of_it_is_applied,
     drained_is_told_when_nothing_runs_and_who_is_waited_for_until_then,
+    class_07_drained_is_not_known_late_of_a_verifier_that_has_lapsed,
     a_verifier_that_never_says_makes_drained_unknown_and_never_true,
 }
 
@@ -132,6 +133,43 @@ async fn class_07_a_verifier_that_was_killed_is_waited_for_until_it_has_lapsed_a
     assert_eq!((outcome.reached, outcome.drained_at), (WaitFor::Fenced, None), "{outcome:?}");
     assert!(outcome.fenced_at.is_some());
     assert_eq!(outcome.drain_unknown, ["killed"]);
+}
+
+/// The same request again, when the registry no longer has who let something in before the first answer.
+async fn class_07_drained_is_not_known_late_of_a_verifier_that_has_lapsed(scene: Scene) {
+    let mut watched = Watched::over(scene).await;
+    let mut other = watched.verifier("a", "other", true).await;
+    let mut killed = watched.verifier("b", "killed", true).await;
+    let target = watched.target(Rpc::CompleteTask).await;
+    let id = watched.scene.world.id();
+    let first = watched.ends(&watched.scene.a, &id, Rpc::CompleteTask, &target).await;
+    for verifier in [&mut other, &mut killed] {
+        verifier.applies(&watched.scene, &target).await;
+        verifier.acknowledge();
+    }
+    other.drained();
+    let runs = |outcome: &Outcome| outcome.undrained == ["killed"];
+    watched.glance(&first, WaitFor::Drained, runs).await;
+    drop(killed);
+    let is_listed = || {
+        let listed = watched.scene.a.feed().brokers().unwrap();
+        let mut verifiers = listed.records.iter().flat_map(|record| &record.verifiers);
+        verifiers.any(|verifier| verifier.name == "killed")
+    };
+    while is_listed() {
+        watched.pass(Span::from_seconds(3), &mut other, &first).await;
+    }
+    let late = watched.ends(&watched.scene.a, &id, Rpc::CompleteTask, &target).await;
+    let outcome = watched.wait(&late, WaitFor::Drained).await;
+    assert_eq!((outcome.reached, outcome.drained_at), (WaitFor::Fenced, None), "{outcome:?}");
+    assert_eq!(outcome.drain_unknown, ["killed"]);
+    // Another broker began to look after that.
+    let young = watched.another().await;
+    let late = watched.ends(&young, &id, Rpc::CompleteTask, &target).await;
+    watched.clock.push(LAPSE);
+    let outcome = young.enforced(&late, WaitFor::Drained, Some(LONG), LONG).await;
+    assert_eq!(outcome.drained_at, None, "{outcome:?}");
+    assert_eq!(outcome.drain_unknown, ["(verifiers that this broker does not know of)"]);
 }
 
 async fn class_07_a_quarantine_is_fenced_when_every_partition_of_it_is_applied(scene: Scene) {

@@ -14,7 +14,7 @@ use leasehold::domain::id::{LeaseId, Partition, TaskId};
 use leasehold::domain::lattice::Kill;
 use leasehold::domain::path::Origin;
 use leasehold::domain::scope::Scope;
-use leasehold::domain::time::Span;
+use leasehold::domain::time::{Moment, Span};
 use leasehold::feed::hub::{Message, Next};
 use leasehold::feed::{Outcome, Stream, Subscriber, WaitFor};
 use leasehold::store::{Entries, Query};
@@ -69,15 +69,7 @@ impl Watched {
     /// The same over any store.
     pub async fn over(mut scene: Scene) -> Self {
         let clock = Arc::new(RunningClock::at(scene.world.clock.now()));
-        let broker = |scene: &Scene| {
-            let mut settings = settings();
-            settings.tiers.iter_mut().for_each(|tier| tier.freshness = DELTA);
-            let time: Arc<dyn Clock> = clock.clone();
-            let feed = scene.world.feed_at(time.clone());
-            feed.spawn(&TaskTracker::new());
-            Broker::new(Parts { feed, clock: time, ..scene.world.parts() }, settings)
-        };
-        (scene.a, scene.b) = (broker(&scene), broker(&scene));
+        (scene.a, scene.b) = (broker(&scene, clock.clone()), broker(&scene, clock.clone()));
         for broker in [&scene.a, &scene.b] {
             broker.feed().registered().await;
             while broker.feed().brokers().is_none_or(|all| all.records.len() < 2) {
@@ -85,6 +77,13 @@ impl Watched {
             }
         }
         clock.push(LAPSE);
+        // Who was there is known from the first read after that on.
+        let now = Moment::new(clock.elapsed());
+        for broker in [&scene.a, &scene.b] {
+            while broker.feed().brokers().is_none_or(|read| read.sent < now) {
+                yield_now().await;
+            }
+        }
         // A revocation that can hit nothing is told to nobody: there is a credential in every partition.
         let agent = agent_of(0);
         for partition in partitions() {
@@ -92,6 +91,27 @@ impl Watched {
             scene.issue(&scene.world.caller(&agent), task).await.unwrap();
         }
         Self { scene, clock, number: 0xabc }
+    }
+
+    /// A broker that has just started over the same store.
+    pub async fn another(&self) -> Broker {
+        let broker = broker(&self.scene, self.clock.clone());
+        broker.feed().registered().await;
+        broker
+    }
+
+    /// Time passes, for brokers and store, until the verifier is fresh again and broker `a` has read the registry.
+    pub async fn pass(&self, span: Span, verifier: &mut Verifier, revoked: &Revoked) {
+        self.scene.forward(span.seconds()).await;
+        self.clock.push(span);
+        let now = Moment::new(self.clock.elapsed());
+        verifier.is_fresh().await;
+        let has_read = || self.scene.a.feed().brokers().is_some_and(|read| read.sent >= now);
+        while !has_read() {
+            // It reads while somebody waits.
+            self.scene.a.enforced(revoked, WaitFor::Drained, Some(LONG), GLANCE).await;
+            yield_now().await;
+        }
     }
 
     /// A verifier with a view, at one of the brokers.
@@ -186,6 +206,15 @@ impl Watched {
     pub async fn wait(&self, revoked: &Revoked, wait_for: WaitFor) -> Outcome {
         self.scene.a.enforced(revoked, wait_for, None, LONG).await
     }
+}
+
+fn broker(scene: &Scene, clock: Arc<RunningClock>) -> Broker {
+    let mut settings = settings();
+    settings.tiers.iter_mut().for_each(|tier| tier.freshness = DELTA);
+    let time: Arc<dyn Clock> = clock;
+    let feed = scene.world.feed_at(time.clone());
+    feed.spawn(&TaskTracker::new());
+    Broker::new(Parts { feed, clock: time, ..scene.world.parts() }, settings)
 }
 
 /// A verifier that the test drives by hand.
