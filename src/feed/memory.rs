@@ -153,7 +153,8 @@ mod tests {
     use super::*;
     use crate::domain::id::Partition;
     use crate::domain::lattice::Fence;
-    use crate::domain::path::Counter;
+    use crate::domain::path::{Counter, Origin};
+    use crate::domain::scope::Scope;
 
     fn stamp(seconds: u64) -> Stamp {
         Stamp::from_seconds(seconds)
@@ -204,6 +205,26 @@ mod tests {
         assert_eq!(memory.merge(end(INFINITY, INFINITY)), None);
         memory.prune(stamp(50));
         assert!(memory.is_empty());
+    }
+
+    #[test]
+    fn floor_watermark_and_block_move_one_way() {
+        let mut memory = Memory::default();
+        let reach = Scope::All.reach();
+        let floor = |at| Kept { kill: Kill::Floor(stamp(at)), until: INFINITY };
+        let mark = |at| {
+            let origin = Origin { incarnation: stamp(1), stamp: stamp(at) };
+            Kept { kill: Kill::Watermark(reach, origin), until: stamp(9) }
+        };
+        for (first, earlier) in [(floor(5), floor(4)), (mark(5), mark(4))] {
+            assert_eq!(memory.merge(first), Some(first));
+            assert_eq!(memory.merge(earlier), None);
+        }
+        assert_eq!(memory.after(None, 9).0, [floor(5), mark(5)]);
+        for (count, is_blocked) in [(1, true), (2, false), (1, false), (3, true)] {
+            memory.merge_block(reach, count);
+            assert_eq!(memory.is_blocked(&reach), is_blocked, "{count}");
+        }
     }
 
     #[test]

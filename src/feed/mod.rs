@@ -178,3 +178,15 @@ impl Feed {
         Moment::new(self.parts.clock.elapsed())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cadence_is_a_fifth_of_the_smallest_delta_within_bounds() {
+        for (delta, expected) in [(100, 50), (500, 100), (4_000, 800), (30_000, 1_000)] {
+            assert_eq!(cadence(Span::from_millis(delta)), Span::from_millis(expected));
+        }
+    }
+}

@@ -252,15 +252,16 @@ fn class_15_streams_and_runs_have_a_number() {
     join(2).unwrap();
     assert_eq!(join(3), Err(Misuse::Full(2)));
     core.leave(first, at(11));
-    for n in 3..10 {
-        let Ok(stream) = core.subscribe(verifier(InstanceId::new(n), "a"), Arc::default(), at(11))
-        else {
-            assert_eq!(n, 3 + 7 - 1, "the runs that still count are bounded");
-            return;
-        };
+    let runs = (3..20).take_while(|n| {
+        let joined = core.subscribe(verifier(InstanceId::new(*n), "a"), Arc::default(), at(11));
+        let Ok(stream) = joined else { return false };
         core.keep_alive(stream, 1, at(11)).unwrap();
         core.leave(stream, at(11));
-    }
+        true
+    });
+    assert_eq!(runs.count(), 2 * RUNS_PER_STREAM - 1, "with the one that stays");
+    // Those that no answer can keep fresh any more make room, and their names are anybody's.
+    core.subscribe(verifier(InstanceId::new(3), "b"), Arc::default(), at(42)).unwrap();
 }
 
 #[test]
@@ -296,4 +297,111 @@ fn a_blocked_scope_is_known_from_the_set_and_from_events_until_it_is_lifted() {
     assert!(core.is_blocked(&[scope.reach()]));
     read(&mut core, 12, 12, vec![event(1, 12, vec![Entry::Block(scope.clone(), 2)])]);
     assert!(!core.is_blocked(&[scope.reach()]));
+}
+
+/// What a new subscriber is told of partition 0's set.
+fn told_anew(core: &mut Core, n: u128, now: u64) -> Vec<Kill> {
+    let stream = core.subscribe(verifier(InstanceId::new(n), "a"), Arc::default(), at(now));
+    let messages = sent(core, stream.unwrap());
+    let [Message::Revocations(set)] = messages.as_slice() else { panic!("{messages:?}") };
+    set.kills.iter().map(|kept| kept.kill).collect()
+}
+
+fn lease_over(n: u128) -> Kill {
+    Kill::Lease(LeaseId::new(P, n))
+}
+
+#[test]
+fn a_set_that_is_loaded_anew_is_told_at_once_and_its_position_by_the_next_read() {
+    let mut core = registered();
+    read(&mut core, 10, 10, vec![]);
+    let stream = subscribed(&mut core, 11);
+    sent(&mut core, stream);
+    let lost = core.page(P, page(meta(1, 12), Continuity::Broken), at(12), at(12));
+    assert!(lost.gap && lost.again, "what happened meanwhile is read as a set, and not as events");
+    let step = core.set(P, &snapshot(&[lease(1), lease(2)], 12), at(12));
+    assert!(step.kills);
+    let step = read(&mut core, 13, 13, vec![]);
+    assert!(step.kills && step.counted, "whoever waits for the beat is told");
+    let told: Vec<_> = sent(&mut core, stream)
+        .into_iter()
+        .map(|message| match message {
+            Message::Revocations(batch) => (batch.kills.len(), batch.position),
+            Message::Freshness(_) => panic!("nobody asked"),
+        })
+        .collect();
+    assert_eq!(told, [(1, None), (0, Some(position(13)))]);
+}
+
+#[test]
+fn the_floor_that_came_with_a_part_is_applied_with_the_last_part() {
+    let mut core = registered();
+    read(&mut core, 10, 10, vec![]);
+    let stream = subscribed(&mut core, 11);
+    sent(&mut core, stream);
+    let raised = Meta { floor: stamp(1), ..meta(1, 12) };
+    let part = page(raised, Continuity::Continued(vec![]));
+    core.page(P, Page { more: true, ..part.clone() }, at(12), at(12));
+    core.page(P, part, at(12), at(12));
+    let messages = sent(&mut core, stream);
+    let [Message::Revocations(floor), Message::Revocations(rest)] = messages.as_slice() else {
+        panic!("{messages:?}")
+    };
+    assert_eq!((floor.kills.len(), floor.position), (1, None));
+    assert_eq!((rest.kills.len(), rest.position), (0, Some(position(12))));
+}
+
+#[test]
+fn what_can_hit_nothing_any_more_is_forgotten_and_the_living_incarnation_never_is() {
+    let living = Entry::End(stamp(1), INFINITY);
+    for by_set in [true, false] {
+        let mut core = registered();
+        let entries = vec![living.clone(), lease(2)];
+        if by_set {
+            core.page(P, page(meta(1, 10), Continuity::Broken), at(9), at(9));
+            core.set(P, &snapshot(&entries, 10), at(9));
+            read(&mut core, 10, 10, vec![]);
+        } else {
+            read(&mut core, 10, 10, vec![event(1, 10, entries)]);
+        }
+        let end = Kill::End(stamp(1), INFINITY);
+        assert_eq!(told_anew(&mut core, 2, 11), [end, lease_over(1), lease_over(2)]);
+        read(&mut core, 12, 1_001, vec![]);
+        assert_eq!(told_anew(&mut core, 3, 13), [end], "{by_set}");
+    }
+}
+
+/// Its commit does not say until when it matters: as long as any credential may live, and until a page says it in any case.
+#[test]
+fn what_the_broker_committed_itself_is_kept_until_a_page_says_for_how_long() {
+    for (max_expiry, kept_at) in [(stamp(1_000), 999), (stamp(0), 71)] {
+        let mut core = core();
+        let at_10 = Meta { max_expiry, ..meta(1, 10) };
+        core.page(P, page(at_10, Continuity::Broken), at(9), at(9));
+        core.set(P, &Snapshot { meta: at_10, ..snapshot(&[], 10) }, at(9));
+        core.recorded(position(12), P, &[lease(3)]);
+        let later = Meta { max_expiry, ..meta(1, kept_at) };
+        core.page(P, page(later, Continuity::Continued(vec![])), at(12), at(12));
+        assert_eq!(told_anew(&mut core, 2, 13), [lease_over(3)], "{max_expiry:?}");
+    }
+}
+
+#[test]
+fn rule_14_a_registry_of_an_earlier_incarnation_is_none() {
+    let mut core = registered();
+    assert_eq!(core.registry_known(stamp(1), at(11)), Some(at(9)), "since it was first seen");
+    assert_eq!(core.registry_known(stamp(2), at(12)), Some(at(12)));
+    assert_eq!(core.registry_known(stamp(1), at(13)), None);
+}
+
+#[test]
+fn the_store_s_time_that_verifiers_are_told_does_not_go_back() {
+    let mut core = registered();
+    read(&mut core, 10, 20, vec![]);
+    let stream = subscribed(&mut core, 11);
+    read(&mut core, 12, 15, vec![]);
+    core.keep_alive(stream, 1, at(12)).unwrap();
+    let messages = sent(&mut core, stream);
+    let Some(Message::Freshness(answer)) = messages.last() else { panic!("{messages:?}") };
+    assert_eq!(answer.store_time, stamp(20));
 }

@@ -140,3 +140,18 @@ fn what_was_taken_makes_room() {
         drained(&mut hub, id, &memories);
     }
 }
+
+#[test]
+fn whoever_waits_for_a_stream_is_woken_by_what_comes_and_by_its_end() {
+    use futures_util::FutureExt as _;
+    let (mut hub, one) = (Hub::default(), PartitionCount::new(1).unwrap());
+    let wake = Arc::<Notify>::default();
+    let id = hub.open(InstanceId::new(1), one.all(), &Positions::new(), wake.clone());
+    let is_woken = || wake.notified().now_or_never().is_some();
+    hub.publish(P, &kills(0, 1), None);
+    assert!(is_woken() && !is_woken());
+    hub.answer(id, answer(1));
+    assert!(is_woken());
+    hub.publish(P, &kills(0, QUEUE_MOST), None);
+    assert!(is_woken());
+}

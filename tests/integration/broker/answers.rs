@@ -36,6 +36,7 @@ over_every_store! {
     drained_is_told_when_nothing_runs_and_who_is_waited_for_until_then,
     class_07_drained_is_not_known_late_of_a_verifier_that_has_lapsed,
     a_verifier_that_never_says_makes_drained_unknown_and_never_true,
+    class_07_a_quarantine_whose_writer_died_is_written_and_told_in_every_partition,
 }
 
 async fn class_07_every_ending_is_fenced_when_the_last_verifier_of_every_broker_says_so(
@@ -259,9 +260,10 @@ async fn class_07_what_the_sweeper_ends_is_told_to_verifiers_like_everything_els
     verifier.hears_of(&Target::Task(task)).await;
 }
 
-#[tokio::test]
-async fn class_07_a_quarantine_whose_writer_died_is_written_and_told_in_every_partition() {
-    let mut watched = Watched::new().await;
+async fn class_07_a_quarantine_whose_writer_died_is_written_and_told_in_every_partition(
+    scene: Scene,
+) {
+    let mut watched = Watched::over(scene).await;
     let mut verifier = watched.verifier("b", "v", false).await;
     let scope = Scope::parse("class:finance").unwrap();
     // All that its writer came to.

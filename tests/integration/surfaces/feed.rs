@@ -250,13 +250,14 @@ async fn rule_04_a_verifier_that_is_gone_is_waited_for_until_its_freshness_has_l
 async fn what_does_not_fit_ends_the_stream_and_says_what_was_expected() {
     let site = Site::start().await;
     for (says, expected) in [
-        (subscribe(1), "message"),
-        (Say::Acknowledgement(ahead()), "acknowledgement"),
-        (Say::KeepAlive(v1::KeepAlive { sequence: 1 }), "keep_alive.sequence"),
+        (request(subscribe(1)), "message"),
+        (request(Say::Acknowledgement(ahead())), "acknowledgement"),
+        (request(Say::KeepAlive(v1::KeepAlive { sequence: 1 })), "keep_alive.sequence"),
+        (v1::WatchRevocationsRequest { message: None }, "message"),
     ] {
         let mut watcher = Watcher::subscribe(&site, 7).await;
         watcher.fresh().await;
-        watcher.say(says);
+        watcher.say.send(says).unwrap();
         let refused = watcher.refusal().await;
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
         let violations = refused.get_details_bad_request().unwrap().field_violations;
@@ -334,26 +335,55 @@ async fn class_09_a_stream_ends_when_its_verifier_is_quarantined() {
     assert_eq!(reason(&again), "QUARANTINED", "{again:?}");
 }
 
-/// A stream is closed, and nothing on it is left out: whoever subscribes again is told all of it.
-#[tokio::test]
-async fn class_15_a_stream_that_does_not_keep_up_is_ended_and_the_next_one_lacks_nothing() {
-    const LEASES: usize = QUEUE_MOST + 1;
-    let site = Site::start().await;
-    let mut watcher = Watcher::subscribe(&site, 1).await;
-    watcher.fresh().await;
+/// More than a stream may be behind.
+const LEASES: usize = QUEUE_MOST + 1;
+
+/// As if the broker had committed it.
+fn revoke_many(site: &Site) {
     let leases = (0..LEASES).map(|n| LeaseId::new(Partition::ZERO, u128::try_from(n).unwrap()));
     let entries: Vec<_> = leases.map(lattice::Entry::Lease).collect();
     let now = site.clock.now();
     let at = Origin { incarnation: now, stamp: now };
     site.running.broker.feed().merge(Partition::ZERO, at, &entries);
+}
+
+fn leases(part: &v1::Revocations) -> usize {
+    part.entries.iter().filter(|e| matches!(&e.entry, Some(Entry::LeaseId(_)))).count()
+}
+
+/// A stream is closed, and nothing on it is left out: whoever subscribes again is told all of it.
+#[tokio::test]
+async fn class_15_a_stream_that_does_not_keep_up_is_ended_and_the_next_one_lacks_nothing() {
+    let site = Site::start().await;
+    let mut watcher = Watcher::subscribe(&site, 1).await;
+    watcher.fresh().await;
+    revoke_many(&site);
     let refused = watcher.refusal().await;
     assert_eq!(
         (refused.code(), reason(&refused).as_str()),
         (Code::ResourceExhausted, "FELL_BEHIND")
     );
     let (set, _) = Watcher::subscribe(&site, 2).await.fresh().await;
-    let is_lease = |entry: &&v1::RevocationEntry| matches!(&entry.entry, Some(Entry::LeaseId(_)));
-    assert_eq!(set.iter().flat_map(|part| &part.entries).filter(is_lease).count(), LEASES);
+    assert_eq!(set.iter().map(leases).sum::<usize>(), LEASES);
+}
+
+/// The set is more than the transport takes ahead, so the broker hears of it while it still has something to send.
+#[tokio::test]
+async fn class_15_what_a_verifier_says_is_taken_while_there_is_more_to_send() {
+    let site = Site::start().await;
+    revoke_many(&site);
+    let mut watcher = Watcher::subscribe(&site, 1).await;
+    watcher.say(subscribe(1));
+    let mut told = 0;
+    let refused = loop {
+        match watcher.next().await {
+            Ok(Some(Told::Revocations(part))) => told += leases(&part),
+            Ok(other) => panic!("{other:?}"),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    assert!(told < LEASES, "not after everything else");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The broker as callers see it: gRPC and HTTP over real sockets and mutual TLS.
 
 mod access;
+mod brokers;
 mod bundles;
 mod callers;
 mod connections;

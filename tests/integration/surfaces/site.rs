@@ -43,6 +43,9 @@ pub const AUDIENCE: &str = "https://ledger.example";
 pub const GRANT: &str = r#"[{"type":"resource_access","audience":"https://ledger.example","actions":["read","write"]}]"#;
 /// What seals the keyring, in hex.
 pub const KEYRING_KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+/// For how long the server is waited for.
+const SOON: &str = "500ms";
+const LATE: &str = "20s";
 /// How long a caller's certificate is valid.
 pub const SVID_LIFE: Span = Span::from_seconds(3_600);
 
@@ -151,18 +154,28 @@ impl Site {
     /// The same, whose configuration says `to` where that of the others says `from`.
     pub async fn start_on_redis_with(server: &RedisServer, from: &str, to: &str) -> Self {
         assert!(CONFIG.contains(from), "the configuration does not say `{from}`");
-        Self::on_redis(server, CONFIG.replace(from, to), own_entropy()).await
+        Self::on_redis((server, SOON), CONFIG.replace(from, to), own_entropy()).await
+    }
+
+    /// The same for who never stops the server: no answer of it is taken for late, however loaded the machine is.
+    pub async fn start_on_redis_patiently(server: &RedisServer, from: &str, to: &str) -> Self {
+        assert!(CONFIG.contains(from), "the configuration does not say `{from}`");
+        Self::on_redis((server, LATE), CONFIG.replace(from, to), own_entropy()).await
     }
 
     /// The same, which draws its randomness there.
     pub async fn start_on_redis_drawing(server: &RedisServer, entropy: Arc<dyn Entropy>) -> Self {
-        Self::on_redis(server, CONFIG.to_owned(), entropy).await
+        Self::on_redis((server, SOON), CONFIG.to_owned(), entropy).await
     }
 
-    async fn on_redis(server: &RedisServer, config: String, entropy: Arc<dyn Entropy>) -> Self {
+    async fn on_redis(
+        (server, timeout): (&RedisServer, &str),
+        config: String,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
         let port = server.port();
         let store = format!(
-            r#"{{ kind = "redis", url = "redis://127.0.0.1:{port}", username = "leasehold", password_file = "redis.password", response_timeout = "500ms" }}"#
+            r#"{{ kind = "redis", url = "redis://127.0.0.1:{port}", username = "leasehold", password_file = "redis.password", response_timeout = "{timeout}" }}"#
         );
         let clock = Arc::new(TestClock::at(SystemClock::default().now()));
         Self::start_on(&store, clock, config, entropy).await
@@ -235,13 +248,18 @@ impl Site {
 
     /// A connection with this certificate, or with none.
     pub fn channel_with(&self, issued: Option<&Issued>) -> Channel {
+        self.channel_to(&self.running, issued)
+    }
+
+    /// The same to any broker.
+    pub fn channel_to(&self, broker: &Running, issued: Option<&Issued>) -> Channel {
         let mut tls = ClientTlsConfig::new()
             .domain_name("localhost")
             .ca_certificate(Certificate::from_pem(self.root.pem()));
         if let Some(issued) = issued {
             tls = tls.identity(Identity::from_pem(issued.chain_pem(), issued.key_pem()));
         }
-        let url = format!("https://{}", self.running.grpc);
+        let url = format!("https://{}", broker.grpc);
         Endpoint::from_shared(url).unwrap().tls_config(tls).unwrap().connect_lazy()
     }
 

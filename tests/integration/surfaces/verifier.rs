@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use leasehold::app::Running;
 use leasehold::broker::seams::Clock;
 use leasehold::domain::feed::VerifierRecord;
 use leasehold::domain::lattice::Dead;
 use leasehold::domain::time::Span;
 use leasehold::proto::v1;
 use leasehold::proto::v1::operator_service_client::OperatorServiceClient;
+use leasehold::proto::v1::task_service_client::TaskServiceClient;
 use leasehold::verifier::{Admission, Identity, Presented, Refused, Scheme, Settings, Verifier};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -39,7 +41,7 @@ pub fn follow(site: &Site) -> (Verifier, TempDir) {
 }
 
 /// A verifier of this name that begins to follow the broker.
-fn follow_as(
+pub fn follow_as(
     site: &Site,
     spiffe_id: &str,
     change: impl FnOnce(&mut Settings),
@@ -108,6 +110,16 @@ impl Pair {
     }
 
     pub async fn complete(&self, task: &v1::Task, wait_for: v1::Enforcement) -> v1::Revocation {
+        self.complete_at(&self.site.running, task, wait_for).await
+    }
+
+    /// The same by any broker.
+    pub async fn complete_at(
+        &self,
+        broker: &Running,
+        task: &v1::Task,
+        wait_for: v1::Enforcement,
+    ) -> v1::Revocation {
         let request = v1::CompleteTaskRequest {
             request_id: request_id(),
             task_id: task.task_id.clone(),
@@ -115,7 +127,8 @@ impl Pair {
             wait_timeout: Some(prost_types::Duration { seconds: WAIT_SECONDS, nanos: 0 }),
             ..Default::default()
         };
-        let mut tasks = self.site.tasks(ORCHESTRATOR);
+        let channel = self.site.channel_to(broker, Some(&self.site.svid(ORCHESTRATOR)));
+        let mut tasks = TaskServiceClient::new(channel);
         let answer = self.while_time_passes(tasks.complete_task(request)).await.unwrap();
         answer.into_inner().revocation.unwrap()
     }

@@ -28,25 +28,25 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One request that came.
 #[derive(Clone, Debug)]
-struct Came {
+pub(super) struct Came {
     path: String,
-    headers: HeaderMap,
-    token: String,
+    pub(super) headers: HeaderMap,
+    pub(super) token: String,
 }
 
 /// A receiver on this machine that takes everything, unless told otherwise.
 #[derive(Clone)]
-struct Receiver {
-    address: String,
+pub(super) struct Receiver {
+    pub(super) address: String,
     answers: Arc<Mutex<VecDeque<(u16, &'static str)>>>,
     /// Whether what comes is never answered.
     hangs: Arc<AtomicBool>,
-    came: Arc<watch::Sender<Vec<Came>>>,
+    pub(super) came: Arc<watch::Sender<Vec<Came>>>,
     taken: Arc<watch::Sender<Vec<String>>>,
 }
 
 impl Receiver {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let receiver = Self {
             address: listener.local_addr().unwrap().to_string(),
