@@ -261,3 +261,6 @@ fn named(pending: Pending, until: Stamp) -> PendingVerifier {
         may_accept_until: until,
     }
 }
+
+#[cfg(test)]
+mod tests;
