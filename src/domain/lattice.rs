@@ -34,7 +34,8 @@ impl Fence {
 pub enum Entry {
     /// Kills by epoch and branch.
     Fence(TaskId, Fence),
-    /// Kills the partition's credentials that the scope reaches, up to the origin. In a draft the commit sets the origin.
+    /// Kills the partition's credentials that the scope reaches, up to the origin; those of a signing key whatever origin they
+    /// claim. In a draft the commit sets the origin.
     Watermark(Scope, Origin),
     /// Forbids issuing for the scope while odd; never verification.
     Block(Scope, u64),
@@ -108,12 +109,31 @@ impl Entry {
     pub fn kill(&self) -> Option<Kill> {
         Some(match self {
             Self::Fence(task, fence) => Kill::Fence(*task, *fence),
-            Self::Watermark(scope, origin) => Kill::Watermark(scope.reach(), *origin),
+            Self::Watermark(scope, origin) => Kill::Watermark(scope.reach(), up_to(scope, *origin)),
             Self::Block(..) => return None,
             Self::Lease(lease) => Kill::Lease(*lease),
             Self::End(incarnation, last) => Kill::End(*incarnation, *last),
         })
     }
+}
+
+impl Kill {
+    /// Whether it can always hit something, so that it is never dropped.
+    pub fn lasts(&self) -> bool {
+        match self {
+            Self::Floor(_) => true,
+            Self::End(_, last) => *last == INFINITY,
+            Self::Watermark(_, origin) => *origin == Origin::INFINITY,
+            Self::Fence(..) | Self::Lease(_) => false,
+        }
+    }
+}
+
+/// Up to which origin a watermark that was made at `origin` kills.
+// INVARIANT (quarantined key): whoever has the key writes any origin and any expiry into what it signs. So its watermark is above
+// every origin, and is kept for ever.
+fn up_to(scope: &Scope, origin: Origin) -> Origin {
+    if matches!(scope, Scope::Key(_)) { Origin::INFINITY } else { origin }
 }
 
 impl Lattice {
@@ -138,7 +158,7 @@ impl Lattice {
         match entry {
             Entry::Fence(task, fence) => self.learn(&Revocation::Fence(*task, *fence)),
             Entry::Watermark(scope, origin) => {
-                self.learn(&Revocation::Watermark(scope.reach(), *origin));
+                self.learn(&Revocation::Watermark(scope.reach(), up_to(scope, *origin)));
             }
             Entry::Block(scope, count) => {
                 let known = self.blocks.entry(scope.reach()).or_insert(*count);
@@ -197,7 +217,7 @@ impl Lattice {
         self.blocks.get(&scope.reach()).copied().unwrap_or(0)
     }
 
-    /// Up to where a quarantine of the scope kills.
+    /// Up to where a quarantine of the scope kills: [`Origin::INFINITY`] for a signing key.
     pub fn watermark(&self, scope: &Scope) -> Option<Origin> {
         self.watermarks.get(&scope.reach()).copied()
     }

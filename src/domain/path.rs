@@ -90,3 +90,8 @@ pub struct Origin {
     /// Stamp of the commit.
     pub stamp: Stamp,
 }
+
+impl Origin {
+    /// At or after every origin that a credential can claim.
+    pub const INFINITY: Self = Self { incarnation: INFINITY, stamp: INFINITY };
+}

@@ -13,7 +13,7 @@ use crate::domain::feed::{AsOf, BrokerRecord, InstanceId, Subscribers, Terms, We
 use crate::domain::id::{Partition, PartitionCount};
 use crate::domain::lattice::{Entry, Kill};
 use crate::domain::path::Origin;
-use crate::domain::scope::Reach;
+use crate::domain::scope::{Reach, Scope};
 use crate::domain::time::{INFINITY, Moment, Span, Stamp};
 use crate::store::{Meta, Page, Recorded, Snapshot};
 
@@ -186,9 +186,9 @@ impl Core {
         self.hear(partition, &snapshot.meta, now);
         let Some(memory) = self.memories.get_mut(&partition) else { return Step::default() };
         // No entry of the set is about a credential that was committed since: the largest expiry now holds for all of them.
-        let until = |kill: &Kill| match kill {
-            Kill::Floor(_) | Kill::End(_, INFINITY) => INFINITY,
-            _ => snapshot.meta.max_expiry,
+        let until = |kill: &Kill| match kill.lasts() {
+            true => INFINITY,
+            false => snapshot.meta.max_expiry,
         };
         let kept = snapshot.lattice.kills().map(|kill| Kept { kill, until: until(&kill) });
         let news: Vec<_> = kept.filter_map(|kept| memory.merge(kept)).collect();
@@ -307,6 +307,12 @@ impl Core {
     pub fn is_blocked(&self, reach: &[Reach]) -> bool {
         let blocked = |memory: &Memory| reach.iter().any(|reach| memory.is_blocked(reach));
         self.memories.values().any(blocked)
+    }
+
+    /// Whether a signing key was ever quarantined, as far as it was heard.
+    pub fn is_condemned(&self, key: &Scope) -> bool {
+        let reach = key.reach();
+        self.memories.values().any(|memory| memory.is_condemned(&reach))
     }
 
     /// Opens a verifier's stream; `wake` is told when there is something on it.

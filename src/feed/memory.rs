@@ -54,7 +54,7 @@ impl Memory {
             self.merge_block(scope.reach(), *count);
         }
         let kill = entry.kill()?;
-        let until = if matches!(kill, Kill::End(_, INFINITY)) { INFINITY } else { until };
+        let until = if kill.lasts() { INFINITY } else { until };
         self.merge(Kept { kill, until })
     }
 
@@ -95,6 +95,11 @@ impl Memory {
     /// Whether a scope is blocked.
     pub fn is_blocked(&self, reach: &Reach) -> bool {
         self.blocks.get(reach).is_some_and(|count| count % 2 == 1)
+    }
+
+    /// Whether a scope's quarantine kills whatever it reaches, for good.
+    pub fn is_condemned(&self, reach: &Reach) -> bool {
+        self.kept.get(&Key::Watermark(*reach)).is_some_and(|kept| kept.kill.lasts())
     }
 
     /// At most `limit` of what is known, in the order of [`Key`], after one of them; and the last one's key.
@@ -194,6 +199,22 @@ mod tests {
             memory.after(None, 9).0,
             [Kept { kill: Kill::Floor(stamp(1)), until: INFINITY }]
         );
+    }
+
+    /// Its commit says how long credentials live that were committed; the key's thief commits nothing.
+    #[test]
+    fn class_06_that_a_signing_key_was_quarantined_is_never_dropped() {
+        use crate::domain::path::Origin;
+        use crate::domain::scope::Scope;
+        let mut memory = Memory::default();
+        let (key, class) = (Scope::parse("key:9f86").unwrap(), Scope::parse("class:a").unwrap());
+        for scope in [&key, &class] {
+            memory.merge_entry(&Entry::Watermark(scope.clone(), Origin::default()), stamp(100));
+        }
+        memory.prune(stamp(1_000_000));
+        let kept = Kept { kill: Kill::Watermark(key.reach(), Origin::INFINITY), until: INFINITY };
+        assert_eq!(memory.after(None, 9).0, [kept]);
+        assert!(memory.is_condemned(&key.reach()) && !memory.is_condemned(&class.reach()));
     }
 
     #[test]

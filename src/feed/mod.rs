@@ -151,6 +151,12 @@ impl Feed {
         self.core.lock().is_blocked(&reach)
     }
 
+    /// Whether a signing key of ours was ever quarantined, as far as this broker has read: it is out of use for good. `key_id`: a
+    /// `kid`, or a CA's subject key identifier in hex.
+    pub fn is_condemned(&self, key_id: &str) -> bool {
+        self.core.lock().is_condemned(&Scope::Key(key_id.to_owned()))
+    }
+
     /// Takes over what this broker just committed: into its own memory, and to its own verifiers, at once.
     // INVARIANT (merging is safe): entries only move upward, so it may come before it is RECORDED, or though it never is.
     pub fn merge(&self, partition: Partition, at: Origin, entries: &[Entry]) {

@@ -465,9 +465,9 @@ impl Part {
         self.claims.retain(|_, (_, until)| *until > now);
         self.proofs.retain(|_, (_, until)| *until > now);
         self.certificates.retain(|_, issued| Stamp::from_seconds(issued.expires_seconds) > now);
-        self.entries.retain(|_, (entry, keep_until, _)| match entry {
-            Entry::Block(..) | Entry::End(_, INFINITY) => true,
-            _ => *keep_until > now,
+        self.entries.retain(|_, (entry, keep_until, _)| match entry.kill() {
+            Some(kill) => kill.lasts() || *keep_until > now,
+            None => true,
         });
         let horizon = now.minus(constants.delta_max.times(2));
         let kept = usize::try_from(EVENTS_KEPT).unwrap_or(usize::MAX);

@@ -76,6 +76,29 @@ fn a_watermark_kills_up_to_its_origin_and_no_further() {
     assert_eq!(judge(&known(&[Entry::Watermark(scope(2), later)])), Err(Dead::Quarantined));
 }
 
+/// Whoever has the key writes the origin.
+#[test]
+fn class_06_the_watermark_of_a_signing_key_kills_whatever_origin_is_claimed() {
+    let (key, made) =
+        (Scope::Key("k1".to_owned()), Origin { incarnation: stamp(10), stamp: stamp(20) });
+    let path = Path::new(vec![], hop(1, 1));
+    let judge = |lattice: &Lattice, reach: &Scope, at: u64| {
+        let origin = Origin { incarnation: stamp(10), stamp: stamp(at) };
+        let reach = [reach.reach()];
+        lattice.judge(&Facts { path: &path, lease: lease(9), origin, reach: &reach })
+    };
+    let lattice = known(&[Entry::Watermark(key.clone(), made)]);
+    for at in [11, 20, 21, 1_000, INFINITY.micros() - 1] {
+        assert_eq!(judge(&lattice, &key, at), Err(Dead::Quarantined), "{at}");
+        assert_eq!(judge(&lattice, &Scope::Key("k2".to_owned()), at), Ok(()), "another key");
+    }
+    // Verifiers are told the same, and never to forget it.
+    let told = Entry::Watermark(key.clone(), made).kill().unwrap();
+    assert_eq!(told, Kill::Watermark(key.reach(), Origin::INFINITY));
+    assert!(told.lasts() && !Entry::Watermark(scope(1), made).kill().unwrap().lasts());
+    assert_eq!(lattice.kills().filter(Kill::lasts).count(), 2, "the incarnation lives, too");
+}
+
 #[test]
 fn a_block_alone_kills_no_credential() {
     let lattice = known(&[Entry::Block(scope(1), 1)]);

@@ -229,7 +229,8 @@ impl<'a, 'b> Writing<'a, 'b> {
             None => new,
         };
         let until = match &merged {
-            Entry::Block(..) | Entry::End(_, INFINITY) => INFINITY,
+            Entry::Block(..) => INFINITY,
+            merged if merged.kill().is_some_and(|kill| kill.lasts()) => INFINITY,
             _ => self.state.max_expiry,
         };
         self.put(key, until, &self.header(), &codec::entry_body(&merged))

@@ -134,7 +134,8 @@ if markable > 0 then
   for _, mark in ipairs(redis.call('HMGET', SET, arguments(markable))) do
     if mark then
       local marked = field(mark, 2)
-      if marked > incarnation or (marked == incarnation and field(mark, 1) >= committed) then
+      -- One that lasts is a signing key's, and kills whatever the key signs.
+      if field(mark, 3) == INFINITY or marked > incarnation or (marked == incarnation and field(mark, 1) >= committed) then
         return { 'quarantined' }
       end
     end
@@ -188,6 +189,7 @@ local max_exp = meta.max_exp
 if times.expires then max_exp = math.max(max_exp, math.min(INFINITY, times.expires * 1000000)) end
 local plain = header(stamp, meta.incarnation, max_exp, {})
 local timed = header(stamp, meta.incarnation, max_exp, times)
+local lasting = header(stamp, meta.incarnation, INFINITY, {})
 
 local event, name = argument(), text(stamp)
 if event ~= '' then redis.call('XADD', EVENTS, name .. '-0', 'v', plain .. event) end
@@ -200,6 +202,11 @@ local merge = {}
 
 function merge.replace(_, body)
   return plain .. body
+end
+
+-- Dropped never: what it hits can claim any expiry.
+function merge.lasting(_, body)
+  return lasting .. body
 end
 
 function merge.block(known, body)
@@ -219,7 +226,8 @@ for _ = 1, entries do
   local known = redis.call('HGET', SET, name)
   -- Blocks are never dropped, and have a list of their own, so that nobody reads the whole set for them.
   if how == 'block' and not known then redis.call('HSET', BLOCKS, name, name) end
-  redis.call('HSET', SET, name, known and merge[how](known, body) or plain .. body)
+  local is_merged = known or how == 'lasting'
+  redis.call('HSET', SET, name, is_merged and merge[how](known, body) or plain .. body)
 end
 
 local function put(key, value, keep_until)

@@ -152,6 +152,7 @@ fn merge(entry: &Entry) -> Result<&'static str, StoreError> {
     match entry {
         Entry::Fence(..) => Ok("fence"),
         Entry::Block(..) => Ok("block"),
+        Entry::Watermark(..) if entry.kill().is_some_and(|kill| kill.lasts()) => Ok("lasting"),
         Entry::Watermark(..) | Entry::Lease(_) => Ok("replace"),
         Entry::End(..) => Err(corrupt("a commit ends no incarnation; recovery does")),
     }

@@ -166,6 +166,7 @@ macro_rules! store_contract {
             class_07_an_entry_that_is_made_again_is_kept_for_later_credentials_too,
             class_07_a_shorter_credential_does_not_shorten_what_is_kept,
             class_07_blocks_and_the_living_incarnation_are_never_dropped,
+            class_06_the_watermark_of_a_signing_key_is_never_dropped_and_reaches_every_origin,
         }
         $crate::store_claims! { $fixture, certificates:
             class_16_every_certificate_that_lists_tell_of_is_found_in_pages,

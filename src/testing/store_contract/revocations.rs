@@ -6,7 +6,7 @@ use crate::domain::lattice::{Dead, Entry, Fence, Lattice};
 use crate::domain::path::{Counter, Origin};
 use crate::domain::scope::Reach;
 use crate::domain::time::{INFINITY, Span, Stamp};
-use crate::store::{Entries, Snapshot};
+use crate::store::{Commit, Denial, Entries, Snapshot};
 use crate::testing::store_contract::Fixture;
 use crate::testing::store_contract::samples::{
     P, at, commit, draft, issue, kill, lease, lease_id, scope, task_id,
@@ -200,4 +200,32 @@ pub async fn class_07_blocks_and_the_living_incarnation_are_never_dropped(f: &Fi
     assert_eq!(snapshot.lattice, with(&empty, &blocks));
     assert_eq!(snapshot.lattice.living(), Some(snapshot.meta.incarnation));
     assert!(f.done(commit(Stamp::ZERO)).await.origin.stamp > at(1_000_000_000));
+}
+
+/// Whoever has the key writes the origin and the expiry.
+pub async fn class_06_the_watermark_of_a_signing_key_is_never_dropped_and_reaches_every_origin(
+    f: &Fixture,
+) {
+    let empty = f.set().await;
+    let key = scope("key:9f86d081");
+    f.done(issue(at(0), &draft(1, 1), 300)).await;
+    let mark = |origin| Entry::Watermark(key.clone(), origin);
+    let made = f.done(kill(at(1), vec![mark(Origin::default())])).await.origin;
+    let raised = async || {
+        let reach = vec![key.reach()];
+        let entries = Entries::Raised { tasks: vec![], reach, leases: vec![] };
+        let raised = f.snapshot(Vec::new(), entries).await.raised;
+        let is_mark = |(entry, _): &(Entry, Stamp)| matches!(entry, Entry::Watermark(..));
+        raised.into_iter().filter(is_mark).collect::<Vec<_>>()
+    };
+    assert_eq!(raised().await, [(mark(made), made.stamp)], "when it was made is known");
+    f.upkeep.prune(P, at(1_000_000_000)).await.unwrap();
+    assert_eq!(f.set().await, with(&empty, &[mark(made)]));
+    assert_eq!(f.set().await.watermark(&key), Some(Origin::INFINITY));
+    let again = f.done(kill(Stamp::ZERO, vec![mark(Origin::default())])).await.origin;
+    f.upkeep.prune(P, at(1_100_000_000)).await.unwrap();
+    assert_eq!(raised().await, [(mark(again), again.stamp)]);
+    let later = Origin { stamp: again.stamp.plus(Span::from_seconds(60)), ..again };
+    let renewed = Commit { unmarked: Some((vec![key.reach()], later)), ..commit(Stamp::ZERO) };
+    assert_eq!(f.denied(renewed).await, Some(Denial::Quarantined));
 }
