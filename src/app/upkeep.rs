@@ -29,6 +29,8 @@ const ISSUERS: Duration = Duration::from_secs(1);
 const ENDPOINTS: Duration = Duration::from_secs(1);
 /// A successor of a key is published an hour before it signs, so every broker has seen it by then.
 const KEYRING: Duration = Duration::from_secs(300);
+/// That of a quarantined key is published for seconds: well within them every broker has seen it.
+const QUARANTINED_KEYS: Duration = Duration::from_millis(500);
 /// Twice as often as a list at its youngest bound may be remade.
 const REVOCATION_LISTS: Duration = Duration::from_millis(500);
 const METRICS: Duration = Duration::from_secs(5);
@@ -70,6 +72,7 @@ impl Upkeep {
         again(ISSUERS, &upkeep, Chore::RefreshIssuers);
         again(ENDPOINTS, &upkeep, Chore::FetchBundles);
         again(KEYRING, &upkeep, Chore::ReloadKeyring);
+        again(QUARANTINED_KEYS, &upkeep, Chore::ReplaceQuarantinedKeys);
         again(BUNDLES, &upkeep, Chore::LookAtBundles);
         again(REVOCATION_LISTS, &upkeep, Chore::RefreshRevocationLists);
         again(METRICS, &upkeep, Chore::FoldMetrics);
@@ -130,6 +133,13 @@ impl Upkeep {
         (!self.broker.feed().is_registered()).then(|| text.to_owned())
     }
 
+    /// A key of ours that was quarantined gives way to its successor, whichever broker makes it.
+    async fn replace_quarantined_keys(&self) {
+        if self.broker.has_condemned_keys() {
+            self.reload_keyring().await;
+        }
+    }
+
     async fn reload_keyring(&self) {
         if let Err(error) = self.keyring.reload().await {
             tracing::error!(%error, "the keyring could not be looked at; the keys stay as they are");
@@ -156,6 +166,7 @@ enum Chore {
     RefreshIssuers,
     FetchBundles,
     ReloadKeyring,
+    ReplaceQuarantinedKeys,
     LookAtBundles,
     RefreshRevocationLists,
     FoldMetrics,
@@ -173,6 +184,7 @@ impl Chore {
             }
             Self::FetchBundles => upkeep.fetch_bundles().await,
             Self::ReloadKeyring => upkeep.reload_keyring().await,
+            Self::ReplaceQuarantinedKeys => upkeep.replace_quarantined_keys().await,
             Self::LookAtBundles => upkeep.trust.look(upkeep.broker.now()),
             Self::RefreshRevocationLists => upkeep.refresh_revocation_lists().await,
             Self::FoldMetrics => upkeep.metrics.fold(),

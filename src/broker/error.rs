@@ -33,12 +33,35 @@ pub enum BrokerError {
     /// The store's registry does not hold this broker yet.
     #[error("this broker is not registered with the store yet; try again, or another broker")]
     Unregistered,
+    /// The key that signs what was asked for was quarantined, and its successor does not sign yet.
+    #[error("the key that signs {what}, `{key_id}`, is quarantined; {}", successor(*retry_after_millis))]
+    SigningKeyQuarantined {
+        /// What it signs.
+        what: &'static str,
+        /// Its `kid`, or a CA's subject key identifier in hex.
+        key_id: String,
+        /// When its successor signs; `None`: it gets none by itself.
+        retry_after_millis: Option<u64>,
+    },
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
     /// The credential could not be made.
     #[error("the credential could not be made: {0}")]
     Mint(String),
+}
+
+/// When it goes on.
+fn successor(retry_after_millis: Option<u64>) -> String {
+    match retry_after_millis {
+        Some(millis) => {
+            format!("its successor signs in {} s: try again then", millis.div_ceil(1_000))
+        }
+        None => {
+            "an operator must give the broker another certificate authority, and start it again"
+                .to_owned()
+        }
+    }
 }
 
 impl From<NotDurable> for BrokerError {

@@ -69,7 +69,14 @@ impl Broker {
         self.verify(presented).map(|verified| verified.execution().lease)
     }
 
+    /// What holds by itself.
+    // INVARIANT (quarantined key): whatever it signed is what anybody may have written.
     fn verify(&self, presented: &Presented<'_>) -> Option<Verified> {
+        let verified = self.verify_signature(presented)?;
+        (!self.parts.feed.is_condemned(verified.signing_key())).then_some(verified)
+    }
+
+    fn verify_signature(&self, presented: &Presented<'_>) -> Option<Verified> {
         let (keys, now) = (self.keys(), self.now());
         match presented {
             Presented::Token(token) => {
@@ -132,6 +139,14 @@ impl Verified {
             Self::Token(token) => &token.execution,
             Self::Certificate(certificate) => &certificate.execution,
             Self::JwtSvid(svid) => &svid.execution,
+        }
+    }
+
+    fn signing_key(&self) -> &str {
+        match self {
+            Self::Token(token) => &token.signing_key,
+            Self::Certificate(certificate) => &certificate.signing_key,
+            Self::JwtSvid(svid) => &svid.signing_key,
         }
     }
 

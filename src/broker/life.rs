@@ -9,11 +9,17 @@ use crate::domain::lease::{Draft, Kind};
 use crate::domain::line::Line;
 use crate::domain::refusal::Refusal;
 use crate::domain::tier::Tier;
-use crate::domain::time::Stamp;
-use crate::keys::TokenKey;
+use crate::domain::time::{Span, Stamp};
+use crate::keys::{PUBLISHED_AT_LEAST, TokenKey};
+
+/// How long it takes at most until a quarantined key has a successor, which then is published first.
+const MADE_WITHIN: Span = Span::from_seconds(1);
 
 impl Broker {
     /// Name and end of the key that signs credentials of a kind now.
+    ///
+    /// # Errors
+    /// [`BrokerError::SigningKeyQuarantined`] says when it is worth trying again.
     pub(super) fn signer(&self, kind: Kind) -> Result<(String, Stamp), BrokerError> {
         let (keys, now) = (self.keys(), self.now());
         let of_token = |key: &TokenKey| (key.key().kid().to_owned(), key.life().expires());
@@ -24,7 +30,22 @@ impl Broker {
                 keys.authority(now).map(|ca| (ca.key_id().to_owned(), ca.life().expires()))
             }
         };
-        signer.ok_or_else(|| BrokerError::Mint("every signing key has expired".into()))
+        match signer {
+            // INVARIANT (quarantined key): it signs nothing once this broker has heard of it, lifted or not.
+            Some((key_id, _)) if self.parts.feed.is_condemned(&key_id) => {
+                let signs_at = now.plus(MADE_WITHIN).plus(PUBLISHED_AT_LEAST);
+                let soon = keys.makes(kind).then(|| signs_at.since(now));
+                Err(quarantined(kind, key_id, soon))
+            }
+            Some(signer) => Ok(signer),
+            None => Err(match keys.out_of_use(kind, now) {
+                Some((key_id, successor)) => {
+                    let soon = successor.map(|successor| successor.since(now));
+                    quarantined(kind, key_id.to_owned(), soon)
+                }
+                None => BrokerError::Mint("every signing key has expired".into()),
+            }),
+        }
     }
 
     /// Every limit on the credential's life, in the order in which ties are broken.
@@ -73,6 +94,16 @@ impl Broker {
             ),
         ))
     }
+}
+
+fn quarantined(kind: Kind, key_id: String, successor_in: Option<Span>) -> BrokerError {
+    let what = match kind {
+        Kind::AccessToken => "access tokens",
+        Kind::JwtSvid => "JWT-SVIDs",
+        Kind::X509Svid => "certificates",
+    };
+    let retry_after_millis = successor_in.map(Span::millis);
+    BrokerError::SigningKeyQuarantined { what, key_id, retry_after_millis }
 }
 
 /// Whether a certificate of these limits may live so long that lists tell of it. Which it is, only its commit knows.

@@ -25,7 +25,8 @@ impl Broker {
     /// Kills every credential that the scope reaches, blocks issuing for it, and stops callers whom it reaches from driving
     /// tasks; ending them stays possible. When this answers, both hold in every
     /// partition; the answer is when the last one was written. If it fails half way, trying again with the same request id
-    /// writes the rest.
+    /// writes the rest. Of a signing key it kills also what it signs from now on, whoever has it, and for good; a successor
+    /// signs instead.
     ///
     /// # Errors
     /// The caller is no operator, or the store did not answer for some partition.
@@ -40,12 +41,12 @@ impl Broker {
         let switched = self.switch((caller, id), &scope, reason, EventKind::Quarantined).await?;
         let written = match switched {
             Switched::Now(written) => written,
-            Switched::Before(_) => self.marks(&scope).await?,
+            Switched::Before(_) | Switched::Never(_) => self.marks(&scope).await?,
         };
         self.revoked(written, self.parts.upkeep.constants().delta_max).await
     }
 
-    /// Lets issuing for a scope go on. What was killed stays dead.
+    /// Lets issuing for a scope go on. What was killed stays dead, and a signing key out of use.
     ///
     /// # Errors
     /// The caller is no operator, or the store did not answer for some partition.
@@ -55,41 +56,47 @@ impl Broker {
         id: &Idempotency,
         scope: Scope,
         reason: String,
-    ) -> Result<Stamp, BrokerError> {
+    ) -> Result<Lifted, BrokerError> {
         caller.admit(Rpc::LiftQuarantine)?;
         let switched =
             self.switch((caller, id), &scope, reason, EventKind::QuarantineLifted).await?;
-        Ok(switched.at())
+        let was_quarantined = !matches!(switched, Switched::Never(_));
+        Ok(Lifted { at: switched.at(), was_quarantined })
     }
 
-    /// What is odd about a scope: this broker's configuration has nothing by its name. Somebody else's may have, or had.
+    /// What is odd about a scope: this broker's configuration, or its keyring, has nothing by its name. Somebody else's may
+    /// have, or had.
     pub fn doubt(&self, scope: &Scope) -> Option<&'static str> {
         let settings = self.settings();
         let roles = || settings.roles.iter();
         let (is_known, doubt) = match scope {
-            Scope::All | Scope::Key(_) => return None,
+            Scope::All => return None,
+            Scope::Key(key_id) => (
+                self.keys().key_ids().any(|known| known == key_id),
+                "no key that this broker signs with, or did, has this id",
+            ),
             Scope::Principal(principal) => (
                 roles().any(|entry| entry.pattern.may_match(principal)),
-                "no `[[roles]]` entry matches this principal",
+                "no `[[roles]]` entry matches this principal in this broker's configuration",
             ),
             Scope::Class(name) => (
                 roles().any(|entry| matches!(&entry.role, Role::Agent(class) if class.name == *name)),
-                "no `[[roles]]` entry has this agent class",
+                "no `[[roles]]` entry has this agent class in this broker's configuration",
             ),
             Scope::Orchestrator(name) => (
                 roles().any(|entry| matches!(&entry.role, Role::Orchestrator(entry) if entry == name)),
-                "no `[[roles]]` entry of an orchestrator has this name",
+                "no `[[roles]]` entry of an orchestrator has this name in this broker's configuration",
             ),
             Scope::Issuer(name) => (
                 roles().any(|entry| matches!(&entry.pattern, Pattern::Oidc { issuer, .. } if issuer == name)),
-                "no `[[roles]]` entry has this issuer",
+                "no `[[roles]]` entry has this issuer in this broker's configuration",
             ),
             Scope::TrustDomain(domain) => (
                 roles().any(|entry| matches!(&entry.pattern, Pattern::Spiffe(p) if p.trust_domain() == domain)),
-                "no `[[roles]]` entry lies in this trust domain",
+                "no `[[roles]]` entry lies in this trust domain in this broker's configuration",
             ),
             Scope::Tier(name) => {
-                (settings.tiers.iter().any(|tier| tier.name == *name), "there is no such tier")
+                (settings.tiers.iter().any(|tier| tier.name == *name), "there is no such tier in this broker's configuration")
             }
         };
         (!is_known).then_some(doubt)
@@ -111,9 +118,13 @@ impl Broker {
         let partitions = self.parts.upkeep.constants().partitions;
         let counts = try_join_all(partitions.all().map(|p| self.block_count(p, scope))).await?;
         let count = counts.into_iter().max().unwrap_or(0);
-        let blocks = kind == EventKind::Quarantined;
-        // Odd blocks. A block that stands, or does not, keeps its count.
-        let count = if (count % 2 == 1) == blocks { count } else { count.saturating_add(1) };
+        // INVARIANT (a quarantine wins): odd blocks, and the count is always above the one that was read. Whoever lifts what stood
+        // before writes less than that, however late.
+        let count = match (kind == EventKind::Quarantined, count % 2 == 1) {
+            (true, true) => count.saturating_add(2),
+            (false, false) => return self.never_quarantined(by, scope).await,
+            (true, false) | (false, true) => count.saturating_add(1),
+        };
         let write = |partition| self.switch_one(Some(by), partition, (scope, count), &reason, kind);
         // Partition 0 last: the stored answer says that all of them are written.
         let others = partitions.all().filter(|partition| *partition != Partition::ZERO);
@@ -130,11 +141,35 @@ impl Broker {
         Ok(Switched::Now(at))
     }
 
-    /// Up to where a quarantine of the scope kills, in each partition.
+    /// That there is nothing to lift is an answer too, and kept like any other.
+    async fn never_quarantined(
+        &self,
+        (caller, id): (&Caller, &Idempotency),
+        scope: &Scope,
+    ) -> Result<Switched, BrokerError> {
+        let mut commit = Commit::new(Partition::ZERO, Lane::Ending);
+        commit.replay = Some(self.replay(caller, id, Subject::Scope(scope.to_string())));
+        match self.attempt(commit).await? {
+            Attempt::Settled(Committed::Done(receipt)) => Ok(Switched::Never(receipt.origin.stamp)),
+            Attempt::Settled(Committed::Replayed(answer)) => {
+                Ok(Switched::Before(answer.origin.stamp))
+            }
+            Attempt::Again | Attempt::Overdue => Err(BrokerError::Contended),
+        }
+    }
+
+    /// When the watermark of the scope was made, in each partition.
     async fn marks(&self, scope: &Scope) -> Result<BTreeMap<Partition, Origin>, BrokerError> {
         let mark = async |partition| {
-            let snapshot = self.read(hitting(partition, scope)).await?;
-            let Some(mark) = snapshot.lattice.watermark(scope) else { return Ok(None) };
+            let reach = vec![scope.reach()];
+            let entries = Entries::Raised { tasks: vec![], reach, leases: vec![] };
+            let query = Query::new(partition, vec![], entries).on(Lane::Ending);
+            let snapshot = self.read(query).await?;
+            let mark = snapshot.raised.into_iter().find_map(|(entry, _)| match entry {
+                Entry::Watermark(_, mark) => Some(mark),
+                _ => None,
+            });
+            let Some(mark) = mark else { return Ok(None) };
             let at = Origin { incarnation: snapshot.meta.incarnation, stamp: mark.stamp };
             // As it is, and not as if it were made in what lives now: it kills nothing that came after it.
             self.merge(partition, mark, &[Entry::Watermark(scope.clone(), mark)]);
@@ -197,8 +232,14 @@ impl Broker {
                 1 => EventKind::Quarantined,
                 _ => EventKind::QuarantineLifted,
             };
-            for (partition, _) in partitions.iter().filter(|(_, b)| lacks(b, scope, count)) {
-                self.switch_one(None, *partition, (scope, count), UNFINISHED, kind).await?;
+            let (first, others): (Vec<_>, Vec<_>) = partitions
+                .iter()
+                .filter(|(_, blocks)| lacks(blocks, scope, count))
+                .map(|(partition, _)| *partition)
+                .partition(|partition| *partition == Partition::ZERO);
+            // Partition 0 last, here too: its event says that all of them are written.
+            for partition in others.into_iter().chain(first) {
+                self.switch_one(None, partition, (scope, count), UNFINISHED, kind).await?;
             }
         }
         Ok(())
@@ -209,19 +250,30 @@ impl Broker {
     }
 }
 
+/// What became of a wish to lift.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifted {
+    /// When issuing went on, by the stamp of the last commit.
+    pub at: Stamp,
+    /// Whether there was anything to lift.
+    pub was_quarantined: bool,
+}
+
 /// What a switch came to.
 enum Switched {
     /// It was written, there and then.
     Now(BTreeMap<Partition, Origin>),
     /// The same request wrote it before; partition 0 last, at this stamp.
     Before(Stamp),
+    /// There was nothing to lift.
+    Never(Stamp),
 }
 
 impl Switched {
     fn at(&self) -> Stamp {
         match self {
             Self::Now(written) => written.values().map(|at| at.stamp).max().unwrap_or_default(),
-            Self::Before(at) => *at,
+            Self::Before(at) | Self::Never(at) => *at,
         }
     }
 }
@@ -243,6 +295,7 @@ mod tests {
         let doubt = |scope: &str| broker.doubt(&Scope::parse(scope).unwrap());
         let [finance, batch, stranger] =
             [FINANCE, BATCH, STRANGER].map(|principal| format!("principal:{principal}"));
+        let key = format!("key:{}", broker.keys().key_ids().next().unwrap());
         for known in [
             &finance,
             &batch,
@@ -251,7 +304,7 @@ mod tests {
             "issuer:k8s",
             "td:lab.example",
             "tier:standard",
-            "key:0",
+            &key,
             "all",
         ] {
             assert_eq!(doubt(known), None, "{known}");
@@ -264,6 +317,7 @@ mod tests {
             "issuer:k9s",
             "td:labs.example",
             "tier:class",
+            "key:0",
         ] {
             assert!(doubt(odd).is_some(), "{odd}");
         }

@@ -58,6 +58,10 @@ impl Broker {
                 if held.draft.instance != caller.identity().instance() {
                     return Err(Refusal::InstanceMismatch.into());
                 }
+                // Agents ask for another credential then, which its successor signs.
+                if self.is_of_condemned_key(&held.draft) {
+                    return Err(Refusal::LeaseRevoked.into());
+                }
                 let wish = Wish {
                     action: Action::Renew,
                     expected_epoch: None,

@@ -22,7 +22,7 @@ use crate::broker::error::BrokerError;
 use crate::domain::certificate::{Deaths, IssuedCertificate, LONGEST_UNLISTED_SECONDS, Revocation};
 use crate::domain::id::Partition;
 use crate::domain::time::{Span, Stamp};
-use crate::keys::Keys;
+use crate::keys::{IssuerCa, Keys};
 use crate::mint::{self, ListTimes};
 use crate::store::{Commit, Entries, Guard, Lane, Query, Record, RecordKey, StoreError, Write};
 use crate::telemetry::metrics;
@@ -108,7 +108,8 @@ impl Broker {
         if let Some(list) = self.keys().root_list(key_id) {
             return Ok(Some(RevocationList { der: list.der().clone(), number: list.number() }));
         }
-        if self.keys().authority_named(key_id).is_none_or(|ca| !ca.authority().signs_lists()) {
+        let signs = |ca: &IssuerCa| ca.key_id() == key_id && ca.authority().signs_lists();
+        if !self.keys().issuers().any(signs) {
             return Ok(None);
         }
         let made = self.lists_no_older_than(self.settings.lists.max_age).await?;

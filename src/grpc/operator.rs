@@ -9,6 +9,7 @@ use super::convert::revocation::wait;
 use super::convert::{credential, fields, idempotency, operator, task};
 use crate::broker::Broker;
 use crate::broker::access::Rpc;
+use crate::domain::scope::Scope;
 use crate::proto::v1;
 use crate::proto::v1::operator_service_server::OperatorService;
 
@@ -63,8 +64,7 @@ impl OperatorService for Operator {
         let scope = operator::scope(&request.scope)?;
         let (text, reason) = (scope.to_string(), request.reason.clone());
         let doubt = self.0.doubt(&scope);
-        let warning = doubt
-            .map(|doubt| format!("{doubt} in this broker's configuration: is `{text}` misspelt?"));
+        let warning = doubt.map(|doubt| format!("{doubt}: is `{text}` misspelt?"));
         let verb = async {
             let revoked = self.0.quarantine(&caller, &id, scope, request.reason).await?;
             // It stands, and whoever reads the log need not wait for verifiers.
@@ -85,10 +85,21 @@ impl OperatorService for Operator {
         let id = idempotency(&request.request_id, "LiftQuarantine", &request)?;
         let scope = operator::scope(&request.scope)?;
         let (text, reason) = (scope.to_string(), request.reason.clone());
-        let lifted_at = self.0.lift_quarantine(&caller, &id, scope, request.reason).await?;
-        tracing::info!(scope = text, reason, "quarantine lifted");
-        let lifted_at = Some(fields::timestamp(lifted_at));
-        Ok(Response::new(v1::LiftQuarantineResponse { scope: text, lifted_at }))
+        let is_key = matches!(scope, Scope::Key(_));
+        let lifted = self.0.lift_quarantine(&caller, &id, scope, request.reason).await?;
+        let warning = match (lifted.was_quarantined, is_key) {
+            (false, _) => format!("`{text}` was not quarantined: nothing changed"),
+            (true, true) => {
+                "the key stays out of use: what it signed is dead, and nothing is signed with it again"
+                    .to_owned()
+            }
+            (true, false) => String::new(),
+        };
+        if lifted.was_quarantined {
+            tracing::info!(scope = text, reason, "quarantine lifted");
+        }
+        let lifted_at = Some(fields::timestamp(lifted.at));
+        Ok(Response::new(v1::LiftQuarantineResponse { scope: text, lifted_at, warning }))
     }
 
     async fn list_tiers(

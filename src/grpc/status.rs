@@ -100,6 +100,14 @@ impl From<BrokerError> for Status {
             BrokerError::Contended => {
                 Answer::new(Code::Aborted, "CONTENDED", error.to_string()).retry(RACE_RETRY).into()
             }
+            BrokerError::SigningKeyQuarantined { retry_after_millis, .. } => {
+                let reason = "SIGNING_KEY_QUARANTINED";
+                let answer = Answer::new(Code::Unavailable, reason, error.to_string());
+                match retry_after_millis {
+                    Some(millis) => answer.retry(Duration::from_millis(millis)).into(),
+                    None => answer.into(),
+                }
+            }
             BrokerError::Entropy(_) => {
                 tracing::error!(%error, "no randomness");
                 away("the broker has no randomness; try again, or another broker")

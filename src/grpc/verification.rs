@@ -63,11 +63,11 @@ impl VerificationService for Verification {
         &self,
         _: Request<v1::GetTrustBundleRequest>,
     ) -> Answer<v1::GetTrustBundleResponse> {
-        let (keys, settings) = (self.0.keys(), self.0.settings());
+        let settings = self.0.settings();
         Ok(Response::new(v1::GetTrustBundleResponse {
             trust_domain: settings.trust_domain.clone(),
-            spiffe_bundle: keys.bundle().to_document().to_string(),
-            access_token_jwks: keys.verifying_keys().to_document().to_string(),
+            spiffe_bundle: self.0.published_bundle().to_document().to_string(),
+            access_token_jwks: self.0.published_access_token_keys().to_document().to_string(),
             issuer: settings.issuer.clone(),
         }))
     }

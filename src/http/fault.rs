@@ -95,6 +95,14 @@ impl Answer {
                 }
             }
             BrokerError::Contended => Self::away("CONTENDED"),
+            BrokerError::SigningKeyQuarantined { retry_after_millis, .. } => {
+                let (error_name, reason) = ("temporarily_unavailable", "SIGNING_KEY_QUARANTINED");
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                Self {
+                    retry_after_seconds: retry_after_millis.map(|millis| millis.div_ceil(1_000)),
+                    ..Self::new(status, error_name, reason, error.to_string())
+                }
+            }
             BrokerError::NotDurable => Self::away("NOT_DURABLE"),
             BrokerError::Unregistered => Self::away("DEPENDENCY_UNAVAILABLE"),
             BrokerError::Store(StoreError::Closed(_)) => Self::away("PARTITION_CLOSED"),

@@ -7,8 +7,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 use super::Parts;
-use crate::domain::scope::Scope;
-use crate::jose::{FOREIGN_ALGORITHMS, VerifyingKey, base64url};
+use crate::jose::{FOREIGN_ALGORITHMS, base64url};
 use crate::spiffe::task_jwt_svid;
 
 /// Where the access tokens' keys are.
@@ -22,30 +21,25 @@ const CACHE_CONTROL: &str = "public, max-age=300";
 
 /// The JWK set of the access tokens' keys (RFC 7517 section 5).
 pub(super) async fn jwks(State(parts): State<Parts>, headers: HeaderMap) -> Response {
-    let document = parts.broker.keys().verifying_keys().to_document();
+    let document = parts.broker.published_access_token_keys().to_document();
     publish(&document.to_string(), "application/jwk-set+json", &headers)
 }
 
 /// The bundle of our trust domain (SPIFFE Trust Domain and Bundle section 4).
 pub(super) async fn spiffe_bundle(State(parts): State<Parts>, headers: HeaderMap) -> Response {
-    let document = parts.broker.keys().bundle().to_document();
+    let document = parts.broker.published_bundle().to_document();
     publish(&document.to_string(), "application/json", &headers)
 }
 
 /// The JWK set of the JWT-SVIDs' keys, for whoever knows OpenID Connect and not SPIFFE.
 pub(super) async fn spiffe_keys(State(parts): State<Parts>, headers: HeaderMap) -> Response {
-    let document = parts.broker.keys().jwt_svid_verifying_keys().to_document();
+    let document = parts.broker.published_jwt_svid_keys().to_document();
     publish(&document.to_string(), "application/jwk-set+json", &headers)
 }
 
 /// The JWK set of the security events' keys, for receivers of webhooks.
 pub(super) async fn event_keys(State(parts): State<Parts>, headers: HeaderMap) -> Response {
-    let keys = parts.broker.keys();
-    let feed = parts.broker.feed();
-    // INVARIANT (quarantined key): it is withdrawn at once. Events are no credentials, and none needs to verify later.
-    let is_good = |key: &&VerifyingKey| !feed.is_quarantined(&[Scope::Key(key.kid().to_owned())]);
-    let good = keys.security_event_verifying_keys().iter().filter(is_good);
-    let document = json!({ "keys": good.map(VerifyingKey::to_jwk).collect::<Vec<_>>() });
+    let document = parts.broker.published_security_event_keys().to_document();
     publish(&document.to_string(), "application/jwk-set+json", &headers)
 }
 

@@ -87,6 +87,14 @@ impl KeySet {
         }
     }
 
+    /// The same keys but those of certain names.
+    #[must_use]
+    pub fn without(&self, is_gone: impl Fn(&str) -> bool) -> Self {
+        let mut left = self.clone();
+        left.keys.retain(|kid, _| !is_gone(kid));
+        left
+    }
+
     /// The key of this name.
     pub fn get(&self, kid: &str) -> Option<&VerifyingKey> {
         self.keys.get(kid)

@@ -5,8 +5,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use super::ca::CaError;
 use crate::domain::secret::Secret;
 use crate::domain::time::{Span, Stamp};
+use crate::jose::{SigningKey, SigningKeyError};
+use crate::spiffe::authority::Authority;
 
 const VERSION: u32 = 1;
 /// Certificates of authorities begin earlier than they are made: other clocks may be behind.
@@ -50,6 +53,20 @@ pub(super) struct StoredAuthority {
     pub(super) pkcs8: Secret,
     #[serde(with = "base64_der")]
     pub(super) certificate: Vec<u8>,
+}
+
+impl StoredKey {
+    /// Its name.
+    pub(super) fn kid(&self) -> Result<String, SigningKeyError> {
+        SigningKey::from_pkcs8(&self.pkcs8).map(|key| key.kid().to_owned())
+    }
+}
+
+impl StoredAuthority {
+    /// Its subject key identifier, in hex.
+    pub(super) fn key_id(&self) -> Result<String, CaError> {
+        Authority::check(&self.certificate)?.subject_key_id().ok_or(CaError::NoKeyId)
+    }
 }
 
 /// When a key is used. It is published from when it was made until it expires.
@@ -131,6 +148,11 @@ impl Life {
     /// Whether it was made by now. One that a clock ahead of the others made later counts for nothing until then.
     pub(super) fn is_made(self, now: Stamp) -> bool {
         Stamp::from_seconds(self.created_seconds).minus(BACKDATED) <= now
+    }
+
+    /// Whether it signs by then, and does not end before.
+    pub(super) fn signs_by(self, now: Stamp, then: Stamp) -> bool {
+        self.is_made(now) && self.use_from() <= then && then < self.expires()
     }
 
     /// From when on it should have a successor: two thirds of its life.

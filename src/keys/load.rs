@@ -1,5 +1,6 @@
 //! Loading the keyring, and making what is missing in it: of several brokers one makes it, and all use the same.
 
+use super::condemned::{self, Condemned};
 use super::keyring::Keyring;
 use super::sealed::{Purpose, SealedError};
 use super::{AuthoritySource, KeyEncryptionKey, Keys, KeysError, Settings};
@@ -14,8 +15,8 @@ const ATTEMPTS: usize = 8;
 /// The sealed keyring and its version.
 type Held = Option<(Vec<u8>, Stamp)>;
 
-/// Reads the keyring; makes it, or what it lacks by now, where nobody has. Called at start, and at least once an hour after
-/// that: a successor of a key is published for an hour before it signs.
+/// Reads the keyring; makes it, or what it lacks by now, where nobody has. Called at start, at least once an hour after that, since
+/// a successor of a key is published for an hour before it signs, and at once when a key of ours was quarantined.
 ///
 /// What is due is judged by the store's clock, which all brokers share: one whose own is wrong can neither retire the others'
 /// keys nor make one that is of no use to them.
@@ -32,17 +33,21 @@ pub async fn load_or_make(
         AuthoritySource::Made => Some(&settings.trust_domain),
         AuthoritySource::Files(_) => None,
     };
-    let (mut held, now) = read(store).await?;
+    let (mut held, condemned, now) = read(store).await?;
     for _ in 0..ATTEMPTS {
         let keyring = match &held {
             Some((sealed, _)) => Keyring::read(&kek.open(Purpose::Keyring, sealed)?)?,
             None => Keyring::empty(),
         };
         let version = held.as_ref().map(|(_, version)| *version);
-        let Some(completed) = keyring.completed(own_authority, now, entropy)? else {
+        let Some(completed) = keyring.completed(own_authority, &condemned, now, entropy)? else {
             let nonces = kek.nonces().map_err(|_| SealedError::Closed)?;
             let version = version.unwrap_or_default();
-            return Keys::assemble(&keyring, (version, nonces), settings.clone(), now);
+            let authorities = keyring.intermediates.iter().filter_map(|ca| ca.key_id().ok());
+            let authorities = authorities.filter(|id| condemned.holds(id));
+            let since = condemned::since(store, authorities).await?;
+            let (condemned, settings) = ((&condemned, &since), settings.clone());
+            return Keys::assemble(&keyring, condemned, (version, nonces), settings, now);
         };
         let sealed = kek.seal(Purpose::Keyring, &completed.to_plain()?, entropy)?;
         held = commit(store, sealed, version).await?;
@@ -50,15 +55,16 @@ pub async fn load_or_make(
     Err(KeysError::Contended)
 }
 
-/// What is held, and the store's present.
-async fn read(store: &dyn Store) -> Result<(Held, Stamp), KeysError> {
-    let query = Query::new(Partition::ZERO, vec![RecordKey::Keyring], Entries::None);
+/// What is held, what was quarantined, and the store's present.
+async fn read(store: &dyn Store) -> Result<(Held, Condemned, Stamp), KeysError> {
+    let query = Query::new(Partition::ZERO, vec![RecordKey::Keyring], Entries::Blocks);
     let snapshot = store.read(query).await?;
-    match snapshot.records.into_iter().next().flatten() {
-        None => Ok((None, snapshot.meta.now)),
-        Some(Record::Keyring(sealed, version)) => Ok((Some((sealed, version)), snapshot.meta.now)),
-        Some(_) => Err(KeysError::Contended),
-    }
+    let held = match snapshot.records.into_iter().next().flatten() {
+        None => None,
+        Some(Record::Keyring(sealed, version)) => Some((sealed, version)),
+        Some(_) => return Err(KeysError::Contended),
+    };
+    Ok((held, Condemned::of(snapshot.blocks), snapshot.meta.now))
 }
 
 /// Writes the keyring if it is still in the version that we read; what stands there afterwards, ours or another's.

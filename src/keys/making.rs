@@ -1,7 +1,8 @@
-//! Making keys: on first start, and successors when two thirds of a key's life are over.
+//! Making keys: on first start, and successors when two thirds of a key's life are over, or it was quarantined.
 //!
 //! A successor is published an hour before it signs, so that every broker and verifier has read it by then. A broker that
-//! runs on must read the keyring again within that hour.
+//! runs on must read the keyring again within that hour. The successor of a key that was quarantined cannot wait so long: it is
+//! published for seconds, in which nothing of its kind is signed, and every broker reads the keyring at once.
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
@@ -10,6 +11,7 @@ use rcgen::{
 
 use super::KeysError;
 use super::ca::{CaError, set_validity};
+use super::condemned::Condemned;
 use super::keyring::{BACKDATED, Keyring, Life, StoredAuthority, StoredKey};
 use crate::broker::seams::Entropy;
 use crate::domain::secret::Secret;
@@ -23,6 +25,9 @@ const ROOT_LIFE: Span = DAY.times(3_650);
 const INTERMEDIATE_LIFE: Span = DAY.times(365);
 /// How long a successor is published before it signs.
 const PUBLISHED_FIRST: Span = Span::from_seconds(60 * 60);
+/// How long the successor of a quarantined key is published before it signs: every broker has heard of the quarantine and looked
+/// at the keyring by then, so whoever meets the key is told of it by any of them.
+pub const PUBLISHED_AT_LEAST: Span = Span::from_seconds(5);
 
 impl Keyring {
     /// The keyring with every key that it should have by now; `None` if it has them all.
@@ -32,6 +37,7 @@ impl Keyring {
     pub(super) fn completed(
         &self,
         own_authority: Option<&TrustDomain>,
+        condemned: &Condemned,
         now: Stamp,
         entropy: &dyn Entropy,
     ) -> Result<Option<Self>, KeysError> {
@@ -40,7 +46,9 @@ impl Keyring {
         // INVARIANT (key spaces): each kind of token has keys of its own, and none is ever in two lists.
         let kinds = [&mut next.access_tokens, &mut next.jwt_svids, &mut next.security_events];
         for keys in kinds {
-            if let Some(use_from) = successor(keys.iter().map(|key| key.life), now) {
+            let names = keys.iter().map(|key| Ok((key.life, key.kid()?)));
+            let lives = Lives::of(names, condemned, now)?;
+            if let Some(use_from) = lives.successor(now) {
                 let (_, pkcs8) = SigningKey::generate()?;
                 let life = Life::new(now, use_from, use_from.plus(TOKEN_KEY_LIFE));
                 keys.push(StoredKey { life, pkcs8 });
@@ -52,8 +60,8 @@ impl Keyring {
                 Some(root) => root.clone(),
                 None => root(trust_domain, now, entropy)?,
             };
-            let lives = self.intermediates.iter().map(|intermediate| intermediate.life);
-            if let Some(use_from) = successor(lives, now) {
+            let names = self.intermediates.iter().map(|ca| Ok((ca.life, ca.key_id()?)));
+            if let Some(use_from) = Lives::of(names, condemned, now)?.successor(now) {
                 let life = (use_from, use_from.plus(INTERMEDIATE_LIFE).min(root.life.expires()));
                 next.intermediates.push(intermediate(&root, trust_domain, (now, life), entropy)?);
                 made = true;
@@ -70,13 +78,44 @@ impl Keyring {
     }
 }
 
-/// From when on a new key should sign; `None` if the newest one is good for a while.
-fn successor(lives: impl Iterator<Item = Life>, now: Stamp) -> Option<Stamp> {
-    match lives.filter(|life| life.is_made(now)).max_by_key(|life| life.use_from()) {
-        Some(newest) if now < newest.expires() => {
-            newest.is_aging(now).then(|| now.plus(PUBLISHED_FIRST).min(newest.expires()))
+/// The lives of keys of one kind.
+struct Lives {
+    /// Of those that were never quarantined.
+    good: Vec<Life>,
+    /// One that has not expired was quarantined.
+    is_one_condemned: bool,
+}
+
+impl Lives {
+    fn of(
+        named: impl Iterator<Item = Result<(Life, String), KeysError>>,
+        condemned: &Condemned,
+        now: Stamp,
+    ) -> Result<Self, KeysError> {
+        let mut lives = Self { good: Vec::new(), is_one_condemned: false };
+        for life_and_name in named {
+            let (life, name) = life_and_name?;
+            match condemned.holds(&name) {
+                true => lives.is_one_condemned |= now < life.expires(),
+                false => lives.good.push(life),
+            }
         }
-        _ => Some(now),
+        Ok(lives)
+    }
+
+    /// From when on a new key should sign; `None` if the newest one is good for a while.
+    fn successor(&self, now: Stamp) -> Option<Stamp> {
+        let soon = now.plus(PUBLISHED_AT_LEAST);
+        if self.is_one_condemned && !self.good.iter().any(|life| life.signs_by(now, soon)) {
+            return Some(soon);
+        }
+        let made = self.good.iter().filter(|life| life.is_made(now));
+        match made.max_by_key(|life| life.use_from()) {
+            Some(newest) if now < newest.expires() => {
+                newest.is_aging(now).then(|| now.plus(PUBLISHED_FIRST).min(newest.expires()))
+            }
+            _ => Some(now),
+        }
     }
 }
 

@@ -8,13 +8,16 @@
 
 mod ca;
 mod ca_files;
+mod condemned;
 mod kek;
 mod keyring;
 mod load;
 mod making;
 mod root_list;
 mod sealed;
+mod token_keys;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -25,19 +28,24 @@ pub use ca_files::{AuthorityFileError, AuthorityFiles, FileFault};
 pub use kek::{KekError, KeyEncryptionKey};
 pub use keyring::{KeyringError, Life};
 pub use load::load_or_make;
+pub use making::PUBLISHED_AT_LEAST;
 pub use root_list::RootList;
 pub use sealed::SealedError;
+pub use token_keys::TokenKey;
 
 use crate::broker::seams::EntropyError;
+use crate::domain::lease::Kind;
 use crate::domain::time::Stamp;
 use crate::jose::dpop::NonceKey;
-use crate::jose::{KeySet, KeySetError, SigningKey, SigningKeyError, VerifyingKey};
+use crate::jose::{KeySet, KeySetError, SigningKeyError, VerifyingKey};
 use crate::spiffe::authority::Authority;
 use crate::spiffe::bundle::Bundle;
 use crate::spiffe::id::TrustDomain;
 use crate::spiffe::task_extension::ExtensionOid;
 use crate::store::StoreError;
-use keyring::{Keyring, StoredKey};
+use condemned::Condemned;
+use keyring::Keyring;
+use token_keys::TokenKeys;
 
 /// How often others should look for new keys, in seconds.
 const REFRESH_HINT_SECONDS: u64 = 300;
@@ -100,64 +108,49 @@ pub enum KeysError {
 pub type SharedKeys = Arc<ArcSwap<Keys>>;
 
 /// Every key that signs or has signed what may still be valid. A snapshot: loading again gives another one.
+// INVARIANT (quarantined key): none that was ever quarantined signs, verifies or is published. What is left of an authority is that
+// it signs its own revocation list, for those that do not look whether the root revoked it.
 pub struct Keys {
     settings: Settings,
     version: Stamp,
     nonces: NonceKey,
-    access_tokens: Vec<TokenKey>,
-    jwt_svids: Vec<TokenKey>,
-    security_events: Vec<TokenKey>,
+    access_tokens: TokenKeys,
+    jwt_svids: TokenKeys,
+    security_events: TokenKeys,
     authorities: Vec<IssuerCa>,
+    condemned_authorities: Vec<IssuerCa>,
     root_list: Option<RootList>,
-    verifying: KeySet,
-    verifying_jwt_svids: KeySet,
-    verifying_security_events: KeySet,
     bundle: Bundle,
 }
 
-/// A key that signs tokens of one kind.
-#[derive(Debug)]
-pub struct TokenKey {
-    key: SigningKey,
-    life: Life,
-}
-
-impl TokenKey {
-    /// The key itself.
-    pub fn key(&self) -> &SigningKey {
-        &self.key
-    }
-
-    /// When it signs; nothing that it signs may be valid longer.
-    pub fn life(&self) -> Life {
-        self.life
-    }
-}
-
 impl Keys {
+    /// `condemned_since`: when those of our own authorities were quarantined that were.
     fn assemble(
         keyring: &Keyring,
+        (condemned, condemned_since): (&Condemned, &BTreeMap<String, Stamp>),
         (version, nonces): (Stamp, NonceKey),
         settings: Settings,
         now: Stamp,
     ) -> Result<Self, KeysError> {
-        let access_tokens = living(&keyring.access_tokens, now)?;
-        let jwt_svids = living(&keyring.jwt_svids, now)?;
-        let security_events = living(&keyring.security_events, now)?;
+        let of_kind = |stored| TokenKeys::of(stored, condemned, now);
+        let access_tokens = of_kind(&keyring.access_tokens)?;
+        let jwt_svids = of_kind(&keyring.jwt_svids)?;
+        let security_events = of_kind(&keyring.security_events)?;
         let (root, authorities, root_list) = match &settings.authority {
             AuthoritySource::Made => {
-                let (root, authorities) = made_authorities(keyring, &settings.trust_domain, now)?;
-                (root, authorities, Some(RootList::sign(keyring, &settings.trust_domain, now)?))
+                let trust_domain = &settings.trust_domain;
+                let (root, authorities) = made_authorities(keyring, trust_domain, now)?;
+                let list = RootList::sign(keyring, trust_domain, condemned_since, now)?;
+                (root, authorities, Some(list))
             }
             AuthoritySource::Files(files) => {
                 let (root, ca) = files.load(&settings.trust_domain, now)?;
                 (root, vec![ca], None)
             }
         };
-        let verifying = key_set(&access_tokens)?;
-        let verifying_jwt_svids = key_set(&jwt_svids)?;
-        let verifying_security_events = key_set(&security_events)?;
-        let jwks = verifying_jwt_svids.iter().map(VerifyingKey::to_jwk).collect();
+        let (condemned_authorities, authorities) =
+            authorities.into_iter().partition(|ca| condemned.holds(ca.key_id()));
+        let jwks = jwt_svids.verifying().iter().map(VerifyingKey::to_jwk).collect();
         let bundle = Bundle::of_authorities(vec![root])
             .with_jwt_keys(jwks)
             .with_sequence(version.micros(), REFRESH_HINT_SECONDS);
@@ -172,10 +165,8 @@ impl Keys {
             jwt_svids,
             security_events,
             authorities,
+            condemned_authorities,
             root_list,
-            verifying,
-            verifying_jwt_svids,
-            verifying_security_events,
             bundle,
         })
     }
@@ -195,45 +186,86 @@ impl Keys {
         &self.nonces
     }
 
-    /// The key that signs access tokens now; `None` if all have expired, and the keyring must be loaded again.
+    /// The key that signs access tokens now; `None` if all have expired, and the keyring must be loaded
+    /// again, or the successor of a quarantined one is still to be published: [`Self::out_of_use`].
     pub fn access_token_key(&self, now: Stamp) -> Option<&TokenKey> {
-        active(&self.access_tokens, now)
+        self.access_tokens.active(now)
     }
 
     /// The access token key with this `kid`.
     pub fn access_token_key_named(&self, kid: &str) -> Option<&TokenKey> {
-        self.access_tokens.iter().find(|key| key.key.kid() == kid)
+        self.access_tokens.named(kid)
     }
 
-    /// The key that signs JWT-SVIDs now; `None` if all have expired, and the keyring must be loaded again.
+    /// The key that signs JWT-SVIDs now; `None` if all have expired, and the keyring must be loaded
+    /// again, or the successor of a quarantined one is still to be published: [`Self::out_of_use`].
     pub fn jwt_svid_key(&self, now: Stamp) -> Option<&TokenKey> {
-        active(&self.jwt_svids, now)
+        self.jwt_svids.active(now)
     }
 
     /// The JWT-SVID key with this `kid`.
     pub fn jwt_svid_key_named(&self, kid: &str) -> Option<&TokenKey> {
-        self.jwt_svids.iter().find(|key| key.key.kid() == kid)
+        self.jwt_svids.named(kid)
     }
 
-    /// The key that signs security events now; `None` if all have expired, and the keyring must be loaded again.
+    /// The key that signs security events now; `None` if all have expired, and the keyring must be loaded
+    /// again, or the successor of a quarantined one is still to be published: [`Self::out_of_use`].
     pub fn security_event_key(&self, now: Stamp) -> Option<&TokenKey> {
-        active(&self.security_events, now)
+        self.security_events.active(now)
     }
 
-    /// What signs certificates now; `None` if all have expired, and the keyring must be loaded again.
+    /// What signs certificates now; `None` if all have expired, and the keyring must be loaded
+    /// again, or the successor of a quarantined one is still to be published: [`Self::out_of_use`].
     pub fn authority(&self, now: Stamp) -> Option<&IssuerCa> {
         let active = self.authorities.iter().filter(|ca| ca.life().is_active(now));
         active.max_by_key(|ca| ca.life().use_from())
     }
 
-    /// The authority with this subject key identifier, in hex.
+    /// Why nothing signs credentials of a kind: the name of the key that did and was quarantined, and from when on its successor
+    /// signs; `None` for that: it has none, since the authority is the operator's own.
+    pub fn out_of_use(&self, kind: Kind, now: Stamp) -> Option<(&str, Option<Stamp>)> {
+        let of_tokens = |keys: &'_ TokenKeys| keys.next(now);
+        let (condemned, successor) = match kind {
+            Kind::AccessToken => (self.access_tokens.condemned(), of_tokens(&self.access_tokens)),
+            Kind::JwtSvid => (self.jwt_svids.condemned(), of_tokens(&self.jwt_svids)),
+            Kind::X509Svid => {
+                let next = self.authorities.iter().map(|ca| ca.life().use_from());
+                let condemned = self.condemned_authorities.last().map(IssuerCa::key_id);
+                (condemned, next.filter(|use_from| *use_from > now).min())
+            }
+        };
+        condemned.map(|key_id| (key_id, successor))
+    }
+
+    /// Whether keys of a kind get successors here, rather than from the operator.
+    pub fn makes(&self, kind: Kind) -> bool {
+        kind != Kind::X509Svid || self.settings.authority == AuthoritySource::Made
+    }
+
+    /// The names of all keys that sign, will or did, and of whatever was quarantined and has not expired.
+    pub fn key_ids(&self) -> impl Iterator<Item = &str> {
+        let tokens = [&self.access_tokens, &self.jwt_svids, &self.security_events];
+        let condemned = tokens.into_iter().filter_map(|keys| keys.condemned());
+        let issuers = self.issuers().map(IssuerCa::key_id);
+        self.living_key_ids().chain(condemned).chain(issuers)
+    }
+
+    /// The names of all keys that sign, will or did.
+    pub fn living_key_ids(&self) -> impl Iterator<Item = &str> {
+        let tokens = [&self.access_tokens, &self.jwt_svids, &self.security_events];
+        let kids = tokens.into_iter().flat_map(|keys| keys.verifying().iter());
+        let authorities = self.authorities.iter().map(IssuerCa::key_id);
+        kids.map(VerifyingKey::kid).chain(authorities)
+    }
+
+    /// The authority with this subject key identifier, in hex, if it may sign certificates.
     pub fn authority_named(&self, key_id: &str) -> Option<&IssuerCa> {
         self.authorities.iter().find(|ca| ca.key_id() == key_id)
     }
 
-    /// Everything that signs or has signed certificates that may be valid still, or will.
+    /// Everything that signs or has signed certificates that may not have expired, or will; the quarantined among them.
     pub fn issuers(&self) -> impl Iterator<Item = &IssuerCa> {
-        self.authorities.iter()
+        self.authorities.iter().chain(&self.condemned_authorities)
     }
 
     /// The revocation list of the root with this subject key identifier, in hex, if we made it.
@@ -248,17 +280,17 @@ impl Keys {
 
     /// What access tokens are verified with; its document is what `/oauth2/jwks` publishes.
     pub fn verifying_keys(&self) -> &KeySet {
-        &self.verifying
+        self.access_tokens.verifying()
     }
 
     /// What JWT-SVIDs are verified with; its document is what `/spiffe/keys` publishes.
     pub fn jwt_svid_verifying_keys(&self) -> &KeySet {
-        &self.verifying_jwt_svids
+        self.jwt_svids.verifying()
     }
 
     /// What security events are verified with; its document is what `/events/keys` publishes.
     pub fn security_event_verifying_keys(&self) -> &KeySet {
-        &self.verifying_security_events
+        self.security_events.verifying()
     }
 
     /// What certificates and JWT-SVIDs are verified with; its document is what `/spiffe/bundle.json` publishes.
@@ -277,25 +309,6 @@ impl std::fmt::Debug for Keys {
             .field("authorities", &self.authorities)
             .finish_non_exhaustive()
     }
-}
-
-/// Keys of one kind that have not expired.
-fn living(stored: &[StoredKey], now: Stamp) -> Result<Vec<TokenKey>, KeysError> {
-    let living = stored.iter().filter(|key| now < key.life.expires());
-    let keys = living.map(|stored| {
-        let key = SigningKey::from_pkcs8(&stored.pkcs8)?;
-        Ok(TokenKey { key, life: stored.life })
-    });
-    keys.collect()
-}
-
-fn active(keys: &[TokenKey], now: Stamp) -> Option<&TokenKey> {
-    let active = keys.iter().filter(|key| key.life.is_active(now));
-    active.max_by_key(|key| key.life.use_from())
-}
-
-fn key_set(keys: &[TokenKey]) -> Result<KeySet, KeySetError> {
-    KeySet::of(keys.iter().map(|key| key.key.verifying_key().clone()))
 }
 
 fn made_authorities(

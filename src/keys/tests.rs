@@ -7,7 +7,11 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
 use super::sealed::Purpose;
 use super::*;
+use crate::domain::event::{Event, EventKind};
 use crate::domain::id::Partition;
+use crate::domain::lattice::Entry;
+use crate::domain::path::Origin;
+use crate::domain::scope::Scope;
 use crate::domain::secret::Secret;
 use crate::domain::time::Span;
 use crate::store::{
@@ -71,6 +75,33 @@ impl Store for At<'_> {
     async fn list(&self, listing: Listing) -> Result<Vec<String>, StoreError> {
         self.0.list(listing).await
     }
+}
+
+/// A quarantine as partition 0 has it, lifted after that if its count is even.
+async fn quarantine(store: &dyn Store, key_id: &str, count: u64) -> Stamp {
+    let scope = Scope::Key(key_id.to_owned());
+    let mut entries = vec![Entry::Block(scope.clone(), count)];
+    if count % 2 == 1 {
+        entries.push(Entry::Watermark(scope, Origin::default()));
+    }
+    let event = Event { entries, ..Event::of_broker(7, EventKind::Quarantined, "") };
+    let commit = Commit { event: Some(event), ..Commit::new(Partition::ZERO, Lane::Ending) };
+    match store.commit(commit).await.unwrap() {
+        Outcome::Done(receipt) => receipt.origin.stamp,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Who signs what, if anybody does: access tokens, JWT-SVIDs, security events, certificates.
+fn signers(keys: &Keys, at: Stamp) -> [Option<String>; 4] {
+    let kid = |key: Option<&TokenKey>| key.map(|key| key.key().kid().to_owned());
+    let ca = keys.authority(at).map(|ca| ca.key_id().to_owned());
+    [
+        kid(keys.access_token_key(at)),
+        kid(keys.jwt_svid_key(at)),
+        kid(keys.security_event_key(at)),
+        ca,
+    ]
 }
 
 fn kids(keys: &Keys) -> Vec<&str> {
@@ -147,6 +178,71 @@ async fn a_successor_is_published_an_hour_before_it_signs_and_the_old_key_until_
     let expired = load(&store, now().plus(days(90))).await.unwrap();
     assert!(!kids(&expired).contains(&old_kid.as_str()));
     assert!(old.access_token_key(now().plus(days(90))).is_none(), "an expired key signs nothing");
+}
+
+#[tokio::test]
+async fn class_06_a_quarantined_key_is_out_of_use_at_once_and_for_good_and_its_successor_signs_in_seconds()
+ {
+    let second = Span::from_seconds(1);
+    let a_moment_before = Span::from_micros(PUBLISHED_AT_LEAST.micros() - 1);
+    for n in 0..4 {
+        let store = store();
+        let old = load(&store, now()).await.unwrap();
+        let before = signers(&old, now());
+        let leaked = before[n].clone().unwrap();
+        let at = now().plus(days(1));
+        quarantine(&store, &leaked, 1).await;
+        let keys = load(&store, at).await.unwrap();
+        assert!(keys.living_key_ids().all(|id| id != leaked), "it is published no more");
+        assert!(keys.key_ids().any(|id| id == leaked), "and is known all the same");
+        assert!(keys.authorities().all(|ca| ca.subject_key_id().as_ref() != Some(&leaked)));
+        let [soon, signs] = [a_moment_before, PUBLISHED_AT_LEAST];
+        let mut none = before.clone();
+        none[n] = None;
+        assert_eq!(signers(&keys, at), none, "the others sign on");
+        assert_eq!(signers(&keys, at.plus(soon)), none, "the successor is published first");
+        let after = signers(&keys, at.plus(signs));
+        assert!(after[n].is_some() && !before.contains(&after[n]), "{after:?}");
+        let kind = [Kind::AccessToken, Kind::JwtSvid, Kind::JwtSvid, Kind::X509Svid][n];
+        if n != 2 {
+            let out_of_use = keys.out_of_use(kind, at).unwrap();
+            assert_eq!(out_of_use, (leaked.as_str(), Some(at.plus(signs))));
+        }
+        // It is made once, and what is lifted stays out of use.
+        quarantine(&store, &leaked, 2).await;
+        for later in [at.plus(second), at.plus(signs), at.plus(days(30))] {
+            let again = load(&store, later).await.unwrap();
+            assert_eq!(again.version(), keys.version());
+            assert_eq!(signers(&again, at.plus(days(30))), after);
+        }
+        // The successor may leak as well.
+        quarantine(&store, after[n].as_ref().unwrap(), 1).await;
+        let third = load(&store, at.plus(days(2))).await.unwrap();
+        let third = signers(&third, at.plus(days(2)).plus(signs));
+        assert!(third[n].is_some() && third[n] != after[n] && third[n] != before[n]);
+    }
+}
+
+#[tokio::test]
+async fn class_06_nobody_waits_an_hour_for_the_successor_that_a_quarantined_key_has_already() {
+    let store = store();
+    let old = load(&store, now()).await.unwrap();
+    let aged = now().plus(days(60));
+    let both = load(&store, aged).await.unwrap();
+    assert_eq!(kids(&both).len(), 2);
+    let leaked = old.access_token_key(now()).unwrap().key().kid();
+    quarantine(&store, leaked, 1).await;
+    let bridged = load(&store, aged).await.unwrap();
+    let signs = |after: Span| signers(&bridged, aged.plus(after))[0].clone();
+    let between = signs(PUBLISHED_AT_LEAST).unwrap();
+    assert!(!kids(&both).contains(&between.as_str()));
+    let hour = Span::from_seconds(3_600);
+    let next = signs(hour).unwrap();
+    assert!(kids(&both).contains(&next.as_str()) && next != *leaked, "then it takes over");
+    // Of the two the one that is still to come may have leaked: nobody stops.
+    quarantine(&store, &next, 1).await;
+    let left = load(&store, aged.plus(PUBLISHED_AT_LEAST)).await.unwrap();
+    assert_eq!(signers(&left, aged.plus(hour))[0], Some(between));
 }
 
 #[tokio::test]
@@ -309,6 +405,29 @@ async fn class_16_the_root_that_we_made_has_an_empty_list_that_every_opening_of_
     let end = now().plus(days(3_649));
     let last = read(&load(&store, end).await.unwrap());
     assert_eq!(last.2, seconds(now().plus(days(3_650))), "no longer than the root");
+}
+
+#[tokio::test]
+async fn class_16_a_quarantined_authority_is_on_the_list_of_the_root_that_we_made() {
+    let store = store();
+    let old = load(&store, now()).await.unwrap();
+    let ca = old.authority(now()).unwrap();
+    let at = quarantine(&store, ca.key_id(), 1).await;
+    quarantine(&store, ca.key_id(), 2).await;
+    for later in [now(), now().plus(days(300))] {
+        let keys = load(&store, later).await.unwrap();
+        let root = keys.bundle().authorities()[0].subject_key_id().unwrap();
+        let list = keys.root_list(&root).unwrap().clone();
+        let (_, crl) = CertificateRevocationList::from_der(list.der()).unwrap();
+        let revoked: Vec<_> = crl.iter_revoked_certificates().collect();
+        let (_, certificate) = x509_parser::parse_x509_certificate(ca.authority().der()).unwrap();
+        let [one] = &revoked[..] else { panic!("{} entries", revoked.len()) };
+        assert_eq!(one.raw_serial(), certificate.raw_serial());
+        assert_eq!(one.reason_code().unwrap().1, x509_parser::prelude::ReasonCode::CACompromise);
+        assert_eq!(one.revocation_date.timestamp(), i64::try_from(at.seconds()).unwrap());
+        // Whoever looks at no list but the leaf's is told by that.
+        assert!(keys.issuers().any(|issuer| issuer.key_id() == ca.key_id()));
+    }
 }
 
 #[tokio::test]

@@ -114,6 +114,14 @@ impl Bundle {
         Self { jwt_keys, ..self }
     }
 
+    /// The same bundle but for JWT-SVID keys of certain names.
+    #[must_use]
+    pub fn without_jwt_keys(&self, is_gone: impl Fn(&str) -> bool) -> Self {
+        let mut left = self.clone();
+        left.jwt_keys.retain(|jwk| !jwk.get("kid").and_then(Value::as_str).is_some_and(&is_gone));
+        left
+    }
+
     /// The same bundle with the JWT-SVID keys of a JWK set whose keys are all for that, whether they say so or not (SPIFFE
     /// Workload API section 6.2). What says that it is for something else is left out.
     ///

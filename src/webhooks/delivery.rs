@@ -12,7 +12,6 @@ use super::{Parts, Webhook};
 use crate::domain::event::EventKind;
 use crate::domain::feed::ReadPosition;
 use crate::domain::id::Partition;
-use crate::domain::scope::Scope;
 use crate::domain::task::Task;
 use crate::domain::time::Stamp;
 use crate::domain::webhook::pause;
@@ -241,8 +240,7 @@ impl Delivery {
             return Posted::failed("there is no key to sign events with");
         };
         // INVARIANT (quarantined key): what a key that leaked could have signed as well is not sent.
-        let scope = Scope::Key(key.key().kid().to_owned());
-        if self.parts.feed.is_quarantined(&[scope]) {
+        if self.parts.feed.is_condemned(key.key().kid()) {
             return Posted::failed(
                 "the key that signs events is quarantined; they wait for its successor",
             );

@@ -151,6 +151,11 @@ fn every_fault() -> Vec<Fault> {
     let broker = [
         BrokerError::RateLimited { limit: 50, retry_after_millis: 100 },
         BrokerError::Contended,
+        BrokerError::SigningKeyQuarantined {
+            what: "access tokens",
+            key_id: text("<kid>"),
+            retry_after_millis: Some(5_000),
+        },
         BrokerError::Unregistered,
         BrokerError::Entropy(EntropyError),
         BrokerError::Mint(String::new()),

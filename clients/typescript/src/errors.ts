@@ -175,6 +175,7 @@ export const REASONS: ReadonlyMap<string, readonly [ErrorClass, string]> = new M
   ['CLOSED', [LeaseError, 'ask the task for another']],
   ['DEPENDENCY_UNAVAILABLE', [UnavailableError, AGAIN]],
   ['NOT_DURABLE', [UnavailableError, AGAIN]],
+  ['SIGNING_KEY_QUARANTINED', [UnavailableError, AGAIN]],
   ['PARTITION_CLOSED', [UnavailableError, AGAIN]],
   ['INCARNATION_UNKNOWN', [UnavailableError, AGAIN]],
   ['RATE_LIMITED', [UnavailableError, AGAIN]],

@@ -270,8 +270,9 @@ async fn nothing_is_signed_with_a_key_that_is_quarantined() {
     let broker = world.broker(1, vec![(all("a"), inbox.clone())]).await;
     let keys = world.keys.load();
     let kid = keys.security_event_key(world.now()).unwrap().key().kid();
-    let block = crate::domain::lattice::Entry::Block(scope(&format!("key:{kid}")), 1);
-    broker.feed.merge(P, Default::default(), &[block]);
+    let mark =
+        crate::domain::lattice::Entry::Watermark(scope(&format!("key:{kid}")), Default::default());
+    broker.feed.merge(P, Default::default(), &[mark]);
     world.announce(event(EventKind::TaskEnded, 1)).await;
     tokio::time::sleep(120 * SECOND).await;
     assert_eq!(inbox.tries().len(), 0);

@@ -14,6 +14,7 @@ mod lanes;
 mod limits;
 mod losses;
 mod plain;
+mod quarantine_races;
 mod quarantines;
 mod races;
 mod renewals;

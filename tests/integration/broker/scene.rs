@@ -99,11 +99,13 @@ pub fn new_csr() -> Vec<u8> {
     csr(&KeyPair::generate().unwrap()).der().to_vec()
 }
 
-/// The refusal that a call must have come to.
+/// The refusal that a call must have come to. Whether a broker says for a signing key's sake that there is a quarantine depends on
+/// whether it has heard of it, or the store says so first.
 #[track_caller]
 pub fn refused<T: Debug>(result: Result<T, BrokerError>) -> Refusal {
     match result {
         Err(BrokerError::Refused(refusal)) => refusal,
+        Err(BrokerError::SigningKeyQuarantined { .. }) => Refusal::Quarantined,
         other => panic!("not refused: {other:?}"),
     }
 }

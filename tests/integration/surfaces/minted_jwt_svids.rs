@@ -147,7 +147,10 @@ async fn kill_switch_of_its_key_kills_every_jwt_svid_and_no_access_token() {
     let mut operator = OperatorServiceClient::new(site.channel(Some(OPERATOR)));
     operator.quarantine(request).await.unwrap();
     assert!(!is_active(&site, VERIFIER, &svid).await);
-    assert_eq!(reason(&issue(&site, &task).await.unwrap_err()), "QUARANTINED");
+    let refused = issue(&site, &task).await.unwrap_err();
+    assert_eq!(reason(&refused), "SIGNING_KEY_QUARANTINED");
+    assert!(!document(&site, "/spiffe/keys").await.to_string().contains(&kid));
+    assert!(!document(&site, "/spiffe/bundle.json").await.to_string().contains(&kid));
     assert!(is_active(&site, VERIFIER, &token).await);
     site.issue(&task).await;
 }

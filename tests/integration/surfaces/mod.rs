@@ -14,6 +14,7 @@ mod http;
 mod http2;
 mod identities;
 mod jwt_svids;
+mod leaked_keys;
 mod minted_jwt_svids;
 mod outage;
 mod ownership;

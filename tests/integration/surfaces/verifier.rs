@@ -20,8 +20,10 @@ use leasehold::proto::v1::task_service_client::TaskServiceClient;
 use leasehold::verifier::{Admission, Identity, Presented, Refused, Scheme, Settings, Verifier};
 use serde_json::Value;
 use tempfile::TempDir;
+use tonic::Status;
+use tonic_types::StatusExt as _;
 
-use super::site::{AGENT, AUDIENCE, OPERATOR, ORCHESTRATOR, Site, VERIFIER, request_id};
+use super::site::{AGENT, AUDIENCE, OPERATOR, ORCHESTRATOR, Site, VERIFIER, reason, request_id};
 
 /// No fact takes longer to come true.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -161,6 +163,25 @@ impl Pair {
         drop(tokio::time::timeout(PATIENCE, read).await.unwrap().unwrap());
     }
 
+    /// Asks until the successor of a quarantined key signs; until then each answer says that it is not yet time, and when it is.
+    pub async fn once_succeeded<T>(&self, ask: impl AsyncFn() -> Result<T, Status>) -> T {
+        let asking = async {
+            loop {
+                let refused = match ask().await {
+                    Ok(answer) => return answer,
+                    Err(refused) => refused,
+                };
+                assert_eq!(reason(&refused), "SIGNING_KEY_QUARANTINED", "{refused}");
+                let again = refused.get_details_retry_info().unwrap().retry_delay.unwrap();
+                assert!(again <= Duration::from_secs(6), "{again:?}");
+                // Half as fast again as the clock of whoever keeps the view fresh.
+                self.site.clock.forward(Span::from_millis(30));
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.expect("there is no successor")
+    }
+
     pub fn operator(&self) -> OperatorServiceClient<tonic::transport::Channel> {
         OperatorServiceClient::new(self.site.channel(Some(OPERATOR)))
     }
@@ -182,7 +203,7 @@ impl Token {
         Self { text, certificate }
     }
 
-    fn shown(&self) -> Presented<'_> {
+    pub fn shown(&self) -> Presented<'_> {
         Presented {
             scheme: Scheme::Bearer,
             token: &self.text,

@@ -11,6 +11,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use leasehold::domain::time::Span;
 use leasehold::jose::{Algorithm, Expect, KeySet, Typ, verify};
 use leasehold::proto::v1;
 use leasehold::proto::v1::operator_service_client::OperatorServiceClient;
@@ -337,21 +338,35 @@ async fn class_15_a_receiver_that_does_not_answer_delays_no_ending_and_is_tried_
 }
 
 #[tokio::test]
-async fn a_quarantined_event_key_is_withdrawn_from_the_published_ones() {
+async fn class_06_a_quarantined_event_key_is_withdrawn_and_events_go_on_under_its_successor() {
     let receiver = Receiver::start().await;
     let site = receiver.site("").await;
-    let keys = async || {
+    let kids = async || {
         let (_, keys) = Http::of(&site, None).get("/events/keys").await;
-        serde_json::from_str::<Value>(&keys).unwrap()["keys"].as_array().unwrap().clone()
+        let keys = serde_json::from_str::<Value>(&keys).unwrap()["keys"].clone();
+        let kid = |key: &Value| key["kid"].as_str().unwrap().to_owned();
+        keys.as_array().unwrap().iter().map(kid).collect::<Vec<_>>()
     };
-    let [key] = &keys().await[..] else { panic!("one key") };
-    let scope = format!("key:{}", key["kid"].as_str().unwrap());
+    let [leaked] = &kids().await[..] else { panic!("one key") };
     let quarantine = v1::QuarantineRequest {
         request_id: request_id(),
-        scope,
+        scope: format!("key:{leaked}"),
         reason: "it leaked".into(),
         ..Default::default()
     };
     operator(&site).quarantine(quarantine).await.unwrap();
-    assert_eq!(keys().await, [] as [Value; 0]);
+    assert!(!kids().await.contains(leaked));
+    let passing = async {
+        loop {
+            site.clock.forward(Span::from_millis(30));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let taken = tokio::select! {
+        taken = receiver.taken(1) => taken,
+        () = passing => unreachable!("time does not end"),
+    };
+    assert!(!taken.is_empty());
+    let successor = kids().await;
+    assert!(successor.len() == 1 && !successor.contains(leaked), "{successor:?}");
 }

@@ -184,6 +184,7 @@ _REASONS: Mapping[str, tuple[type[LeaseholdError], str]] = {
     "TTL_BELOW_MINIMUM": (LeaseError, "refresh what the message names, and ask again"),
     "DEPENDENCY_UNAVAILABLE": (UnavailableError, AGAIN),
     "NOT_DURABLE": (UnavailableError, AGAIN),
+    "SIGNING_KEY_QUARANTINED": (UnavailableError, AGAIN),
     "PARTITION_CLOSED": (UnavailableError, AGAIN),
     "INCARNATION_UNKNOWN": (UnavailableError, AGAIN),
     "RATE_LIMITED": (UnavailableError, AGAIN),

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use super::super::dpop;
+use super::super::leaked_keys::Thief;
 use super::super::site::{AGENT, request_id};
 use super::{Beside, HOUR, PATIENCE, call, with, without};
 
@@ -41,6 +42,18 @@ async fn a_living_token_is_let_in_and_its_task_and_grant_are_told() {
         numbers
             .contains("leasehold_sidecar_answers_total{surface=\"verify\",outcome=\"admitted\"}")
     );
+}
+
+#[tokio::test]
+async fn class_06_what_a_thief_signs_with_a_quarantined_key_is_refused() {
+    let beside = Beside::start().await;
+    let (_, _, token) = beside.pair.token().await;
+    let thief = Thief::of(&beside.pair.site, &token);
+    let forged = || call(&thief.forge(beside.pair.site.clock.now()));
+    assert_eq!(beside.verify(&forged()).await.0, 200, "until somebody notices");
+    beside.pair.quarantine(&format!("key:{}", thief.kid)).await;
+    beside.pair.site.clock.forward(Span::from_seconds(1));
+    assert_eq!(beside.refused(&forged()).await, (401, "QUARANTINED".to_owned()));
 }
 
 #[tokio::test]
