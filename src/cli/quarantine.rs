@@ -16,7 +16,8 @@ pub(super) struct Quarantine {
     #[command(subcommand)]
     lift: Option<Lift>,
     /// `principal:<canonical>`, `class:<name>`, `orchestrator:<entry>`, `issuer:<name>`, `td:<trust domain>`, `key:<id>`,
-    /// `tier:<name>` or `all`
+    /// `tier:<name>` or `all`. A signing key that leaked is named by its `kid`, or a CA by its subject key identifier in hex: it is
+    /// out of use for good, and a successor signs in a few seconds
     #[arg(value_parser = arguments::scope, required = true)]
     scope: Option<String>,
     /// Why
@@ -30,7 +31,7 @@ pub(super) struct Quarantine {
 
 #[derive(Debug, Subcommand)]
 enum Lift {
-    /// Let issuing for the scope go on; what was killed stays dead
+    /// Let issuing for the scope go on; what was killed stays dead, and a signing key out of use
     Lift(What),
 }
 
@@ -76,8 +77,10 @@ async fn quarantine(what: What, waiting: Waiting, client: &Client) -> Result<Sho
         "{} is quarantined: nothing is issued until `leasehold quarantine lift {0}`",
         answer.scope
     );
-    let shown = Shown::new(json!({ "scope": answer.scope }), text);
-    Ok(show::with_revocation(shown, answer.revocation.as_ref(), waiting.wanted()))
+    let json = json!({ "scope": answer.scope, "warning": answer.warning });
+    let shown = Shown::new(json, text);
+    let shown = show::with_revocation(shown, answer.revocation.as_ref(), waiting.wanted());
+    Ok(shown.warning(&answer.warning))
 }
 
 async fn lift(what: What, client: &Client) -> Result<Shown, Failure> {
@@ -87,5 +90,6 @@ async fn lift(what: What, client: &Client) -> Result<Shown, Failure> {
     let answer = client.change(&id, client.operators().lift_quarantine(request)).await?;
     let lifted_at = show::time(answer.lifted_at);
     let text = format!("{} is not quarantined any more; what was killed stays dead", answer.scope);
-    Ok(Shown::new(json!({ "scope": answer.scope, "lifted_at": lifted_at }), text))
+    let json = json!({ "scope": answer.scope, "lifted_at": lifted_at, "warning": answer.warning });
+    Ok(Shown::new(json, text).warning(&answer.warning))
 }

@@ -23,7 +23,7 @@ pub enum Scope {
     Issuer(Name),
     /// A trust domain.
     TrustDomain(String),
-    /// A signing key of ours: a `kid`, or a CA's subject key identifier in hex.
+    /// A signing key of ours: a `kid`, or a CA's subject key identifier in lower-case hex.
     Key(String),
     /// A tier.
     Tier(Name),
@@ -57,7 +57,7 @@ impl Scope {
             "issuer" => name().map(Self::Issuer),
             "tier" => name().map(Self::Tier),
             "td" if is_trust_domain(value) => Ok(Self::TrustDomain(value.to_owned())),
-            "key" if is_key_id(value) => Ok(Self::Key(value.to_owned())),
+            "key" => key_id(value).map(Self::Key).ok_or(ScopeError),
             _ => Err(ScopeError),
         }
     }
@@ -97,9 +97,16 @@ pub fn scopes_of(principal: &Principal) -> Vec<Scope> {
     scopes
 }
 
-fn is_key_id(text: &str) -> bool {
-    matches!(text.len(), 1..=64)
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+/// The name of a signing key: a `kid` as it is, or a subject key identifier in lower-case hex, however a tool wrote it: whole bytes
+/// in hex, which a `kid` never is, since a thumbprint has an odd number of characters.
+fn key_id(text: &str) -> Option<String> {
+    let is_coloned = text.split(':').all(|byte| byte.len() == 2);
+    let plain = if is_coloned { text.replace(':', "") } else { text.to_owned() };
+    let is_hex = plain.len() % 2 == 0 && plain.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let is_id = matches!(plain.len(), 1..=64) && plain.bytes().all(is_name);
+    (is_id && (is_hex || !text.contains(':')))
+        .then(|| if is_hex { plain.to_ascii_lowercase() } else { plain })
 }
 
 impl fmt::Display for Scope {
@@ -135,6 +142,20 @@ mod tests {
             "all",
         ] {
             assert_eq!(Scope::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_subject_key_identifier_is_taken_as_tools_write_it_and_a_kid_as_it_is() {
+        let parsed = |text: &str| Scope::parse(text).map(|scope| scope.to_string());
+        for text in ["key:9f86d081", "key:9F86D081", "key:9F:86:D0:81", "key:9f:86:d0:81"] {
+            assert_eq!(parsed(text).unwrap(), "key:9f86d081", "{text}");
+        }
+        let kid = "key:NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
+        assert_eq!(parsed(kid).unwrap(), kid);
+        assert_eq!(parsed("key:ABC").unwrap(), "key:ABC", "no whole bytes");
+        for text in ["key:9F:86:", "key::", "key:9F:8", "key:9F:8G", "key:no:hex", "key:9f 86"] {
+            assert!(parsed(text).is_err(), "{text}");
         }
     }
 

@@ -60,6 +60,16 @@ impl Shown {
         Self { json, text, aside: String::new(), exit: 0 }
     }
 
+    /// The same, with what the broker warns of, if it does.
+    pub(super) fn warning(mut self, warning: &str) -> Self {
+        if !warning.is_empty() {
+            let line = format!("warning: {}", harmless(warning));
+            let aside = [line.as_str(), &self.aside].into_iter().filter(|text| !text.is_empty());
+            self.aside = aside.collect::<Vec<_>>().join("\n");
+        }
+        self
+    }
+
     /// Prints the answer.
     pub(super) fn print(&self, output: Output) -> Result<(), Failure> {
         let (out, err) = match output {

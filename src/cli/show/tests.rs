@@ -40,6 +40,15 @@ fn a_task() -> v1::Task {
 }
 
 #[test]
+fn what_the_broker_warns_of_stands_beside_the_answer_before_anything_else() {
+    let shown = || Shown { aside: "fenced".to_owned(), ..Shown::new(json!({}), "done".to_owned()) };
+    assert_eq!(shown().warning("").aside, "fenced");
+    assert_eq!(shown().warning("misspelt?\u{7}").aside, "warning: misspelt?\\u{7}\nfenced");
+    let alone = Shown::new(json!({}), "done".to_owned()).warning("misspelt?");
+    assert_eq!((alone.aside.as_str(), alone.text.as_str()), ("warning: misspelt?", "done"));
+}
+
+#[test]
 fn a_task_for_a_person_shows_what_is_there_and_no_control_character() {
     assert_eq!(
         task(&a_task()).text,
