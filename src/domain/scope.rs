@@ -102,7 +102,7 @@ pub fn scopes_of(principal: &Principal) -> Vec<Scope> {
 fn key_id(text: &str) -> Option<String> {
     let is_coloned = text.split(':').all(|byte| byte.len() == 2);
     let plain = if is_coloned { text.replace(':', "") } else { text.to_owned() };
-    let is_hex = plain.len() % 2 == 0 && plain.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_hex = plain.len().is_multiple_of(2) && plain.bytes().all(|b| b.is_ascii_hexdigit());
     let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     let is_id = matches!(plain.len(), 1..=64) && plain.bytes().all(is_name);
     (is_id && (is_hex || !text.contains(':')))
