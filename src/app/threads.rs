@@ -8,12 +8,14 @@
 //!
 //! The system lets the threads of the first kind go first where both have something to do: the others are nicer.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use rustix::process::setpriority_process;
 use tokio::runtime::{Builder, Handle, Runtime};
+use tracing::dispatcher::{self, DefaultGuard, Dispatch};
 
 use super::Seams;
 use crate::broker::access::Caller;
@@ -63,6 +65,11 @@ impl Threads {
     }
 }
 
+thread_local! {
+    /// Keeps a thread's subscriber for as long as the thread lives.
+    static HEARD: Cell<Option<DefaultGuard>> = const { Cell::new(None) };
+}
+
 /// A runtime that ends without waiting for what still runs on it: whoever stops a broker waits for its requests before.
 struct Pool {
     handle: Handle,
@@ -73,7 +80,10 @@ impl Pool {
     fn start(name: &str, threads: usize, nice: i32) -> io::Result<Self> {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(threads).thread_name(name).enable_all();
+        // Whoever hears the thread that starts the broker hears these, too.
+        let heard = dispatcher::get_default(Dispatch::clone);
         builder.on_thread_start(move || {
+            HEARD.set(Some(dispatcher::set_default(&heard)));
             // On Linux "the calling process" is the calling thread. Giving way needs no right; where it is refused all go alike.
             let _ = setpriority_process(None, nice);
         });

@@ -190,7 +190,6 @@ impl Kills {
             }
             Self::Quarantine(scope) => {
                 let scope = match scope {
-                    "key" => Scope::Key(authority(scene)),
                     "principal" => Scope::parse(&format!("principal:{}", agent_of(0))).unwrap(),
                     text => Scope::parse(text).unwrap(),
                 };
@@ -223,7 +222,6 @@ async fn class_16_whatever_kills_a_certificate_puts_it_on_the_list_with_its_reas
         (Kills::Quarantine("tier:long"), WITHDRAWN),
         (Kills::Quarantine("orchestrator:ci"), WITHDRAWN),
         (Kills::Quarantine("td:prod.example"), WITHDRAWN),
-        (Kills::Quarantine("key"), WITHDRAWN),
         (Kills::Quarantine("all"), WITHDRAWN),
     ] {
         let (task, held) = certify(&scene).await;

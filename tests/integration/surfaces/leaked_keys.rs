@@ -109,6 +109,16 @@ fn must_refuse(verifier: &Verifier, token: &Token) {
     assert!(is_unknown || refused == Refused::Dead(Dead::Quarantined), "{refused:?}");
 }
 
+/// From the moment of the answer on.
+async fn must_be_published_no_more(site: &Site, kid: &str) {
+    for path in ["/oauth2/jwks", "/spiffe/keys", "/spiffe/bundle.json"] {
+        assert!(!published(site, path).await.contains(kid), "{path}");
+    }
+    let mut verification = site.verification(VERIFIER);
+    let bundle = verification.get_trust_bundle(v1::GetTrustBundleRequest {}).await.unwrap();
+    assert!(!bundle.into_inner().access_token_jwks.contains(kid));
+}
+
 #[tokio::test]
 async fn class_06_what_a_thief_signs_with_a_quarantined_key_is_dead_over_the_embedded_store() {
     what_a_thief_signs_with_a_quarantined_key_is_dead(Site::start().await).await;
@@ -146,13 +156,7 @@ async fn what_a_thief_signs_with_a_quarantined_key_is_dead(site: Site) {
         assert_eq!(token.check(&pair.verifier).unwrap_err(), Refused::Dead(Dead::Quarantined));
         assert!(!introspects(&pair.site, &token).await);
     }
-    // It is published no more, from the moment of the answer on.
-    for path in ["/oauth2/jwks", "/spiffe/keys", "/spiffe/bundle.json"] {
-        assert!(!published(&pair.site, path).await.contains(&thief.kid), "{path}");
-    }
-    let mut verification = pair.site.verification(VERIFIER);
-    let bundle = verification.get_trust_bundle(v1::GetTrustBundleRequest {}).await.unwrap();
-    assert!(!bundle.into_inner().access_token_jwks.contains(&thief.kid));
+    must_be_published_no_more(&pair.site, &thief.kid).await;
 
     // Honest work goes on as soon as the successor is known.
     let issue = async || {
