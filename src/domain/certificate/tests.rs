@@ -108,6 +108,13 @@ fn class_07_of_several_causes_the_earliest_counts_in_whatever_order_they_are_tol
 }
 
 #[test]
+fn class_07_a_fence_that_does_not_reach_a_certificate_is_no_cause() {
+    let causes =
+        [(fence(2, 3, 9), 1_500), (fence(1, 9, 5), 1_600), (mark(finance(), 2_200), 2_200)];
+    assert_eq!(revocation(&causes), died(2_200, Reason::PrivilegeWithdrawn));
+}
+
+#[test]
 fn class_07_a_certificate_whose_commit_was_lost_is_on_the_list_since_it_was_made() {
     let lost = Some(Revocation { at: at(2_000), reason: None });
     let judge = |lattice| Deaths::of(lattice, Vec::new()).of_certificate(&certificate());

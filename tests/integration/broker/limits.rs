@@ -8,11 +8,12 @@ use leasehold::broker::request::{
 use leasehold::broker::{AdvanceRequest, Broker, Parts};
 use leasehold::domain::clamp::Clamp;
 use leasehold::domain::grant::Grant;
-use leasehold::domain::id::TaskId;
+use leasehold::domain::id::{Partition, TaskId};
 use leasehold::domain::refusal::Refusal;
 use leasehold::domain::task::Agent;
 use leasehold::domain::time::Span;
 use leasehold::keys::{AuthorityFiles, AuthoritySource, SharedKeys};
+use leasehold::store::{Entries, Query, RecordKey};
 use leasehold::testing::ca::TestAuthority;
 use leasehold::testing::keys::{self, keys_of};
 use leasehold::testing::world::{BATCH, SEARCH_AUDIENCE, settings};
@@ -184,6 +185,10 @@ async fn class_16_an_authority_that_may_sign_no_list_signs_no_certificate_that_n
     }
     let key_id = broker.keys().authority(scene.a.now()).unwrap().key_id().to_owned();
     assert!(broker.revocation_list(&key_id).await.unwrap().is_none());
+    let records = vec![RecordKey::RevocationList];
+    let query = Query::new(Partition::ZERO, records, Entries::None);
+    let found = scene.world.store.store.read(query).await.unwrap().records;
+    assert!(found.into_iter().flatten().next().is_none(), "no number was taken for it");
     // A tier is long, and the authority's list is not tried in vain.
     broker.refresh_revocation_lists().await.unwrap();
     let shorter = IssueRequest { ttl_seconds: Some(900), ..certificate.clone() };
