@@ -8,10 +8,11 @@ use crate::broker::request::{Idempotency, check_reason};
 use crate::broker::{Broker, LeaseState, LeaseView, Revoked};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::LeaseId;
-use crate::domain::lattice::Entry;
+use crate::domain::lattice::{Entry, Kill};
 use crate::domain::lease::Lease;
+use crate::domain::path::Origin;
 use crate::domain::refusal::Refusal;
-use crate::store::{Commit, Lane, Subject};
+use crate::store::{Commit, Entries, Lane, Meta, Query, Record, RecordKey, Subject};
 
 impl Broker {
     /// Gives a lease back: its credentials are dead when this answers.
@@ -57,17 +58,22 @@ impl Broker {
     ///
     /// # Errors
     /// The store's: then the token may still be alive.
+    // INVARIANT (once): whoever has a token may show it as often as he likes, and its end is written, told and paid for once.
     pub async fn revoke_presented(&self, token: &str) -> Result<(), BrokerError> {
-        let Some(lease) = self.presented_lease(&Presented::Token(token)) else { return Ok(()) };
-        match self.find_lease(lease, Lane::Ending).await {
-            Ok(lease) => {
-                let cause = "the token itself was shown for revocation";
-                self.end_lease(lease, None, EventKind::LeaseRevoked, cause).await?;
-                Ok(())
-            }
-            Err(BrokerError::Refused(Refusal::NotFound(_))) => Ok(()),
-            Err(error) => Err(error),
+        let Some(name) = self.presented_lease(&Presented::Token(token)) else { return Ok(()) };
+        let entries = Entries::Hitting { tasks: vec![], reach: vec![], lease: Some(name) };
+        let query = Query::new(name.partition(), vec![RecordKey::Lease(name)], entries);
+        let snapshot = self.read(query.on(Lane::Ending)).await?;
+        let Some(Some(Record::Lease(lease))) = snapshot.records.into_iter().next() else {
+            return Ok(());
+        };
+        if snapshot.lattice.kills().any(|kill| kill == Kill::Lease(name)) {
+            let Meta { incarnation, stamp, .. } = snapshot.meta;
+            let written = [(name.partition(), Origin { incarnation, stamp })].into();
+            return self.revoked(written, lease.draft.freshness).await.map(drop);
         }
+        let cause = "the token itself was shown for revocation";
+        self.end_lease(*lease, None, EventKind::LeaseRevoked, cause).await.map(drop)
     }
 
     async fn end_lease(

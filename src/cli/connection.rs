@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use tokio::time::timeout;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use zeroize::Zeroizing;
@@ -16,6 +17,8 @@ use super::failure::Failure;
 use super::show::Output;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// With TLS and HTTP/2 on it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// A connection that died without a word is noticed so soon while somebody waits for what comes over it.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,7 +115,15 @@ impl Connection {
         let bearer = self.bearer()?;
         let endpoint = self.endpoint()?;
         let broker = self.broker.clone();
-        let channel = endpoint.connect().await.map_err(|error| {
+        // The endpoint's own limit is one of TCP: a broker that is stopped takes connections all the same.
+        let connected = timeout(ANSWER_TIMEOUT, endpoint.connect()).await;
+        let connected = connected.map_err(|_| {
+            Failure::Connection(Diagnosis {
+                problem: format!("`{broker}` takes connections and does not answer"),
+                remedy: "it may be stopped or have too much to do: look at it, or name another one by `--broker` (or LEASEHOLD_BROKER)".to_owned(),
+            })
+        })?;
+        let channel = connected.map_err(|error| {
             Failure::Connection(diagnosis::of(&error, &broker).unwrap_or_else(|| Diagnosis {
                 problem: format!("`{broker}` cannot be reached: {}", innermost(&error)),
                 remedy: "check `--broker` (or LEASEHOLD_BROKER)".to_owned(),

@@ -21,6 +21,8 @@ use crate::store::{Meta, Page, Recorded, Snapshot};
 const UNTIL_READ: Span = Span::from_seconds(60);
 /// Runs of verifiers that still count, for each stream that there may be: those that are gone count for a while longer.
 const RUNS_PER_STREAM: usize = 4;
+/// So many streams every principal may have, and else a quarter of all: one that takes all it can keeps no other out.
+const STREAMS_EACH: usize = 16;
 
 /// Who this broker is, on the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,11 @@ pub enum Misuse {
     /// Too many.
     #[error("this broker has {0} verifiers, and takes no more: try another broker")]
     Full(usize),
+    /// One principal has its share.
+    #[error(
+        "you have {0} streams of revocations at this broker, or as many runs that still count, and may have no more: try another broker"
+    )]
+    Greedy(usize),
     /// Keep-alives go upward.
     #[error("`sequence` must be larger than that of the keep-alive before")]
     SequenceNotRaised,
@@ -318,7 +325,7 @@ impl Core {
     /// Opens a verifier's stream; `wake` is told when there is something on it.
     ///
     /// # Errors
-    /// [`Misuse::InstanceTaken`], [`Misuse::Full`]
+    /// [`Misuse::InstanceTaken`], [`Misuse::Full`], [`Misuse::Greedy`]
     // INVARIANT (one instance, one verifier): nobody acknowledges for another.
     pub fn subscribe(
         &mut self,
@@ -328,8 +335,16 @@ impl Core {
     ) -> Result<StreamId, Misuse> {
         self.forget_the_gone(now);
         let runs_most = self.streams_most.saturating_mul(RUNS_PER_STREAM);
-        if self.hub.len() >= self.streams_most || self.subscribers.len() >= runs_most {
+        let is_new = !self.subscribers.contains(verifier.instance);
+        if self.hub.len() >= self.streams_most || is_new && self.subscribers.len() >= runs_most {
             return Err(Misuse::Full(self.streams_most));
+        }
+        let most = STREAMS_EACH.max(self.streams_most / 4);
+        let is_own = |instance| self.owners.get(&instance) == Some(&verifier.principal);
+        let runs = self.owners.values().filter(|owner| **owner == verifier.principal).count();
+        let streams = self.hub.instances().filter(|instance| is_own(*instance)).count();
+        if streams >= most || is_new && runs >= most.saturating_mul(RUNS_PER_STREAM) {
+            return Err(Misuse::Greedy(most));
         }
         let owner = self.owners.entry(verifier.instance).or_insert(verifier.principal.clone());
         if *owner != verifier.principal {

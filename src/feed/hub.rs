@@ -133,6 +133,11 @@ impl Hub {
         self.streams.get(&id).map(|stream| stream.instance)
     }
 
+    /// Whose streams there are, one for each.
+    pub fn instances(&self) -> impl Iterator<Item = InstanceId> {
+        self.streams.values().map(|stream| stream.instance)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.streams.len()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{BoxStream, StreamExt, unfold};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tonic::{Status, Streaming};
 
 use super::convert::feed as convert;
@@ -18,6 +18,8 @@ use crate::proto::v1::watch_revocations_request::Message;
 
 /// How often it is asked whether the caller still is one.
 const RECHECK: Duration = Duration::from_secs(1);
+/// How soon it has to subscribe: until then it holds a place that others wait for.
+const FIRST: Duration = Duration::from_secs(2);
 /// Messages of the verifier that are taken before it is sent the next one.
 const TAKEN_AT_ONCE: usize = 16;
 
@@ -40,7 +42,8 @@ pub(super) async fn watch(
     mut inbound: Streaming<v1::WatchRevocationsRequest>,
 ) -> Result<Answers, Status> {
     recheck.check().await?;
-    let first = inbound.message().await?.and_then(|first| first.message);
+    let first = timeout(FIRST, inbound.message()).await.map_err(|_| status::nobody_subscribed())?;
+    let first = first?.and_then(|first| first.message);
     let Some(Message::Subscribe(subscribe)) = first else {
         return Err(Refusal::invalid("message", "the first message is a `subscribe`").into());
     };

@@ -180,6 +180,12 @@ pub(super) fn too_many_watches(full: Full) -> Status {
     Answer::new(Code::ResourceExhausted, "RATE_LIMITED", text).retry(STORE_RETRY).into()
 }
 
+/// A stream of revocations on which nobody subscribed.
+pub(super) fn nobody_subscribed() -> Status {
+    let text = "no `subscribe` came: send it as soon as the stream is open";
+    Answer::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", text).into()
+}
+
 /// A stream of revocations that its verifier did not keep up with.
 pub(super) fn fell_behind() -> Status {
     let text = "this stream did not keep up with what is revoked; subscribe again";
@@ -189,7 +195,7 @@ pub(super) fn fell_behind() -> Status {
 impl From<Misuse> for Status {
     fn from(misuse: Misuse) -> Self {
         let field = match misuse {
-            Misuse::Full(_) => {
+            Misuse::Full(_) | Misuse::Greedy(_) => {
                 let text = misuse.to_string();
                 return Answer::new(Code::ResourceExhausted, "RATE_LIMITED", text)
                     .retry(STORE_RETRY)

@@ -73,7 +73,7 @@ pub(super) async fn pass(State(room): State<Arc<Room>>, request: Request, next: 
 
 /// The route's name for metrics; strangers choose paths, so what is no route has one name for all.
 fn route(matched: Option<&str>) -> &'static str {
-    const ROUTES: [&str; 12] = [
+    const ROUTES: [&str; 13] = [
         "/oauth2/introspect",
         "/oauth2/revoke",
         "/oauth2/jwks",
@@ -82,6 +82,7 @@ fn route(matched: Option<&str>) -> &'static str {
         "/.well-known/oauth-authorization-server",
         "/spiffe/bundle.json",
         "/spiffe/keys",
+        "/events/keys",
         "/spiffe/.well-known/openid-configuration",
         "/healthz",
         "/readyz",

@@ -31,10 +31,14 @@ fn lease(n: u128) -> Entry {
 }
 
 fn core() -> Core {
+    with_streams(2)
+}
+
+fn with_streams(streams_most: usize) -> Core {
     let identity =
         Identity { instance: InstanceId::new(9), name: "b".into(), address: String::new() };
     let terms = Terms { drift: Drift::DEFAULT, delta_max: DELTA_MAX };
-    Core::new(identity, terms, PartitionCount::new(1).unwrap(), 2)
+    Core::new(identity, terms, PartitionCount::new(1).unwrap(), streams_most)
 }
 
 fn snapshot(entries: &[Entry], now: u64) -> Snapshot {
@@ -262,6 +266,20 @@ fn class_15_streams_and_runs_have_a_number() {
     assert_eq!(runs.count(), 2 * RUNS_PER_STREAM - 1, "with the one that stays");
     // Those that no answer can keep fresh any more make room, and their names are anybody's.
     core.subscribe(verifier(InstanceId::new(3), "b"), Arc::default(), at(42)).unwrap();
+}
+
+#[test]
+fn class_15_one_principal_that_takes_all_streams_it_can_keeps_no_other_out() {
+    let mut core = with_streams(100);
+    let mut join = |n: u128, principal: &str| {
+        let verifier = verifier(InstanceId::new(n), principal);
+        core.subscribe(verifier, Arc::default(), at(11)).map(drop)
+    };
+    for n in 0..25 {
+        assert_eq!(join(n, "a"), Ok(()), "{n}");
+    }
+    assert_eq!(join(25, "a"), Err(Misuse::Greedy(25)));
+    assert_eq!(join(26, "b"), Ok(()));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use leasehold::broker::access::Rpc;
 use leasehold::broker::request::{Deadline, TaskSpec};
 use leasehold::domain::task::State;
 use leasehold::domain::time::Span;
+use leasehold::store::{Entries, Query};
 
 use super::scene::{Level, ParseName, Scene, agent_of, reason, spec};
 use super::stores::over_every_store;
@@ -260,8 +261,17 @@ async fn class_06_after_the_token_was_shown_for_revocation_its_lease_is_dead(sce
     let super::scene::Shown::Token(token) = &tree[1].held[0].shown else { panic!("no token") };
     scene.a.revoke_presented(token).await.unwrap();
     only_the_first_lease_is_over(&scene, &tree[1]).await;
-    scene.a.revoke_presented(token).await.unwrap();
+    // Whoever shows it again costs nothing: nothing is written, and nobody is told once more.
+    let written = async || {
+        let query = Query::new(tree[1].task.partition(), vec![], Entries::None);
+        scene.world.store.store.read(query).await.unwrap().meta.stamp
+    };
+    let before = written().await;
+    for broker in [&scene.a, &scene.b] {
+        broker.revoke_presented(token).await.unwrap();
+    }
     scene.a.revoke_presented("not a token").await.unwrap();
+    assert_eq!(written().await, before);
 }
 
 /// A renewed credential's predecessor lives on, until the lease is revoked.
