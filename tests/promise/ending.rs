@@ -2,47 +2,60 @@
 
 use std::collections::BTreeMap;
 
-use leasehold::domain::clamp::{Clamp, Limit, Limits};
 use leasehold::domain::event::{Event as Committed, EventKind};
 use leasehold::domain::feed::{Ending, InstanceId};
 use leasehold::domain::id::{LeaseId, Partition, TaskId};
 use leasehold::domain::lattice::{Entry, Fence};
 use leasehold::domain::path::{Counter, Hop, Origin, Path};
-use leasehold::domain::scope::{Reach, Scope};
-use leasehold::domain::task::State;
+use leasehold::domain::scope::Reach;
+use leasehold::domain::task::{Agent, State, Task as Record};
 use leasehold::domain::time::{Moment, Span, Stamp};
 use leasehold::store::{
-    Commit, Feed as _, Guard, IssueTimes, Lane, Outcome, RecordKey, Store as _, Write,
+    self, Commit, Entries, Feed as _, Guard, Lane, Outcome, Query, RecordKey, Store as _, Write,
 };
 use leasehold::testing::store_contract::samples;
 
 use super::broker::Request;
-use super::world::{DELTA_MAX, Event, Off, World, at_once, partitions, terms};
+use super::issuing::{agent_name, agent_scope};
+use super::world::{DELTA_MAX, Event, World, at_once, partitions, terms};
 
-/// Longest lives of credentials, in seconds.
-const TTLS: [u64; 3] = [3, 8, 20];
+/// Δ of root tasks, in milliseconds: from the smallest that there may be to the store's `delta_max`.
+const DELTAS: [u64; 4] = [500, 500, 700, 1_000];
 
 pub struct Task {
     pub id: TaskId,
     parent: Option<usize>,
-    class: usize,
+    lineage: Vec<Hop>,
+    pub agent: usize,
     delta: Span,
     epoch: Counter,
     branch: Counter,
-    version: Stamp,
-    is_over: bool,
-    /// When an ending of it, of an ancestor or of its class was RECORDED; by the epoch that it ends.
-    recorded_below: Counter,
+    pub is_over: bool,
+    /// Below which epoch an ending of it was RECORDED.
+    pub recorded_below: Counter,
+}
+
+/// A credential as its holder shows it.
+pub enum Shown {
+    Token {
+        text: String,
+        certificate: Option<[u8; 32]>,
+    },
+    /// The leaf, and what follows it.
+    Certificate(Vec<Vec<u8>>),
 }
 
 pub struct Credential {
     pub task: usize,
+    pub shown: Shown,
     pub path: Path,
     pub lease: LeaseId,
     pub origin: Origin,
     pub reach: Vec<Reach>,
     pub delta: Span,
     pub expires: Stamp,
+    /// Some whole checker let it in.
+    pub was_accepted: bool,
     /// When FENCED was answered for it.
     pub fenced: Option<u64>,
     /// When nobody may accept it, whatever was answered.
@@ -54,14 +67,14 @@ pub enum Kills {
     End(usize),
     Advance(usize),
     Lease(usize),
-    Class(usize),
+    Agent(usize),
 }
 
 pub struct Wanted {
     pub kills: Kills,
     partitions: Vec<Partition>,
     written: BTreeMap<Partition, Origin>,
-    killed: Vec<usize>,
+    pub killed: Vec<usize>,
     pub ending: Option<Ending>,
     recorded: Option<u64>,
     pub members_before: Vec<InstanceId>,
@@ -69,7 +82,7 @@ pub struct Wanted {
 
 impl World {
     pub fn begin(&mut self) {
-        let delta = [200, 400, 700, 1_000][self.chance.below(4)];
+        let delta = DELTAS[self.chance.below(DELTAS.len())];
         let parent = match self.tasks.len() {
             0 => None,
             n => Some(n - 1 - self.chance.below(n.min(8))),
@@ -80,110 +93,37 @@ impl World {
             None => Partition(self.chance.below(usize::from(partitions().get())) as u8),
         };
         let delta = Span::from_millis(delta).min(parent.map_or(DELTA_MAX, |p| self.tasks[p].delta));
-        let class = parent.map_or(self.classes, |p| self.tasks[p].class);
+        let agent = parent.map_or(self.agents, |p| self.tasks[p].agent);
         if self.chance.percent(25) {
-            self.classes += 1;
+            self.agents += 1;
         }
+        let hop = |p: usize| Hop { task: self.tasks[p].id, counter: self.tasks[p].branch };
+        let above = |p: usize| self.tasks[p].lineage.iter().copied().chain([hop(p)]).collect();
+        let lineage = parent.map(above).unwrap_or_default();
         let id = TaskId::new(partition, u128::from(self.chance.number()));
-        let mut task = Task {
+        let task = Task {
             id,
             parent,
-            class,
+            lineage,
+            agent,
             delta,
             epoch: Counter::FIRST,
             branch: Counter::FIRST,
-            version: Stamp::ZERO,
             is_over: false,
             recorded_below: Counter::new(0),
         };
         let mut commit = Commit::new(partition, Lane::Ordinary);
-        commit.writes = vec![record(&task, State::Active)];
-        let Outcome::Done(receipt) = at_once(self.store.commit(commit)).unwrap() else { return };
-        task.version = receipt.origin.stamp;
+        commit.writes = vec![first_record(&task)];
+        let Outcome::Done(_) = at_once(self.store.commit(commit)).unwrap() else { return };
         self.tasks.push(task);
         let t = self.tasks.len() - 1;
         for _ in 0..2 {
-            self.decide_issue(t);
+            self.ask_for_credential(t);
         }
-    }
-
-    /// The broker reads, decides, and commits a while later under what it read.
-    pub fn decide_issue(&mut self, t: usize) {
-        if self.line(t).iter().any(|t| self.tasks[*t].is_over) {
-            return;
-        }
-        let line = self.line(t);
-        let hops: Vec<Hop> = line
-            .iter()
-            .rev()
-            .map(|t| {
-                let task = &self.tasks[*t];
-                Hop { task: task.id, counter: task.branch }
-            })
-            .collect();
-        let (own, ancestors) = hops.split_last().unwrap();
-        let own = Hop { task: own.task, counter: self.tasks[t].epoch };
-        let path = Path::new(ancestors.to_vec(), own);
-        let guards = line.iter().map(|t| {
-            let task = &self.tasks[*t];
-            Guard { key: RecordKey::Task(task.id), version: Some(task.version) }
-        });
-        let guards = guards.collect();
-        let class = class(self.tasks[t].class);
-        let mut commit = Commit::new(self.tasks[t].id.partition(), Lane::Ordinary);
-        if self.off != Off::Guards {
-            commit.guards = guards;
-            commit.unblocked = vec![class.reach()];
-        }
-        let ttl = TTLS[self.chance.below(TTLS.len())];
-        commit.times = Some(IssueTimes {
-            limits: Limits { limits: vec![(Clamp::Tier, Limit::After(ttl))], minimum_seconds: 1 },
-            ceiling_key: [u8::try_from(t % 256).unwrap(); 32],
-            ceiling_keep_until: Stamp::ZERO,
-            lease_origin: None,
-        });
-        let lease = LeaseId::new(commit.partition, u128::from(self.chance.number()));
-        let mut event = Committed::of_broker(self.chance.number(), EventKind::CredentialIssued, "");
-        event.lease = Some(lease);
-        commit.event = Some(event);
-        let delay = self.chance.delay() + self.chance.delay();
-        self.after(delay, Event::Issue(t, path, Box::new(commit)));
-    }
-
-    pub fn issue(&mut self, t: usize, path: Path, commit: Commit) {
-        if self.now < self.store_away_until {
-            return;
-        }
-        let lease = commit.event.as_ref().and_then(|event| event.lease).unwrap();
-        let Outcome::Done(receipt) = at_once(self.store.commit(commit)).unwrap() else {
-            self.report.refused_commits += 1;
-            return;
-        };
-        // INVARIANT: nothing is committed for a dead epoch or a blocked scope after RECORDED.
-        let is_dead = path.hops().any(|hop| {
-            let task = self.tasks.iter().find(|task| task.id == hop.task).unwrap();
-            hop.counter < task.recorded_below
-        });
-        if is_dead || self.blocked.contains(&self.tasks[t].class) {
-            self.violation(format!("a credential was committed at {path:?} after RECORDED"));
-        }
-        let task = &self.tasks[t];
-        self.credentials.push(Credential {
-            task: t,
-            path,
-            lease,
-            origin: receipt.origin,
-            reach: vec![class(task.class).reach()],
-            delta: task.delta,
-            expires: Stamp::from_seconds(receipt.credential.unwrap().expiry.expires_seconds),
-            fenced: None,
-            bound: None,
-        });
-        self.report.issued += 1;
     }
 
     /// The task and its ancestors.
-    fn line(&self, t: usize) -> Vec<usize> {
+    pub fn line(&self, t: usize) -> Vec<usize> {
         std::iter::successors(Some(t), |t| self.tasks[*t].parent).collect()
     }
 
@@ -194,7 +134,7 @@ impl World {
         }
         let t = self.tasks.len() - 1 - self.chance.below(recent);
         let kills = match self.chance.below(10) {
-            0 => Kills::Class(self.tasks[t].class),
+            0 => Kills::Agent(self.tasks[t].agent),
             1 => Kills::Lease(
                 self.credentials.len() - 1 - self.chance.below(self.credentials.len().min(10)),
             ),
@@ -213,7 +153,7 @@ impl World {
         let partitions = match kills {
             Kills::End(t) | Kills::Advance(t) => vec![self.tasks[t].id.partition()],
             Kills::Lease(c) => vec![self.credentials[c].lease.partition()],
-            Kills::Class(_) => partitions().all().collect(),
+            Kills::Agent(_) => partitions().all().collect(),
         };
         let first = partitions[0];
         let members_before = self.brokers[b].members.1.clone();
@@ -227,6 +167,17 @@ impl World {
             members_before,
         });
         self.ask(b, Request::End(self.endings.len() - 1, first));
+    }
+
+    /// The task as it is written: by its first issue the broker has pinned the agent's instance to it.
+    fn stored(&self, t: usize) -> Record {
+        let task = self.tasks[t].id;
+        let query = Query::new(task.partition(), vec![RecordKey::Task(task)], Entries::None);
+        let found = at_once(self.store.read(query)).unwrap().records.pop().flatten();
+        match found {
+            Some(store::Record::Task(task)) => *task,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// At the store.
@@ -249,16 +200,16 @@ impl World {
                 };
                 entries.push(Entry::Fence(task.id, Fence { epoch, branch }));
                 let state = if advances { State::Active } else { State::Completed };
-                commit.guards =
-                    vec![Guard { key: RecordKey::Task(task.id), version: Some(task.version) }];
-                let task = Task { epoch, branch, ..*task };
-                commit.writes = vec![record(&task, state)];
+                let stands = self.stored(t);
+                let (key, version) = (RecordKey::Task(task.id), Some(stands.version));
+                commit.guards = vec![Guard { key, version }];
+                commit.writes = vec![write(Record { epoch, branch, state, ..stands })];
                 written = Some((t, epoch, branch, !advances));
             }
             Kills::Lease(c) => entries.push(Entry::Lease(self.credentials[c].lease)),
-            Kills::Class(c) => {
-                entries.push(Entry::Block(class(c), 1));
-                entries.push(Entry::Watermark(class(c), nowhere));
+            Kills::Agent(a) => {
+                entries.push(Entry::Block(agent_scope(a), 1));
+                entries.push(Entry::Watermark(agent_scope(a), nowhere));
             }
         }
         let tag = self.chance.number();
@@ -269,7 +220,6 @@ impl World {
         };
         if let Some((t, epoch, branch, is_over)) = written {
             let task = &mut self.tasks[t];
-            task.version = receipt.origin.stamp;
             (task.epoch, task.branch, task.is_over) = (epoch, branch, is_over);
         }
         let dead: Vec<usize> =
@@ -294,7 +244,7 @@ impl World {
         let credential = &self.credentials[c];
         match kills {
             Kills::Lease(lease) => c == lease,
-            Kills::Class(class) => self.tasks[credential.task].class == class,
+            Kills::Agent(agent) => self.tasks[credential.task].agent == agent,
             Kills::End(t) | Kills::Advance(t) => {
                 let task = &self.tasks[t];
                 let own = credential.path.own();
@@ -317,7 +267,9 @@ impl World {
                 vec![Entry::Fence(task.id, Fence { epoch: task.epoch, branch: task.branch })]
             }
             Kills::Lease(c) => vec![Entry::Lease(self.credentials[c].lease)],
-            Kills::Class(c) => vec![Entry::Block(class(c), 1), Entry::Watermark(class(c), at)],
+            Kills::Agent(a) => {
+                vec![Entry::Block(agent_scope(a), 1), Entry::Watermark(agent_scope(a), at)]
+            }
         };
         self.brokers[b].core.recorded(at, partition, &entries);
         self.read(b, partition, false);
@@ -343,7 +295,7 @@ impl World {
         let delta = match kills {
             Kills::End(t) | Kills::Advance(t) => self.tasks[t].delta,
             Kills::Lease(c) => self.credentials[c].delta,
-            Kills::Class(_) => DELTA_MAX,
+            Kills::Agent(_) => DELTA_MAX,
         };
         let written = self.endings[e].written.clone();
         let ending = Ending { written, recorded: now, delta };
@@ -360,8 +312,8 @@ impl World {
             let below = self.tasks[t].epoch.max(self.tasks[t].recorded_below);
             self.tasks[t].recorded_below = below;
         }
-        if let Kills::Class(class) = kills {
-            self.blocked.insert(class);
+        if let Kills::Agent(agent) = kills {
+            self.blocked.insert(agent);
         }
         let bound = terms().drift.bound(delta).micros() + 2;
         self.after(bound, Event::CheckAll(e));
@@ -382,10 +334,18 @@ impl World {
             false => self.report.fenced_by_acknowledgement += 1,
         }
         for c in self.endings[e].killed.clone() {
-            let fenced = &mut self.credentials[c].fenced;
-            *fenced = Some(fenced.map_or(self.now, |known| known.min(self.now)));
+            let credential = &mut self.credentials[c];
+            if credential.fenced.is_none() && credential.was_accepted {
+                let lived = match credential.shown {
+                    Shown::Token { .. } => &mut self.report.tokens_lived,
+                    Shown::Certificate(_) => &mut self.report.certificates_lived,
+                };
+                *lived += 1;
+            }
+            credential.fenced.get_or_insert(self.now);
         }
         self.check_all(e);
+        self.hang_up(e);
     }
 
     /// One of those that it kills.
@@ -403,18 +363,18 @@ impl World {
     }
 }
 
-fn class(n: usize) -> Scope {
-    Scope::parse(&format!("class:c{n}")).unwrap()
-}
-
-fn record(task: &Task, state: State) -> Write {
-    let record = leasehold::domain::task::Task {
+fn first_record(task: &Task) -> Write {
+    write(Record {
         id: task.id,
+        lineage: task.lineage.clone(),
+        agent: Agent::One(agent_name(task.agent)),
         freshness: task.delta,
         epoch: task.epoch,
         branch: task.branch,
-        state,
         ..samples::task(1)
-    };
-    Write::Task { due: record.deadline, task: Box::new(record) }
+    })
+}
+
+fn write(task: Record) -> Write {
+    Write::Task { due: task.deadline, task: Box::new(task) }
 }

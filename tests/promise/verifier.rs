@@ -1,20 +1,38 @@
 //! A verifier's process: `verifier::{Mirror, Stream}` driven as `src/verifier/connection.rs` drives them, and its links to brokers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use leasehold::clock::Present;
+use leasehold::domain::feed::InstanceId;
+use leasehold::domain::time::Span;
 use leasehold::proto::v1::watch_revocations_response::Message as Heard;
 use leasehold::proto::v1::{WatchRevocationsRequest, WatchRevocationsResponse};
-use leasehold::verifier::{Mirror, Stream};
+use leasehold::testing::world::LEDGER_AUDIENCE;
+use leasehold::verifier::{Checker, Mirror, Rules, Stream};
 
+use super::checks::Open;
 use super::clock::Clocks;
-use super::world::{CADENCE, Event, World};
+use super::issuing;
+use super::world::{CADENCE, Event, World, partitions};
+
+/// What a verifier asks its callers for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    Tokens,
+    Certificates,
+}
 
 pub struct Verifier {
     pub run: u64,
     pub mirror: Arc<Mirror>,
-    /// Rule 11's switch: the view of the run before, whose freshness is kept.
-    pub kept: Option<Arc<Mirror>>,
+    pub takes: Takes,
+    pub checker: Checker,
+    /// Credentials that this run's checker has verified.
+    pub seen: BTreeSet<usize>,
+    pub open: Vec<Open>,
+    /// Rule 11's switch: how old the view of the run before was, and when.
+    kept: Option<(Span, Present)>,
     pub clocks: Clocks,
     pub paused_until: u64,
     /// The brokers that it is configured with.
@@ -43,10 +61,15 @@ pub struct Link {
 }
 
 impl Verifier {
-    pub fn new(mirror: Arc<Mirror>, clocks: Clocks, brokers: Vec<usize>) -> Self {
+    pub fn new(instance: InstanceId, clocks: Clocks, takes: Takes, brokers: Vec<usize>) -> Self {
+        let mirror = Mirror::new(instance);
         Self {
             run: 0,
+            checker: checker(&mirror),
             mirror,
+            takes,
+            seen: BTreeSet::new(),
+            open: Vec::new(),
             kept: None,
             clocks,
             paused_until: 0,
@@ -56,6 +79,13 @@ impl Verifier {
     }
 }
 
+/// As the library makes it, with the broker's keys.
+fn checker(mirror: &Arc<Mirror>) -> Checker {
+    let checker = Checker::new(Rules::new(LEDGER_AUDIENCE), Arc::clone(mirror));
+    checker.set_trust(issuing::trust());
+    checker
+}
+
 impl World {
     pub fn restart_verifier(&mut self, v: usize) {
         let links: Vec<_> = self.verifiers[v].connections.values().map(|c| c.link).collect();
@@ -63,16 +93,21 @@ impl World {
             self.cut(link);
         }
         let mirror = Mirror::new(self.instance());
-        let keeps = self.is_off(11);
+        let keeps = self.is_off(11) && self.verifiers[v].run > 0;
         let clocks = match keeps {
             // The same clock, or what was kept would mean nothing.
             true => None,
             false => Some(Clocks::new(self.now, self.chance.rate_ppm())),
         };
+        let now = self.now;
         let verifier = &mut self.verifiers[v];
         verifier.run += 1;
-        let before = std::mem::replace(&mut verifier.mirror, mirror);
-        verifier.kept = keeps.then_some(before);
+        let present = verifier.clocks.present(now);
+        let age = verifier.mirror.age(present).filter(|_| keeps);
+        verifier.kept = age.map(|age| (age, present));
+        (verifier.checker, verifier.mirror) = (checker(&mirror), mirror);
+        verifier.seen.clear();
+        verifier.open.clear();
         verifier.connections.clear();
         if let Some(clocks) = clocks {
             verifier.clocks = clocks;
@@ -134,7 +169,21 @@ impl World {
             self.cut(link);
             return self.lost(v, b);
         }
-        if let Some(acknowledgement) = connection.stream.settle(present) {
+        let mut acknowledgement = connection.stream.settle(present);
+        let view = verifier.mirror.view();
+        let is_whole = partitions().all().all(|partition| view.position(partition).is_some());
+        drop(view);
+        if let Some((age, at)) = verifier.kept.filter(|_| is_whole) {
+            // Rule 11's switch: it is as fresh as the run before was.
+            verifier.kept = None;
+            if let Some(request) = connection.stream.keep_alive(present) {
+                let age =
+                    Span::from_micros(age.micros() + present.moment.since(at.moment).micros());
+                let _ = connection.stream.receive(answer(request, age), present);
+                acknowledgement = connection.stream.settle(present).or(acknowledgement);
+            }
+        }
+        if let Some(acknowledgement) = acknowledgement {
             self.send_up(link, acknowledgement);
         }
     }
@@ -227,4 +276,18 @@ fn keep_alive(sequence: u64) -> WatchRevocationsRequest {
     use leasehold::proto::v1::KeepAlive;
     use leasehold::proto::v1::watch_revocations_request::Message;
     WatchRevocationsRequest { message: Some(Message::KeepAlive(KeepAlive { sequence })) }
+}
+
+/// What a broker says whose view is so old.
+fn answer(to: WatchRevocationsRequest, age: Span) -> WatchRevocationsResponse {
+    use leasehold::proto::v1::Freshness;
+    use leasehold::proto::v1::watch_revocations_request::Message;
+    let Some(Message::KeepAlive(keep_alive)) = to.message else { panic!("{to:?}") };
+    let age = prost_types::Duration {
+        seconds: age.seconds() as i64,
+        nanos: (age.micros() % 1_000_000) as i32 * 1_000,
+    };
+    let freshness =
+        Freshness { sequence: keep_alive.sequence, age: Some(age), ..Default::default() };
+    WatchRevocationsResponse { message: Some(Heard::Freshness(freshness)) }
 }

@@ -1,37 +1,36 @@
 //! The simulated world: one queue of events in true time, and what must never be seen in it.
 
-use std::cmp::Ordering;
+use std::cmp;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt as _;
 use leasehold::domain::feed::{InstanceId, Terms};
 use leasehold::domain::id::{Partition, PartitionCount};
-use leasehold::domain::lattice::Facts;
-use leasehold::domain::path::Path;
 use leasehold::domain::time::{Span, Stamp};
 use leasehold::proto::v1::{WatchRevocationsRequest, WatchRevocationsResponse};
-use leasehold::store::{Commit, Constants, Upkeep as _};
+use leasehold::store::{Constants, Upkeep as _};
 use leasehold::testing::clock::TestClock;
 use leasehold::testing::model::ModelStore;
-use leasehold::verifier::Mirror;
 
 use super::broker::{Broker, Reply, Request};
+use super::checks::By;
 use super::clock::{Chance, Clocks, START_SECONDS, drift};
 use super::ending::{Credential, Task, Wanted};
 use super::faults::Fault;
+use super::issuing::Issuer;
 use super::report::Report;
-use super::verifier::{Link, Verifier};
+use super::verifier::{Link, Takes, Verifier};
 
+/// The smallest that a store may have.
 pub const DELTA_MAX: Span = Span::from_seconds(1);
+/// What `feed::cadence` gives for the smallest Δ that there may be.
 pub const CADENCE: Span = Span::from_millis(100);
 const BROKERS: usize = 3;
 const VERIFIERS: usize = 10;
 /// How long a world lasts, in true time.
-const LASTS: u64 = 20_000_000;
-/// Checks of one verifier at an instant, and every how many microseconds.
-const CHECKS: usize = 12;
-const CHECK_EVERY: u64 = 6_000;
+pub const LASTS: u64 = 20_000_000;
 
 pub fn partitions() -> PartitionCount {
     PartitionCount::new(2).unwrap()
@@ -77,7 +76,7 @@ pub enum Event {
     KeepAlive(usize, u64, usize, u64),
     Begin,
     Reissue,
-    Issue(usize, Path, Box<Commit>),
+    Issue(u64),
     End,
     Checks(usize),
     CheckAll(usize),
@@ -104,7 +103,7 @@ pub struct World {
     pub now: u64,
     sequence: u64,
     queue: BinaryHeap<Scheduled>,
-    pub store: ModelStore,
+    pub store: Arc<ModelStore>,
     pub store_clock: Arc<TestClock>,
     pub store_step: i64,
     pub store_away_until: u64,
@@ -114,8 +113,9 @@ pub struct World {
     pub links_made: u64,
     instances: u128,
     pub tasks: Vec<Task>,
-    pub classes: usize,
-    /// Classes whose quarantine is RECORDED.
+    pub issuer: Issuer,
+    pub agents: usize,
+    /// Agents whose quarantine is RECORDED.
     pub blocked: BTreeSet<usize>,
     pub credentials: Vec<Credential>,
     pub endings: Vec<Wanted>,
@@ -127,7 +127,9 @@ impl World {
     pub fn new(seed: u64, off: Off, (faults, fault_every): (&[Fault], u64)) -> Self {
         let store_clock = Arc::new(TestClock::at(Stamp::from_seconds(START_SECONDS)));
         let constants = Constants { partitions: partitions(), delta_max: DELTA_MAX };
+        let store = Arc::new(ModelStore::new(store_clock.clone(), constants));
         let mut world = Self {
+            issuer: Issuer::new(seed, off, store.clone(), store_clock.clone()),
             seed,
             off,
             faults: faults.to_vec(),
@@ -137,7 +139,7 @@ impl World {
             now: 0,
             sequence: 0,
             queue: BinaryHeap::new(),
-            store: ModelStore::new(store_clock.clone(), constants),
+            store,
             store_clock,
             store_step: 0,
             store_away_until: 0,
@@ -147,7 +149,7 @@ impl World {
             links_made: 0,
             instances: 0,
             tasks: Vec::new(),
-            classes: 0,
+            agents: 0,
             blocked: BTreeSet::new(),
             credentials: Vec::new(),
             endings: Vec::new(),
@@ -159,16 +161,17 @@ impl World {
             world.start_broker(b);
         }
         for v in 0..VERIFIERS {
-            let mirror = Mirror::new(world.instance());
             let clocks = Clocks::new(0, world.chance.rate_ppm());
             // Some have one broker only, and each broker is the only one of some.
             let brokers = match v % 2 {
                 0 => vec![v / 2 % BROKERS],
                 _ => vec![v % BROKERS, (v + 1) % BROKERS],
             };
-            world.verifiers.push(Verifier::new(mirror, clocks, brokers));
+            // And some of either sort of those are servers for tokens, some ask for client certificates.
+            let takes = if v % 4 < 2 { Takes::Tokens } else { Takes::Certificates };
+            let instance = world.instance();
+            world.verifiers.push(Verifier::new(instance, clocks, takes, brokers));
             world.restart_verifier(v);
-            world.verifiers[v].kept = None;
             world.after(v as u64 * 500, Event::Checks(v));
         }
         for event in [Event::Begin, Event::Reissue, Event::End, Event::Fault, Event::Prune] {
@@ -177,9 +180,15 @@ impl World {
         world
     }
 
-    pub fn run(mut self) -> Report {
+    pub fn run(self) -> Report {
+        self.run_until(LASTS, |_| false).0
+    }
+
+    /// Runs until then, or until it shows enough; and until when that was.
+    pub fn run_until(mut self, end: u64, is_enough: impl Fn(&Report) -> bool) -> (Report, u64) {
         while let Some(next) = self.queue.pop()
-            && next.at < LASTS
+            && next.at < end
+            && !is_enough(&self.report)
         {
             self.now = next.at;
             let wall = (START_SECONDS * 1_000_000 + self.now) as i64 + self.store_step;
@@ -195,7 +204,8 @@ impl World {
                 self.happen(next.event);
             }
         }
-        self.report
+        self.report.refused_commits = self.issuer.refused.load(Ordering::Relaxed);
+        (self.report, self.now)
     }
 
     fn happen(&mut self, event: Event) {
@@ -230,11 +240,11 @@ impl World {
                 let recent = self.tasks.len().min(16);
                 if recent > 0 {
                     let t = self.tasks.len() - 1 - self.chance.below(recent);
-                    self.decide_issue(t);
+                    self.ask_for_credential(t);
                 }
                 self.again(40_000, Event::Reissue);
             }
-            Event::Issue(t, path, commit) => self.issue(t, path, *commit),
+            Event::Issue(n) => self.issue(n),
             Event::End => {
                 self.end();
                 self.again(80_000, Event::End);
@@ -306,7 +316,7 @@ impl World {
     }
 
     /// About so often.
-    fn again(&mut self, about: u64, event: Event) {
+    pub fn again(&mut self, about: u64, event: Event) {
         let micros = self.chance.between(about / 2, about * 3 / 2);
         self.after(micros, event);
     }
@@ -324,89 +334,32 @@ impl World {
         self.off == Off::FenceWait
     }
 
-    fn checks(&mut self, v: usize) {
-        for n in 0..CHECKS {
-            let (all, ended) = (self.credentials.len(), self.endings.len());
-            if all == 0 {
-                break;
-            }
-            let c = match n % 2 {
-                0 => all - 1 - self.chance.below(all.min(60)),
-                _ if ended == 0 => continue,
-                _ => {
-                    let e = ended - 1 - self.chance.below(ended.min(20));
-                    let Some(c) = self.killed(e) else { continue };
-                    c
-                }
-            };
-            self.check(v, c);
-        }
-        self.again(CHECK_EVERY, Event::Checks(v));
-    }
-
-    /// A check by what the verifier knows now, as `Checker::judge` does it.
-    // INVARIANT: zero acceptances after FENCED, and after the bound.
-    pub fn check(&mut self, v: usize, c: usize) {
-        let (now, off) = (self.now, self.off);
-        let verifier = &mut self.verifiers[v];
-        if verifier.paused_until > now {
-            return;
-        }
-        let present = verifier.clocks.present(now);
-        let credential = &self.credentials[c];
-        let facts = Facts {
-            path: &credential.path,
-            lease: credential.lease,
-            origin: credential.origin,
-            reach: &credential.reach,
-        };
-        let view = verifier.mirror.view();
-        let lives = verifier.mirror.now(&view, present) < credential.expires;
-        let is_fresh = view.is_within(present, credential.delta)
-            || verifier
-                .kept
-                .as_ref()
-                .is_some_and(|kept| kept.view().is_within(present, credential.delta));
-        let accepts = lives && (off == Off::View || is_fresh && view.judge(&facts).is_ok());
-        self.report.checks += 1;
-        if !accepts {
-            return;
-        }
-        self.report.accepted += 1;
-        let (fenced, bound) = (credential.fenced, credential.bound);
-        if let Some(at) = fenced {
-            self.violation(format!("verifier {v} accepts credential {c}, fenced at {at} us"));
-        } else if bound.is_some_and(|bound| now >= bound) {
-            self.violation(format!("verifier {v} accepts credential {c}, bound at {bound:?} us"));
-        }
-    }
-
-    pub fn violation(&mut self, what: String) {
+    /// Something that must never be, and by what it was let happen, if by a check.
+    pub fn violation(&mut self, by: Option<By>, what: String) {
+        let (seed, now) = (self.seed, self.now);
         self.report.violations += 1;
-        if self.report.first.is_none() {
-            let (seed, now) = (self.seed, self.now);
-            self.report.first = Some(format!("seed {seed}, at {now} us: {what}"));
-        }
+        let told = || format!("seed {seed}, at {now} us, by {by:?}: {what}");
+        self.report.first.entry(by).or_insert_with(told);
     }
 }
 
 impl PartialEq for Scheduled {
     fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
+        self.cmp(other) == cmp::Ordering::Equal
     }
 }
 
 impl Eq for Scheduled {}
 
 impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for Scheduled {
     /// The earliest is the greatest.
-    fn cmp(&self, other: &Self) -> Ordering {
+    fn cmp(&self, other: &Self) -> cmp::Ordering {
         (other.at, other.sequence).cmp(&(self.at, self.sequence))
     }
 }
