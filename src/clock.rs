@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+pub use crate::domain::time::Present;
 use crate::domain::time::{Moment, Span, Stamp};
 
 /// What time it is.
@@ -12,23 +13,17 @@ pub trait Clock: Send + Sync {
     /// The present, never earlier than an answer given before in this run of the process (DESIGN.md 4).
     fn now(&self) -> Stamp;
 
+    /// What the wall clock shows, also where it was set back: differences of it say how much time passed, and nothing else.
+    fn wall(&self) -> Stamp;
+
     /// Time since some fixed instant, counted also while the machine sleeps, whatever happens to the wall clock.
     fn elapsed(&self) -> Span;
-}
-
-/// Both clocks at one instant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Present {
-    /// The wall clock.
-    pub wall: Stamp,
-    /// The one that nobody sets.
-    pub moment: Moment,
 }
 
 impl Present {
     /// Reads both.
     pub fn read(clock: &dyn Clock) -> Self {
-        Self { wall: clock.now(), moment: Moment::new(clock.elapsed()) }
+        Self { wall: clock.wall(), moment: Moment::new(clock.elapsed()) }
     }
 }
 
@@ -39,11 +34,15 @@ pub struct SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
     fn now(&self) -> Stamp {
+        self.no_earlier_than_before(self.wall())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+    fn wall(&self) -> Stamp {
         // A clock set before 1970 reads as 1970, when no certificate and no token is valid.
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        self.no_earlier_than_before(wall.unwrap_or(Duration::ZERO).into())
+        Stamp::ZERO.plus(wall.unwrap_or(Duration::ZERO).into())
     }
 
     fn elapsed(&self) -> Span {
@@ -54,10 +53,10 @@ impl Clock for SystemClock {
 }
 
 impl SystemClock {
-    fn no_earlier_than_before(&self, wall: Span) -> Stamp {
+    fn no_earlier_than_before(&self, wall: Stamp) -> Stamp {
         // INVARIANT (time does not go back): what was once expired stays so when the wall clock is set back.
         let before = self.latest.fetch_max(wall.micros(), Ordering::AcqRel);
-        Stamp::saturating_from_micros(before.max(wall.micros()))
+        wall.max(Stamp::saturating_from_micros(before))
     }
 }
 
@@ -68,9 +67,18 @@ mod tests {
     #[test]
     fn class_26_a_clock_that_is_set_back_does_not_take_time_back() {
         let clock = SystemClock::default();
-        let noon = clock.no_earlier_than_before(Span::from_seconds(43_200));
-        assert_eq!(clock.no_earlier_than_before(Span::from_seconds(39_600)), noon);
-        let later = clock.no_earlier_than_before(Span::from_seconds(43_201));
+        let noon = clock.no_earlier_than_before(Stamp::from_seconds(43_200));
+        assert_eq!(clock.no_earlier_than_before(Stamp::from_seconds(39_600)), noon);
+        let later = clock.no_earlier_than_before(Stamp::from_seconds(43_201));
         assert_eq!(later, noon.plus(Span::from_seconds(1)));
+    }
+
+    #[test]
+    fn class_26_the_wall_is_a_witness_as_it_stands_also_where_it_was_set_back() {
+        let clock = SystemClock::default();
+        let before = clock.wall().plus(Span::from_seconds(3_600));
+        clock.no_earlier_than_before(before);
+        assert_eq!(clock.now(), before);
+        assert!(Present::read(&clock).wall < before);
     }
 }

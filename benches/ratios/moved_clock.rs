@@ -28,6 +28,10 @@ impl Clock for MovedClock {
         self.system.now().plus(self.ahead())
     }
 
+    fn wall(&self) -> Stamp {
+        self.system.wall().plus(self.ahead())
+    }
+
     fn elapsed(&self) -> Span {
         Span::from_micros(self.system.elapsed().micros().saturating_add(self.ahead().micros()))
     }

@@ -143,6 +143,29 @@ impl Moment {
     }
 }
 
+/// Both clocks of a process at one instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Present {
+    /// The wall clock as it stood. It may go back.
+    pub wall: Stamp,
+    /// The one that nobody sets.
+    pub moment: Moment,
+}
+
+impl Present {
+    /// The time from `earlier` to this instant, by the clock that saw more of it pass: for whoever judges how old something is.
+    /// Whoever waits until something is surely over goes by moments alone, which nobody steps.
+    // INVARIANT (two witnesses): where a machine's monotonic clock stands still while it sleeps, its wall clock does not.
+    pub fn since(self, earlier: Self) -> Span {
+        self.moment.since(earlier.moment).max(self.wall.since(earlier.wall))
+    }
+
+    /// The later of two readings of the same clocks.
+    pub fn later(self, other: Self) -> Self {
+        if (other.moment, other.wall) > (self.moment, self.wall) { other } else { self }
+    }
+}
+
 impl From<std::time::Duration> for Span {
     fn from(duration: std::time::Duration) -> Self {
         Self(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))

@@ -14,7 +14,7 @@ use crate::domain::id::{Partition, PartitionCount};
 use crate::domain::lattice::{Entry, Kill};
 use crate::domain::path::Origin;
 use crate::domain::scope::{Reach, Scope};
-use crate::domain::time::{INFINITY, Moment, Span, Stamp};
+use crate::domain::time::{INFINITY, Moment, Present, Span, Stamp};
 use crate::store::{Meta, Page, Recorded, Snapshot};
 
 /// An entry whose commit did not say how long it matters is kept at least so long: till a page has said it.
@@ -148,7 +148,7 @@ impl Core {
     /// Takes a page of a partition that was asked for at `sent`.
     // INVARIANT (fencing, rule 1): what counts is when the read was sent, not when it was answered.
     // INVARIANT (counted read): open, nothing left, and queued on every stream before it counts.
-    pub fn page(&mut self, partition: Partition, page: Page, sent: Moment, now: Moment) -> Step {
+    pub fn page(&mut self, partition: Partition, page: Page, sent: Present, now: Present) -> Step {
         let meta = page.meta;
         self.hear(partition, &meta, now);
         let Some(reader) = self.readers.get_mut(&partition) else { return Step::default() };
@@ -189,7 +189,7 @@ impl Core {
     }
 
     /// Takes the whole set of a partition. Nothing that is known is forgotten by it.
-    pub fn set(&mut self, partition: Partition, snapshot: &Snapshot, now: Moment) -> Step {
+    pub fn set(&mut self, partition: Partition, snapshot: &Snapshot, now: Present) -> Step {
         self.hear(partition, &snapshot.meta, now);
         let Some(memory) = self.memories.get_mut(&partition) else { return Step::default() };
         // No entry of the set is about a credential that was committed since: the largest expiry now holds for all of them.
@@ -224,7 +224,7 @@ impl Core {
         self.hub.publish(partition, &news, None)
     }
 
-    fn hear(&mut self, partition: Partition, meta: &Meta, now: Moment) {
+    fn hear(&mut self, partition: Partition, meta: &Meta, now: Present) {
         self.store_time = self.store_time.max(meta.now);
         if let Some(memory) = self.memories.get_mut(&partition) {
             memory.hear_expiry(meta.max_expiry);
@@ -236,21 +236,21 @@ impl Core {
 
     /// Partition 0 was seen in this incarnation.
     // INVARIANT (fencing, rule 14): earlier reads and registrations count no more in a new one.
-    fn saw(&mut self, incarnation: Stamp, now: Moment) {
+    fn saw(&mut self, incarnation: Stamp, now: Present) {
         if self.incarnation.is_none_or(|(known, _)| incarnation > known) {
-            self.incarnation = Some((incarnation, now));
+            self.incarnation = Some((incarnation, now.moment));
             self.as_of.saw(incarnation);
         }
     }
 
     /// The registry was read in this incarnation: since when it has been known; `None`: it is one of the past.
-    pub fn registry_known(&mut self, incarnation: Stamp, now: Moment) -> Option<Moment> {
+    pub fn registry_known(&mut self, incarnation: Stamp, now: Present) -> Option<Moment> {
         self.saw(incarnation, now);
         self.incarnation.filter(|(known, _)| *known == incarnation).map(|(_, since)| since)
     }
 
     /// What to write in the registry next; `None` as long as partition 0 was never seen.
-    pub fn record(&mut self, now: Moment, wall: Stamp) -> Option<BrokerRecord> {
+    pub fn record(&mut self, now: Present) -> Option<BrokerRecord> {
         let (incarnation, _) = self.incarnation?;
         self.forget_the_gone(now);
         self.beat = self.beat.saturating_add(1);
@@ -262,7 +262,7 @@ impl Core {
             beat: self.beat,
             applied: self.applied.clone(),
             acked: self.acked(now),
-            verifiers: self.subscribers.records(&self.applied, now, wall),
+            verifiers: self.subscribers.records(&self.applied, now),
             webhooks: self.webhooks.clone(),
         })
     }
@@ -273,7 +273,7 @@ impl Core {
     }
 
     /// A record that was sent at `sent` is confirmed, in this incarnation of partition 0.
-    pub fn confirmed(&mut self, incarnation: Stamp, sent: Moment, now: Moment) {
+    pub fn confirmed(&mut self, incarnation: Stamp, sent: Present, now: Present) {
         self.saw(incarnation, now);
         if self.incarnation.is_some_and(|(known, _)| known == incarnation) {
             self.as_of.beat(incarnation, sent, now);
@@ -281,8 +281,8 @@ impl Core {
     }
 
     /// How far this broker and everybody who counts is.
-    pub fn acked(&self, now: Moment) -> Positions {
-        self.subscribers.acked(&self.applied, now)
+    pub fn acked(&self, now: Present) -> Positions {
+        self.subscribers.acked(&self.applied, now.moment)
     }
 
     /// Runs of verifiers that count.
@@ -296,7 +296,7 @@ impl Core {
     }
 
     /// How old the view is; `None`: too old to grant anything by it, or none.
-    pub fn age(&self, now: Moment) -> Option<Span> {
+    pub fn age(&self, now: Present) -> Option<Span> {
         self.as_of.age(now)
     }
 
@@ -331,7 +331,7 @@ impl Core {
         &mut self,
         verifier: Subscriber,
         wake: Arc<Notify>,
-        now: Moment,
+        now: Present,
     ) -> Result<StreamId, Misuse> {
         self.forget_the_gone(now);
         let runs_most = self.streams_most.saturating_mul(RUNS_PER_STREAM);
@@ -363,14 +363,14 @@ impl Core {
         &mut self,
         stream: StreamId,
         sequence: u64,
-        now: Moment,
+        now: Present,
     ) -> Result<Option<Span>, Misuse> {
         let instance = self.hub.instance(stream).ok_or(Misuse::Closed)?;
         if !self.hub.number(stream, sequence) {
             return Err(Misuse::SequenceNotRaised);
         }
         let Some(age) = self.as_of.age(now) else { return Ok(None) };
-        if !self.subscribers.answer(instance, now, age) {
+        if !self.subscribers.answer(instance, now.moment, age) {
             return Ok(None);
         }
         let (positions, store_time) = (self.applied.clone(), self.store_time);
@@ -405,15 +405,15 @@ impl Core {
     }
 
     /// A stream is gone. Its verifier counts all the same for as long as an answer could keep it fresh.
-    pub fn leave(&mut self, stream: StreamId, now: Moment) {
+    pub fn leave(&mut self, stream: StreamId, now: Present) {
         if let Some(instance) = self.hub.close(stream) {
             self.subscribers.leave(instance);
             self.forget_the_gone(now);
         }
     }
 
-    fn forget_the_gone(&mut self, now: Moment) {
-        self.subscribers.prune(now);
+    fn forget_the_gone(&mut self, now: Present) {
+        self.subscribers.prune(now.moment);
         let subscribers = &self.subscribers;
         self.owners.retain(|instance, _| subscribers.contains(*instance));
     }

@@ -43,7 +43,7 @@ use crate::domain::id::{Partition, PartitionCount};
 use crate::domain::lattice::Entry;
 use crate::domain::path::Origin;
 use crate::domain::scope::Scope;
-use crate::domain::time::{Moment, Span, Stamp};
+use crate::domain::time::{Moment, Present, Span, Stamp};
 use crate::store;
 use crate::telemetry::metrics;
 
@@ -180,8 +180,14 @@ impl Feed {
         }
     }
 
+    /// By which waits are judged: nobody steps it.
     fn moment(&self) -> Moment {
         Moment::new(self.parts.clock.elapsed())
+    }
+
+    /// By which ages are judged.
+    fn present(&self) -> Present {
+        Present::read(&*self.parts.clock)
     }
 }
 

@@ -119,13 +119,14 @@ impl Feed {
     async fn read_registry(&self) -> Result<(), StoreError> {
         let sent = self.moment();
         let (incarnation, records) = self.parts.feed.brokers().await?;
-        let known = self.core.lock().registry_known(incarnation, self.moment());
+        let known = self.core.lock().registry_known(incarnation, self.present());
         let Some(incarnation_known) = known else { return Ok(()) };
         let is_first = self.settings.first == Some(incarnation);
         metrics::brokers_registered(records.len());
         let lapse = self.settings.terms.drift.lapse(self.settings.terms.delta_max);
         let still = self.registry.beats.lock().still(&records, self.moment(), lapse);
-        let registry = Registry { sent, incarnation_known, is_first, records };
+        let reader = self.settings.identity.instance;
+        let registry = Registry { reader, sent, incarnation_known, is_first, records };
         self.registry.seen.lock().look(&registry, lapse);
         self.registry.latest.send_replace(Some(Arc::new(registry)));
         for (instance, beat) in still {

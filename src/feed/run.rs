@@ -76,18 +76,18 @@ impl Feed {
         loop {
             let ask = self.core.lock().ask(partition);
             // INVARIANT (fencing, rule 1): taken before the read is sent.
-            let sent = self.moment();
+            let sent = self.present();
             let step = match ask {
                 Ask::Page(after) => {
                     let page = self.parts.feed.page(partition, after, limit).await?;
                     let mut core = self.core.lock();
-                    core.page(partition, page, sent, self.moment())
+                    core.page(partition, page, sent, self.present())
                 }
                 Ask::Set => {
                     let query = Query::new(partition, vec![], Entries::All);
                     let set = self.parts.store.read(query).await?;
                     let mut core = self.core.lock();
-                    core.set(partition, &set, self.moment())
+                    core.set(partition, &set, self.present())
                 }
             };
             metrics::feed_overflowed(step.overflows);
@@ -124,7 +124,7 @@ impl Feed {
             };
             let (acked, runs) = {
                 let core = self.core.lock();
-                (core.acked(self.moment()), core.runs())
+                (core.acked(self.present()), core.runs())
             };
             if !is_due && told.as_ref() == Some(&acked) {
                 if runs > FEW_RUNS {
@@ -139,7 +139,7 @@ impl Feed {
                 Ok(()) => told = Some(acked),
                 Err(error) => tracing::debug!(%error, "the broker's record was not confirmed"),
             }
-            let age = self.core.lock().age(self.moment());
+            let age = self.core.lock().age(self.present());
             metrics::feed_age(age.map(Span::to_std));
             tokio::time::sleep(BEAT_GAP).await;
         }
@@ -147,21 +147,20 @@ impl Feed {
 
     /// Writes the record once.
     async fn beat(&self) -> Result<(), StoreError> {
-        let wall = self.parts.clock.now();
         // INVARIANT (fencing, rule 9): the beat counts from when it was sent.
-        let sent = self.moment();
-        let record = self.core.lock().record(sent, wall);
+        let sent = self.present();
+        let record = self.core.lock().record(sent);
         let Some(record) = record else {
             // What it says of partition 0 comes first.
             let page = self.parts.feed.page(Partition::ZERO, None, 1).await?;
-            self.core.lock().registry_known(page.meta.incarnation, self.moment());
+            self.core.lock().registry_known(page.meta.incarnation, self.present());
             return Box::pin(self.beat()).await;
         };
         let confirmed = self.parts.feed.beat(&record).await;
         let is_registered = {
             let mut core = self.core.lock();
             if let Ok(incarnation) = &confirmed {
-                core.confirmed(*incarnation, sent, self.moment());
+                core.confirmed(*incarnation, sent, self.present());
             }
             core.is_registered()
         };

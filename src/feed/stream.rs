@@ -26,7 +26,7 @@ impl Feed {
     pub fn subscribe(self: &Arc<Self>, verifier: Subscriber) -> Result<Stream, Misuse> {
         let wake = Arc::new(Notify::new());
         let mut core = self.core.lock();
-        let id = core.subscribe(verifier, wake.clone(), self.moment())?;
+        let id = core.subscribe(verifier, wake.clone(), self.present())?;
         metrics::feed_streams(core.streams());
         Ok(Stream { feed: self.clone(), id, wake })
     }
@@ -51,7 +51,7 @@ impl Stream {
         let age = {
             let mut core = self.feed.core.lock();
             // The clock is read while nothing else is answered: an age is never younger than the view.
-            let now = self.feed.moment();
+            let now = self.feed.present();
             core.keep_alive(self.id, sequence, now)?
         };
         let is_stale = age.is_none();
@@ -86,7 +86,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let mut core = self.feed.core.lock();
-        core.leave(self.id, self.feed.moment());
+        core.leave(self.id, self.feed.present());
         metrics::feed_streams(core.streams());
     }
 }

@@ -64,6 +64,10 @@ impl Default for RunningClock {
 
 impl Clock for RunningClock {
     fn now(&self) -> Stamp {
+        self.wall()
+    }
+
+    fn wall(&self) -> Stamp {
         self.wall.plus(self.elapsed())
     }
 
@@ -82,6 +86,10 @@ impl Default for TestClock {
 
 impl Clock for TestClock {
     fn now(&self) -> Stamp {
+        self.wall()
+    }
+
+    fn wall(&self) -> Stamp {
         Stamp::saturating_from_micros(self.micros.load(Ordering::Acquire))
     }
 

@@ -15,8 +15,6 @@ pub struct View {
     lattices: BTreeMap<Partition, Lattice>,
     positions: BTreeMap<Partition, Origin>,
     freshness: Freshness,
-    /// Both clocks when the keep-alive was sent that `freshness` goes by.
-    sent: Present,
     store: Heard,
 }
 
@@ -62,12 +60,12 @@ impl View {
 
     /// Whether it is younger than the Δ that a credential carries.
     pub fn is_within(&self, now: Present, delta: Span) -> bool {
-        self.freshness.is_within(self.witnessed(now), delta)
+        self.freshness.is_within(now, delta)
     }
 
     /// How old it is; `None`: it never was fresh.
     pub fn age(&self, now: Present) -> Option<Span> {
-        self.freshness.age(self.witnessed(now))
+        self.freshness.age(now)
     }
 
     /// How long it is still younger than Δ; zero if it is not.
@@ -84,12 +82,6 @@ impl View {
     /// The present by which credentials expire and entries are dropped (DESIGN.md section 4).
     pub(super) fn now(&self, present: Present) -> Stamp {
         present.wall.max(self.store.store.plus(present.moment.since(self.store.at)))
-    }
-
-    /// The later of the monotonic clock and of what the wall clock says has passed since the keep-alive.
-    // INVARIANT (two witnesses): where a machine's monotonic clock stands still while it sleeps, its wall clock does not.
-    fn witnessed(&self, now: Present) -> Moment {
-        now.moment.max(self.sent.moment.plus(now.wall.since(self.sent.wall)))
     }
 
     pub(super) fn apply(&mut self, change: &Change) {
@@ -111,11 +103,7 @@ impl View {
     }
 
     fn answer(&mut self, sent: Present, age: Span, store: Stamp, heard: Moment) {
-        let before = self.freshness;
-        self.freshness.answered(sent.moment, age);
-        if self.freshness != before {
-            self.sent = sent;
-        }
+        self.freshness.answered(sent, age);
         // INVARIANT (time does not go back): an answer that says less than is known adds nothing.
         if store > self.store.store.plus(heard.since(self.store.at)) {
             self.store = Heard { store, at: heard };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use leasehold::domain::feed::{Beats, BrokerRecord, InstanceId, Progress, ReadPosition, Registry};
 use leasehold::domain::id::Partition;
 use leasehold::domain::path::Origin;
-use leasehold::domain::time::{Moment, Span, Stamp};
+use leasehold::domain::time::{Moment, Present, Span, Stamp};
 use leasehold::feed::Settings;
 use leasehold::feed::core::{Core, Identity};
 use leasehold::feed::hub::{Message, Next, Positions, StreamId};
@@ -18,12 +18,9 @@ use leasehold::testing::feed_wire;
 use tokio::sync::Notify;
 
 use super::clock::Clocks;
-use super::world::{CADENCE, DELTA_MAX, Event, World, at_once, partitions, terms};
-
-/// How long an answer of the store is waited for.
-const PATIENCE: u64 = 300_000;
-/// Streams of a broker.
-const STREAMS: usize = 100;
+use super::world::{
+    CADENCE, DELTA_MAX, Event, PATIENCE, STREAMS, World, at_once, partitions, terms,
+};
 
 pub struct Broker {
     pub run: u64,
@@ -52,9 +49,9 @@ pub struct Broker {
 /// What the store is asked.
 #[derive(Clone)]
 pub enum Request {
-    Page(Partition, Option<ReadPosition>, Moment),
+    Page(Partition, Option<ReadPosition>, Present),
     Set(Partition),
-    Beat(Box<BrokerRecord>, Moment),
+    Beat(Box<BrokerRecord>, Present),
     Registry(Moment),
     Forget(InstanceId, u64),
     /// The part of an ending that is in one of its partitions.
@@ -65,10 +62,10 @@ pub enum Request {
 
 /// What it says.
 pub enum Reply {
-    Page(Partition, Box<Page>, Moment),
+    Page(Partition, Box<Page>, Present),
     Set(Partition, Box<Snapshot>),
     ReadFailed(Partition),
-    Beat(Option<Stamp>, Moment),
+    Beat(Option<Stamp>, Present),
     Registry(Stamp, Vec<BrokerRecord>, Moment),
     RegistryFailed,
     Ended(usize, Partition, Origin),
@@ -111,7 +108,8 @@ impl World {
             true => self.brokers[b].instance,
             false => self.instance(),
         };
-        let clocks = Clocks::new(self.now, self.chance.rate_ppm());
+        let rate = self.chance.rate_ppm();
+        let clocks = self.clocks(rate);
         // What is cut is the way to the store, whoever takes it.
         let Broker { reads_cut_until, beats_cut_until, .. } = self.brokers[b];
         let new = Broker::new(b, run, instance, clocks);
@@ -152,6 +150,10 @@ impl World {
 
     fn moment_of(&self, b: usize) -> Moment {
         self.brokers[b].clocks.moment(self.now)
+    }
+
+    pub fn present_of(&self, b: usize) -> Present {
+        self.brokers[b].clocks.present(self.now)
     }
 
     pub fn ask(&mut self, b: usize, request: Request) {
@@ -224,7 +226,7 @@ impl World {
     }
 
     fn read_next(&mut self, b: usize, partition: Partition) {
-        let sent = self.moment_of(b);
+        let sent = self.present_of(b);
         let request = match self.brokers[b].core.ask(partition) {
             Ask::Page(after) => Request::Page(partition, after, sent),
             Ask::Set => Request::Set(partition),
@@ -233,7 +235,7 @@ impl World {
     }
 
     pub fn answer(&mut self, b: usize, reply: Reply) {
-        let now = self.moment_of(b);
+        let now = self.present_of(b);
         match reply {
             Reply::Page(partition, page, sent) => self.take_page(b, partition, *page, sent),
             Reply::Set(partition, set) => {
@@ -259,15 +261,15 @@ impl World {
             Reply::Ended(ending, partition, at) => self.ended(b, ending, partition, at),
             Reply::Confirmed(ending, is_there) => {
                 if is_there {
-                    self.recorded(b, ending, now);
+                    self.recorded(b, ending, now.moment);
                 }
             }
         }
         self.pump(b);
     }
 
-    fn take_page(&mut self, b: usize, partition: Partition, page: Page, sent: Moment) {
-        let now = self.moment_of(b);
+    fn take_page(&mut self, b: usize, partition: Partition, page: Page, sent: Present) {
+        let now = self.present_of(b);
         let meta = page.meta;
         // Rule 1's switch: it counts from the answer.
         let counts_from = if self.is_off(1) { now } else { sent };
@@ -319,7 +321,7 @@ impl World {
 
     /// Writes the record, if it is due or if acknowledgements moved it.
     pub fn beat(&mut self, b: usize, is_due: bool) {
-        let (now, run) = (self.moment_of(b), self.brokers[b].run);
+        let (now, run) = (self.present_of(b), self.brokers[b].run);
         if is_due {
             let next = self.brokers[b].clocks.true_micros(CADENCE);
             self.after(next, Event::Beat(b, run, true));
@@ -329,8 +331,7 @@ impl World {
         {
             return;
         }
-        let wall = self.brokers[b].clocks.present(self.now).wall;
-        let Some(mut record) = self.brokers[b].core.record(now, wall) else { return };
+        let Some(mut record) = self.brokers[b].core.record(now) else { return };
         if self.is_off(4) {
             // Rule 4's switch: who is not connected does not count.
             for (partition, position) in &mut record.applied.clone() {
@@ -371,9 +372,9 @@ impl World {
         records: Vec<BrokerRecord>,
         sent: Moment,
     ) {
-        let now = self.moment_of(b);
+        let (now, present) = (self.moment_of(b), self.present_of(b));
         let broker = &mut self.brokers[b];
-        if let Some(mut incarnation_known) = broker.core.registry_known(incarnation, now) {
+        if let Some(mut incarnation_known) = broker.core.registry_known(incarnation, present) {
             let lapse = terms().drift.lapse(DELTA_MAX);
             let still = broker.beats.still(&records, now, lapse);
             let own = broker.instance;
@@ -389,7 +390,8 @@ impl World {
                 self.ask(b, Request::Forget(instance, beat));
             }
             let is_first = self.store.first() == Some(incarnation);
-            self.judge(b, Some(&Registry { sent, incarnation_known, is_first, records }));
+            let reader = own;
+            self.judge(b, Some(&Registry { reader, sent, incarnation_known, is_first, records }));
         }
         self.registry_over(b);
     }
@@ -420,7 +422,7 @@ impl World {
 
     /// A message of a verifier.
     pub fn up(&mut self, b: usize, link: u64, request: WatchRevocationsRequest) {
-        let now = self.moment_of(b);
+        let now = self.present_of(b);
         let forgets_beats = self.is_off(9);
         let broker = &mut self.brokers[b];
         match (request.message.unwrap(), broker.streams.get(&link).copied()) {

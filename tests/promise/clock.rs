@@ -10,6 +10,8 @@ pub const RHO_PPM: u32 = 100_000;
 const SLOWEST_PPM: i64 = -90_900;
 const FASTEST_PPM: i64 = 99_990;
 const MILLION: i64 = 1_000_000;
+/// What a process's monotonic clock shows when it starts, in microseconds.
+const ELAPSED: i64 = 1_000 * MILLION;
 /// When every world begins, in seconds of the Unix epoch.
 pub const START_SECONDS: u64 = 4_102_444_800;
 
@@ -63,34 +65,56 @@ impl Chance {
     }
 }
 
+/// So long before and after a sleep that only the wall clock sees nobody sets that one back: no view is fresh for longer, and two
+/// witnesses who are wrong together are none.
+const APART: u64 = 2_000_000;
+
 /// The clocks of one process.
 pub struct Clocks {
     since: u64,
     elapsed: i64,
     rate_ppm: i64,
+    /// How far the wall was set ahead, and how much it went on in sleeps that it alone saw.
     wall_offset: i64,
-    wall_latest: u64,
+    slept: i64,
+    /// What the wall showed when the process started.
+    began: u64,
+    /// Until when the monotonic clock stood still last, and when the wall was set back last.
+    still_until: u64,
+    set_back: Option<u64>,
+    /// Whether the wall clock counts as a witness.
+    has_witness: bool,
 }
 
 impl Clocks {
-    pub fn new(now: u64, rate_ppm: i64) -> Self {
-        // Ages are never cut off at a clock's beginning.
-        Self { since: now, elapsed: 1_000 * MILLION, rate_ppm, wall_offset: 0, wall_latest: 0 }
+    pub fn new(now: u64, rate_ppm: i64, has_witness: bool) -> Self {
+        Self {
+            since: now,
+            // Ages are never cut off at a clock's beginning.
+            elapsed: ELAPSED,
+            rate_ppm,
+            wall_offset: 0,
+            slept: 0,
+            began: START_SECONDS * 1_000_000 + now,
+            still_until: 0,
+            set_back: None,
+            has_witness,
+        }
     }
 
     fn elapsed(&self, now: u64) -> i64 {
-        self.elapsed + ((now - self.since) as i64 * (MILLION + self.rate_ppm)) / MILLION
+        self.elapsed + (now.saturating_sub(self.since) as i64 * (MILLION + self.rate_ppm)) / MILLION
     }
 
     pub fn moment(&self, now: u64) -> Moment {
         Moment::new(Span::from_micros(self.elapsed(now) as u64))
     }
 
-    /// Both clocks; as that of a machine, the wall never goes back while the process runs.
-    pub fn present(&mut self, now: u64) -> Present {
-        let wall = (START_SECONDS * 1_000_000 + now) as i64 + self.wall_offset;
-        self.wall_latest = self.wall_latest.max(wall as u64);
-        Present { wall: Stamp::saturating_from_micros(self.wall_latest), moment: self.moment(now) }
+    /// Both clocks: one oscillator drives them.
+    pub fn present(&self, now: u64) -> Present {
+        let ahead = if self.has_witness { self.wall_offset + self.slept } else { 0 };
+        let wall = self.began as i64 + self.elapsed(now) - ELAPSED + ahead;
+        Present { wall: Stamp::saturating_from_micros(wall as u64), moment: self.moment(now) }
     }
 
     /// In how much true time so much will have passed here.
@@ -100,11 +124,27 @@ impl Clocks {
 
     pub fn change_rate(&mut self, now: u64, rate_ppm: i64) {
         self.elapsed = self.elapsed(now);
-        self.since = now;
+        self.since = self.since.max(now);
         self.rate_ppm = rate_ppm;
     }
 
-    pub fn step(&mut self, micros: i64) {
+    pub fn step(&mut self, now: u64, micros: i64) {
+        if micros < self.wall_offset {
+            if now < self.still_until + APART {
+                return;
+            }
+            self.set_back = Some(now);
+        }
         self.wall_offset = micros;
+    }
+
+    /// The machine sleeps, and its monotonic clock does not count that.
+    pub fn stand_still(&mut self, now: u64, until: u64) {
+        if self.set_back.is_none_or(|set_back| now >= set_back + APART) {
+            self.elapsed = self.elapsed(now);
+            self.since = until;
+            self.slept += until as i64 - now.max(self.still_until) as i64;
+            self.still_until = until;
+        }
     }
 }

@@ -7,8 +7,11 @@ pub enum Fault {
     KillBroker,
     StopBrokerForGood,
     PauseBroker,
+    /// It pauses, and its monotonic clock stands still meanwhile.
+    FreezeBroker,
     KillVerifier,
     PauseVerifier,
+    FreezeVerifier,
     CutLink,
     SlowLink,
     StepWall,
@@ -25,12 +28,14 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::KillBroker,
         Self::StopBrokerForGood,
         Self::PauseBroker,
+        Self::FreezeBroker,
         Self::KillVerifier,
         Self::PauseVerifier,
+        Self::FreezeVerifier,
         Self::CutLink,
         Self::SlowLink,
         Self::StepWall,
@@ -82,9 +87,9 @@ impl World {
                     self.after(reads, Event::CutReads(b));
                 }
             }
-            Fault::PauseBroker => self.brokers[b].paused_until = until,
+            Fault::PauseBroker | Fault::FreezeBroker => self.pause_broker(b, fault, until),
             Fault::KillVerifier => self.restart_verifier(v),
-            Fault::PauseVerifier => self.verifiers[v].paused_until = until,
+            Fault::PauseVerifier | Fault::FreezeVerifier => self.pause_verifier(v, fault, until),
             Fault::CutLink | Fault::SlowLink => {
                 let links: Vec<u64> = self.links.keys().copied().collect();
                 if links.is_empty() {
@@ -119,12 +124,29 @@ impl World {
         }
     }
 
+    /// What was put off comes in its order, so a pause is never shortened.
+    fn pause_broker(&mut self, b: usize, fault: Fault, until: u64) {
+        let broker = &mut self.brokers[b];
+        broker.paused_until = broker.paused_until.max(until);
+        if fault == Fault::FreezeBroker {
+            broker.clocks.stand_still(self.now, broker.paused_until);
+        }
+    }
+
+    fn pause_verifier(&mut self, v: usize, fault: Fault, until: u64) {
+        let verifier = &mut self.verifiers[v];
+        verifier.paused_until = verifier.paused_until.max(until);
+        if fault == Fault::FreezeVerifier {
+            verifier.clocks.stand_still(self.now, verifier.paused_until);
+        }
+    }
+
     fn step_wall(&mut self, b: usize, v: usize) {
         let step = self.chance.between(0, 3_000_000) as i64 - 1_500_000;
         match self.chance.below(3) {
             0 => self.store_step = step,
-            1 => self.brokers[b].clocks.step(step),
-            _ => self.verifiers[v].clocks.step(step),
+            1 => self.brokers[b].clocks.step(self.now, step),
+            _ => self.verifiers[v].clocks.step(self.now, step),
         }
     }
 

@@ -125,6 +125,16 @@ fn by_lifetime_alone_something_is_accepted() {
     is_caught(Off::View, EVERYTHING, 1, &EACH);
 }
 
+#[test]
+fn without_its_wall_clock_a_frozen_broker_says_that_it_is_up_to_date() {
+    is_caught(Off::Witness, (&[FreezeBroker, SlowLink], 700_000), 1, &[]);
+}
+
+#[test]
+fn without_its_wall_clock_a_frozen_verifier_takes_itself_for_fresh() {
+    is_caught(Off::Witness, (&[FreezeVerifier], 700_000), 1, &[]);
+}
+
 /// Rule, what brings about that it is needed, and a world from which on that is soon seen.
 macro_rules! rules {
     ($($name:ident: $rule:literal, $schedule:expr, $first:literal;)*) => {$(
@@ -149,5 +159,5 @@ rules! {
     rule_11_a_restarted_verifier_is_not_fresh: 11, (&[KillVerifier, CutReads], 700_000), 3;
     rule_12_fresh_from_the_own_send_time: 12, EVERYTHING, 12;
     rule_13_a_young_registry_counts_for_nothing: 13, EVERYTHING, 2;
-    rule_14_a_registration_is_of_its_incarnation: 14, (&[RestartBehindCut], 4_000_000), 25;
+    rule_14_a_registration_is_of_its_incarnation: 14, (&[RestartBehindCut], 4_000_000), 279;
 }

@@ -97,7 +97,10 @@ impl World {
         let clocks = match keeps {
             // The same clock, or what was kept would mean nothing.
             true => None,
-            false => Some(Clocks::new(self.now, self.chance.rate_ppm())),
+            false => {
+                let rate = self.chance.rate_ppm();
+                Some(self.clocks(rate))
+            }
         };
         let now = self.now;
         let verifier = &mut self.verifiers[v];
@@ -238,7 +241,7 @@ impl World {
     }
 
     pub fn broker_sees(&mut self, b: usize, link: u64) {
-        let now = self.brokers[b].clocks.moment(self.now);
+        let now = self.present_of(b);
         if let Some(stream) = self.brokers[b].streams.remove(&link) {
             self.brokers[b].core.leave(stream, now);
             self.beat(b, false);

@@ -23,6 +23,10 @@ use super::issuing::Issuer;
 use super::report::Report;
 use super::verifier::{Link, Takes, Verifier};
 
+/// How long a broker waits for an answer of the store, in microseconds.
+pub const PATIENCE: u64 = 300_000;
+/// Streams of a broker.
+pub const STREAMS: usize = 100;
 /// The smallest that a store may have.
 pub const DELTA_MAX: Span = Span::from_seconds(1);
 /// What `feed::cadence` gives for the smallest Δ that there may be.
@@ -57,6 +61,8 @@ pub enum Off {
     Guards,
     /// There is no view: a credential lives until it expires.
     View,
+    /// Ages are judged by the monotonic clock alone.
+    Witness,
 }
 
 pub enum Event {
@@ -156,12 +162,13 @@ impl World {
             report: Report::default(),
         };
         for b in 0..BROKERS {
-            let (instance, clocks) = (world.instance(), Clocks::new(0, 0));
+            let (instance, clocks) = (world.instance(), world.clocks(0));
             world.brokers.push(Broker::new(b, 0, instance, clocks));
             world.start_broker(b);
         }
         for v in 0..VERIFIERS {
-            let clocks = Clocks::new(0, world.chance.rate_ppm());
+            let rate = world.chance.rate_ppm();
+            let clocks = world.clocks(rate);
             // Some have one broker only, and each broker is the only one of some.
             let brokers = match v % 2 {
                 0 => vec![v / 2 % BROKERS],
@@ -324,6 +331,11 @@ impl World {
     pub fn instance(&mut self) -> InstanceId {
         self.instances += 1;
         InstanceId::new(self.instances)
+    }
+
+    /// Those of a process that starts now.
+    pub fn clocks(&self, rate_ppm: i64) -> Clocks {
+        Clocks::new(self.now, rate_ppm, self.off != Off::Witness)
     }
 
     pub fn is_off(&self, rule: u8) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::id::{Partition, PartitionCount};
-use crate::domain::time::{Moment, Span, Stamp};
+use crate::domain::time::{Moment, Present, Span, Stamp};
 
 /// From when on a broker's memory holds everything that was RECORDED by then, in every partition.
 #[derive(Clone, Debug)]
@@ -12,8 +12,8 @@ pub struct AsOf {
     /// So long after its last beat a record may be gone.
     delta_max: Span,
     registered: Option<Registered>,
-    beat: Option<Moment>,
-    read: BTreeMap<Partition, Moment>,
+    beat: Option<Present>,
+    read: BTreeMap<Partition, Present>,
 }
 
 /// That the registry holds this broker's record, for sure.
@@ -35,15 +35,15 @@ impl AsOf {
     // INVARIANT (fencing, rule 14): a record that an earlier incarnation held may be lost, and with it whoever would have been
     // waited for: what was read under it counts no more.
     // INVARIANT (fencing, rule 2): the same where the record may have been removed, because it stood still. Others wait for
-    // `lapse(delta_max)` by their clocks before they remove it, so for `delta_max` by this one it was there.
-    pub fn beat(&mut self, incarnation: Stamp, sent: Moment, confirmed: Moment) {
+    // `lapse(delta_max)` by their clocks before they remove it, so for `delta_max` by either of this one's it was there.
+    pub fn beat(&mut self, incarnation: Stamp, sent: Present, confirmed: Present) {
         let is_other = self.registered.is_none_or(|known| known.incarnation != incarnation);
         if is_other || self.beat.is_none_or(|last| confirmed.since(last) >= self.delta_max) {
             self.read.clear();
             self.beat = None;
-            self.registered = Some(Registered { incarnation, confirmed });
+            self.registered = Some(Registered { incarnation, confirmed: confirmed.moment });
         }
-        self.beat = Some(self.beat.map_or(sent, |known| known.max(sent)));
+        self.beat = Some(self.beat.map_or(sent, |known| known.later(sent)));
     }
 
     /// Partition 0 was seen in this incarnation: a registration in another one is none.
@@ -58,10 +58,10 @@ impl AsOf {
     /// A read of a partition counts that was sent at `sent`.
     // INVARIANT (fencing, rule 1): what is committed between sending and answering may be missing from the answer.
     // INVARIANT (fencing, rule 2): nobody waited for this broker before its record was there.
-    pub fn read(&mut self, partition: Partition, sent: Moment) {
-        if self.registered.is_some_and(|known| sent >= known.confirmed) {
+    pub fn read(&mut self, partition: Partition, sent: Present) {
+        if self.registered.is_some_and(|known| sent.moment >= known.confirmed) {
             let known = self.read.entry(partition).or_insert(sent);
-            *known = (*known).max(sent);
+            *known = known.later(sent);
         }
     }
 
@@ -70,19 +70,15 @@ impl AsOf {
         self.registered.is_some()
     }
 
-    /// The moment itself, if every partition was read.
-    // INVARIANT (fencing, rule 7): the earliest of all partitions.
-    // INVARIANT (fencing, rule 9): and of the last confirmed beat: who is taken for dead is waited for no longer.
-    pub fn get(&self) -> Option<Moment> {
-        let reads = self.partitions.all().map(|partition| self.read.get(&partition).copied());
-        reads.chain([self.beat]).try_fold(None, |earliest: Option<Moment>, moment| {
-            moment.map(|moment| Some(earliest.map_or(moment, |known| known.min(moment))))
-        })?
-    }
-
-    /// What an answer to a keep-alive says; `None`: no answer.
-    pub fn age(&self, now: Moment) -> Option<Span> {
-        self.get().map(|as_of| now.since(as_of)).filter(|age| *age < self.delta_max)
+    /// What an answer to a keep-alive says, if every partition was read; `None`: no answer.
+    // INVARIANT (fencing, rule 7): the oldest of all partitions' ages.
+    // INVARIANT (fencing, rule 9): and of the last confirmed beat's: who is taken for dead is waited for no longer.
+    pub fn age(&self, now: Present) -> Option<Span> {
+        let reads = self.partitions.all().map(|partition| self.read.get(&partition));
+        let oldest = reads
+            .chain([self.beat.as_ref()])
+            .try_fold(Span::ZERO, |oldest, sent| sent.map(|sent| oldest.max(now.since(*sent))));
+        oldest.filter(|age| *age < self.delta_max)
     }
 }
 
@@ -92,8 +88,14 @@ mod tests {
 
     const DELTA_MAX: Span = Span::from_seconds(30);
 
-    fn at(seconds: u64) -> Moment {
-        Moment::new(Span::from_seconds(seconds))
+    fn at(seconds: u64) -> Present {
+        let span = Span::from_seconds(seconds);
+        Present { wall: Stamp::from_seconds(1_000).plus(span), moment: Moment::new(span) }
+    }
+
+    /// At a second of the wall clock, while the other stood still at `moment`.
+    fn slept(moment: u64, wall: u64) -> Present {
+        Present { wall: at(wall).wall, ..at(moment) }
     }
 
     fn stamp(micros: u64) -> Stamp {
@@ -113,20 +115,21 @@ mod tests {
         as_of.read(Partition(0), at(8));
         as_of.beat(stamp(1), at(9), at(10));
         as_of.read(Partition(0), at(9));
-        assert_eq!(as_of.get(), None);
+        assert_eq!(as_of.age(at(10)), None);
         as_of.read(Partition(0), at(10));
-        assert_eq!(as_of.get(), Some(at(9)));
+        assert_eq!(as_of.age(at(10)), Some(Span::from_seconds(1)));
     }
 
     #[test]
     fn rule_02_a_record_that_stood_still_for_so_long_that_it_may_be_gone_is_a_new_one() {
-        for (confirmed, counts) in [(38, Some(at(20))), (39, None)] {
+        let age = Some(Span::from_seconds(18));
+        for (confirmed, age) in [(at(38), age), (at(39), None), (slept(38, 39), None)] {
             let mut as_of = registered();
             for partition in [Partition(0), Partition(1)] {
                 as_of.read(partition, at(20));
             }
-            as_of.beat(stamp(1), at(37), at(confirmed));
-            assert_eq!(as_of.get(), counts);
+            as_of.beat(stamp(1), at(37), confirmed);
+            assert_eq!(as_of.age(at(38)), age);
         }
     }
 
@@ -134,10 +137,10 @@ mod tests {
     fn rule_07_the_earliest_of_all_partitions_counts() {
         let mut as_of = registered();
         as_of.read(Partition(0), at(20));
-        assert_eq!(as_of.get(), None, "one was never read");
+        assert_eq!(as_of.age(at(20)), None, "one was never read");
         as_of.read(Partition(1), at(12));
         as_of.beat(stamp(1), at(21), at(21));
-        assert_eq!(as_of.get(), Some(at(12)));
+        assert_eq!(as_of.age(at(21)), Some(Span::from_seconds(9)));
     }
 
     #[test]
@@ -146,7 +149,7 @@ mod tests {
         for partition in [Partition(0), Partition(1)] {
             as_of.read(partition, at(20));
         }
-        assert_eq!(as_of.get(), Some(at(9)));
+        assert_eq!(as_of.age(at(20)), Some(Span::from_seconds(11)));
     }
 
     #[test]
@@ -162,7 +165,7 @@ mod tests {
                 as_of.saw(stamp(2));
                 assert!(!as_of.is_registered());
             }
-            assert_eq!(as_of.get(), None, "earlier reads no longer count");
+            assert_eq!(as_of.age(at(22)), None, "earlier reads no longer count");
         }
     }
 
@@ -174,5 +177,16 @@ mod tests {
         }
         assert_eq!(as_of.age(at(38)), Some(Span::from_seconds(29)));
         assert_eq!(as_of.age(at(39)), None);
+    }
+
+    #[test]
+    fn a_sleep_that_only_the_wall_clock_saw_makes_a_view_as_old_as_it_was_long() {
+        let mut as_of = registered();
+        for partition in [Partition(0), Partition(1)] {
+            as_of.read(partition, at(20));
+        }
+        assert_eq!(as_of.age(slept(20, 27)), Some(Span::from_seconds(18)));
+        assert_eq!(as_of.age(slept(20, 39)), None);
+        assert_eq!(as_of.age(slept(21, 0)), Some(Span::from_seconds(12)), "nor younger, set back");
     }
 }

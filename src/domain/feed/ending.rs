@@ -82,8 +82,8 @@ impl Ending {
     fn counts(&self, registry: &Registry, terms: Terms) -> bool {
         registry.sent >= self.recorded
             && registry.is_whole(terms.drift.lapse(terms.delta_max))
-            // At least the broker that asks is in it. One that is not was taken for dead.
-            && !registry.records.is_empty()
+            // The broker that asks is in it. One that is not was taken for dead, and its verifiers are in no record.
+            && registry.records.iter().any(|record| record.instance == registry.reader)
     }
 
     fn pending(&self, record: &BrokerRecord) -> Vec<Pending> {

@@ -57,6 +57,8 @@ pub struct VerifierRecord {
 /// The registry at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registry {
+    /// The broker that read it.
+    pub reader: InstanceId,
     /// When the read was sent.
     pub sent: Moment,
     /// Since when this broker has known partition 0 in the incarnation that it had.

@@ -78,6 +78,7 @@ mod tests {
             webhooks: BTreeMap::new(),
         };
         Registry {
+            reader: InstanceId::new(1),
             sent: at(seconds),
             incarnation_known: at(0),
             is_first: false,

@@ -7,7 +7,7 @@ use super::position::InstanceId;
 use super::registry::VerifierRecord;
 use crate::domain::id::Partition;
 use crate::domain::path::Origin;
-use crate::domain::time::{Moment, Span, Stamp};
+use crate::domain::time::{Moment, Present, Span, Stamp};
 
 /// How far somebody is in each partition.
 type Positions = BTreeMap<Partition, Origin>;
@@ -111,8 +111,9 @@ impl Subscribers {
         acked
     }
 
-    /// What the registry is told: of everybody who counts or is connected. `wall` is this broker's wall clock at `now`.
-    pub fn records(&self, applied: &Positions, now: Moment, wall: Stamp) -> Vec<VerifierRecord> {
+    /// What the registry is told: of everybody who counts or is connected.
+    pub fn records(&self, applied: &Positions, now: Present) -> Vec<VerifierRecord> {
+        let Present { wall, moment: now } = now;
         let told = |(_, verifier): &(&InstanceId, &Subscriber)| {
             verifier.connections > 0 || verifier.counts(now, self.counts_for)
         };
@@ -236,13 +237,14 @@ mod tests {
         subscribers.answer(ONE, at(100), Span::from_seconds(2));
         subscribers.acknowledge(ONE, &positions(9));
         let wall = Stamp::from_seconds(1_000);
-        let records = subscribers.records(&positions(9), at(103), wall);
+        let now = Present { wall, moment: at(103) };
+        let records = subscribers.records(&positions(9), now);
         let [record] = records.as_slice() else { panic!("{records:?}") };
         assert_eq!(record.viewed_at, Stamp::from_seconds(995));
         assert!(record.behind.is_empty() && record.connected);
         assert_eq!(record.undrained.as_ref().map(BTreeMap::len), Some(1), "it said nothing yet");
         subscribers.drained(ONE, &positions(9));
-        let records = subscribers.records(&positions(10), at(103), wall);
+        let records = subscribers.records(&positions(10), now);
         let [record] = records.as_slice() else { panic!("{records:?}") };
         assert_eq!(record.behind, positions(9));
         assert_eq!(record.undrained, Some(positions(9)));

@@ -14,8 +14,9 @@ const P: Partition = Partition(0);
 const ONE: InstanceId = InstanceId::new(1);
 const DELTA_MAX: Span = Span::from_seconds(30);
 
-fn at(seconds: u64) -> Moment {
-    Moment::new(Span::from_seconds(seconds))
+fn at(seconds: u64) -> Present {
+    let span = Span::from_seconds(seconds);
+    Present { wall: stamp(1_000).plus(span), moment: Moment::new(span) }
 }
 
 fn position(seconds: u64) -> Origin {
@@ -56,7 +57,7 @@ fn registered() -> Core {
     };
     assert!(core.page(P, head, at(9), at(9)).again);
     core.set(P, &snapshot(&[lease(1)], 10), at(9));
-    let record = core.record(at(9), stamp(0)).unwrap();
+    let record = core.record(at(9)).unwrap();
     assert_eq!(record.beat, 1);
     core.confirmed(stamp(1), at(9), at(10));
     core
@@ -101,11 +102,11 @@ fn a_read_counts_only_while_the_partition_is_open_and_when_nothing_is_left() {
         assert!(!step.counted);
         assert_eq!(step.again, more);
         assert_eq!(core.age(at(20)), None);
-        assert_eq!(core.record(at(20), stamp(0)).unwrap().applied, Positions::new());
+        assert_eq!(core.record(at(20)).unwrap().applied, Positions::new());
     }
     let mut core = registered();
     assert!(read(&mut core, 20, 20, vec![]).counted);
-    assert_eq!(core.record(at(20), stamp(0)).unwrap().applied, up_to(20));
+    assert_eq!(core.record(at(20)).unwrap().applied, up_to(20));
 }
 
 #[test]
@@ -117,6 +118,33 @@ fn rule_02_what_was_read_before_the_registration_grants_nothing() {
     assert_eq!(core.keep_alive(stream, 2, at(10)), Ok(None), "sent before it was confirmed");
     read(&mut core, 10, 10, vec![]);
     assert_eq!(core.keep_alive(stream, 3, at(10)), Ok(Some(Span::from_seconds(1))));
+}
+
+#[test]
+fn a_broker_that_slept_unseen_by_its_monotonic_clock_answers_with_its_true_age_or_not_at_all() {
+    let mut core = registered();
+    read(&mut core, 10, 10, vec![]);
+    let stream = subscribed(&mut core, 10);
+    let woke = |wall: u64| Present { wall: at(wall).wall, ..at(10) };
+    assert_eq!(core.keep_alive(stream, 1, woke(18)), Ok(Some(Span::from_seconds(9))));
+    assert_eq!(core.keep_alive(stream, 2, woke(39)), Ok(None));
+    // Its record may be gone: what it read before it wakes does not count.
+    core.confirmed(stamp(1), woke(41), woke(41));
+    assert_eq!(core.keep_alive(stream, 3, woke(41)), Ok(None));
+    core.page(P, page(meta(1, 41), Continuity::Continued(vec![])), woke(41), woke(41));
+    assert_eq!(core.keep_alive(stream, 4, woke(41)), Ok(Some(Span::ZERO)));
+}
+
+#[test]
+fn a_wall_clock_that_steps_ahead_lets_nobody_be_waited_for_the_less() {
+    let mut core = registered();
+    read(&mut core, 10, 10, vec![]);
+    let stream = subscribed(&mut core, 11);
+    core.keep_alive(stream, 1, at(11)).unwrap();
+    core.leave(stream, at(12));
+    read(&mut core, 12, 12, vec![event(1, 12, vec![lease(2)])]);
+    let stepped = Present { wall: at(3_600).wall, ..at(12) };
+    assert!(core.acked(stepped).get(&P) < Some(&position(12)));
 }
 
 #[test]
@@ -225,7 +253,7 @@ fn rule_04_a_verifier_that_left_is_waited_for_until_its_freshness_has_lapsed() {
     read(&mut core, 12, 12, vec![event(1, 12, vec![lease(2)])]);
     assert!(core.acked(at(41)).get(&P) < Some(&position(12)));
     assert_eq!(core.acked(at(42)), up_to(12));
-    assert!(core.record(at(42), stamp(0)).unwrap().verifiers.is_empty());
+    assert!(core.record(at(42)).unwrap().verifiers.is_empty());
 }
 
 #[test]
@@ -407,8 +435,12 @@ fn what_the_broker_committed_itself_is_kept_until_a_page_says_for_how_long() {
 #[test]
 fn rule_14_a_registry_of_an_earlier_incarnation_is_none() {
     let mut core = registered();
-    assert_eq!(core.registry_known(stamp(1), at(11)), Some(at(9)), "since it was first seen");
-    assert_eq!(core.registry_known(stamp(2), at(12)), Some(at(12)));
+    assert_eq!(
+        core.registry_known(stamp(1), at(11)),
+        Some(at(9).moment),
+        "since it was first seen"
+    );
+    assert_eq!(core.registry_known(stamp(2), at(12)), Some(at(12).moment));
     assert_eq!(core.registry_known(stamp(1), at(13)), None);
 }
 

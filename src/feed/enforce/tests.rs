@@ -91,7 +91,7 @@ impl Scene {
     async fn tell(&self, beat: u64, is_applied: bool, verifiers: Vec<VerifierRecord>) {
         let applied: BTreeMap<_, _> = is_applied.then_some((P, self.at)).into_iter().collect();
         let record = BrokerRecord {
-            instance: InstanceId::new(77),
+            instance: self.feed.settings().identity.instance,
             name: "b".into(),
             address: String::new(),
             incarnation: self.at.incarnation,

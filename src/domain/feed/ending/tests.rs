@@ -49,7 +49,8 @@ fn verifier(instance: u128) -> VerifierRecord {
 }
 
 fn registry(records: Vec<BrokerRecord>) -> Registry {
-    Registry { sent: at(1_001), incarnation_known: at(100), is_first: false, records }
+    let reader = InstanceId::new(1);
+    Registry { reader, sent: at(1_001), incarnation_known: at(100), is_first: false, records }
 }
 
 fn judge(registry: &Registry) -> Progress {
@@ -100,8 +101,11 @@ fn rule_13_a_registry_younger_than_lapse_counts_no_acknowledgements() {
 }
 
 #[test]
-fn an_empty_registry_says_nothing() {
+fn a_registry_without_the_broker_that_reads_it_says_nothing() {
     assert_eq!(judge(&registry(vec![])), Progress::Pending(None));
+    let other = BrokerRecord { instance: InstanceId::new(2), ..broker(50, 50) };
+    assert_eq!(judge(&registry(vec![other.clone()])), Progress::Pending(None));
+    assert_eq!(judge(&registry(vec![other, broker(50, 50)])), Progress::Fenced);
 }
 
 #[test]
