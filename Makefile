@@ -35,9 +35,9 @@ faults: ## The promise in a simulated world, under every fault: 10^7 checks
 	@# Built as for `make test`: that is fast enough, and needs no second build.
 	cargo test --locked --all-features --test promise -- --nocapture nothing_is_accepted
 
-soak: test-programs ## The tests that are too long for every change, those ignored as `soak: …`: seven minutes
+soak: test-programs ## The tests that are too long for every change, those ignored as `soak: …`: twenty minutes
 	@# Those ignored as `vectors: …` are a suite of `make interop`. Built as for `make test`, with the same overflow checks: an
-	@# optimised build takes longer than it saves.
+	@# optimised build takes about as long as it saves.
 	cargo test --locked --all-features -- --ignored --skip wycheproof:: --nocapture
 
 fuzz: cargo-fuzz-installed test-programs ## libFuzzer on every reader of a stranger's bytes, FUZZ_SECONDS (60) each
