@@ -116,7 +116,10 @@ impl Feed {
         let recorded = self.moment();
         let delta = delta.min(self.settings.terms.delta_max);
         let ending = Ending { written, recorded, delta };
-        Ok(Confirmed { ending, at: self.parts.clock.now(), since: recorded.minus(age) })
+        // INVARIANT (drained, by all): no later than it was, however slow the store's clock and fast this one: who left since is asked
+        // for, too.
+        let since = recorded.minus(self.settings.terms.drift.lapse(age));
+        Ok(Confirmed { ending, at: self.parts.clock.now(), since })
     }
 
     /// Waits until it is as far as `wait_for`, for at most `wait`; by itself until it is certain to be FENCED, and 10 s for DRAINED.

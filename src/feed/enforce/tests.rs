@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::broker::seams::Clock;
 use crate::domain::feed::InstanceId;
-use crate::domain::feed::{BrokerRecord, ReadPosition, VerifierRecord, Webhooks};
+use crate::domain::feed::{BrokerRecord, Drift, ReadPosition, VerifierRecord, Webhooks};
 use crate::store::{Changed, Feed as Pages, Page};
 use crate::testing::clock::TestClock;
 use crate::testing::model::ModelStore;
@@ -125,6 +125,19 @@ async fn no_ending_waits_for_longer_than_the_store_s_delta_max() {
     let delta_max = constants().delta_max;
     let confirmed = scene.recorded(delta_max.times(2)).await.unwrap();
     assert_eq!(confirmed.ending.delta, delta_max);
+}
+
+/// The store says how long ago it was, and counts by a clock of its own.
+#[tokio::test]
+async fn class_07_who_left_since_is_asked_for_however_far_clocks_run_apart() {
+    let scene = Scene::new().await;
+    let ago = Span::from_seconds(600);
+    scene.clock.forward(ago.times(2));
+    let at = Origin { stamp: scene.clock.now(), ..scene.at };
+    scene.clock.forward(ago);
+    let confirmed = scene.feed.recorded([(P, at)].into(), DELTA).await.unwrap();
+    let age = confirmed.ending.recorded.since(confirmed.since);
+    assert!(age >= Drift::DEFAULT.lapse(ago), "{age:?}");
 }
 
 /// A broker that has not applied it may let in more, at verifiers that it does not list yet.
