@@ -220,7 +220,7 @@ impl Door {
             match tokio::time::timeout(limit, handshake).await {
                 Ok((Ok((stream, peer)), _)) => {
                     let goes_first = peer.svid.as_deref().is_some_and(|svid| goes_first(svid));
-                    let place = place.or_else(|| reserved(reserve).filter(|_| goes_first));
+                    let place = place.or_else(|| goes_first.then(|| reserved(reserve)).flatten());
                     if let Some(place) = place {
                         let received = Arc::default();
                         return Some(Connection {
