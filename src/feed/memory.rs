@@ -204,8 +204,6 @@ mod tests {
     /// Its commit says how long credentials live that were committed; the key's thief commits nothing.
     #[test]
     fn class_06_that_a_signing_key_was_quarantined_is_never_dropped() {
-        use crate::domain::path::Origin;
-        use crate::domain::scope::Scope;
         let mut memory = Memory::default();
         let (key, class) = (Scope::parse("key:9f86").unwrap(), Scope::parse("class:a").unwrap());
         for scope in [&key, &class] {
