@@ -122,6 +122,8 @@ impl Link {
                 response = responses.message() => {
                     self.take(&mut stream, &mut responses, response?.ok_or(Lost::Ended)?)?;
                     if let Some(acknowledgement) = stream.settle(self.present()) {
+                        // Whoever waits for the view goes first.
+                        tokio::task::yield_now().await;
                         send(acknowledgement)?;
                     }
                     if !*was_fresh && self.checker.mirror().age(self.present()).is_some() {
