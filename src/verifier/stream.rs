@@ -19,8 +19,8 @@ use crate::domain::time::Stamp;
 use crate::proto::v1::watch_revocations_request::Message as Say;
 use crate::proto::v1::watch_revocations_response::Message as Heard;
 use crate::proto::v1::{
-    Acknowledgement, FeedPosition, Freshness, KeepAlive, Revocations, Subscribe,
-    WatchRevocationsRequest, WatchRevocationsResponse,
+    Acknowledgement, Freshness, KeepAlive, Revocations, Subscribe, WatchRevocationsRequest,
+    WatchRevocationsResponse,
 };
 
 /// Keep-alives that may be open. A broker whose own view is too old answers none of them, and the next one once it can.
@@ -57,10 +57,16 @@ pub struct Stream {
     sequence: u64,
     /// Keep-alives that are not answered yet, by number, and when each was sent.
     open: VecDeque<(u64, Present)>,
-    /// What was acknowledged last.
-    acknowledged: Option<Acknowledgement>,
+    acknowledged: Acknowledged,
     /// Whether something came since the last swap.
     is_unsettled: bool,
+}
+
+/// How far each partition was acknowledged on this connection.
+#[derive(Default)]
+struct Acknowledged {
+    applied: BTreeMap<Partition, Origin>,
+    drained: BTreeMap<Partition, Origin>,
 }
 
 impl From<OtherStore> for StreamError {
@@ -80,7 +86,7 @@ impl Stream {
             positions: BTreeMap::new(),
             sequence: 0,
             open: VecDeque::new(),
-            acknowledged: None,
+            acknowledged: Acknowledged::default(),
             is_unsettled: false,
         };
         (stream, say(Say::Subscribe(subscribe)))
@@ -178,23 +184,24 @@ impl Stream {
             self.mirror.publish(now);
         }
         let acknowledgement = self.acknowledgement();
-        if acknowledgement.applied.is_empty()
-            || self.acknowledged.as_ref() == Some(&acknowledgement)
-        {
-            return None;
-        }
-        self.acknowledged = Some(acknowledgement.clone());
-        Some(say(Say::Acknowledgement(acknowledgement)))
+        let is_news = !(acknowledgement.applied.is_empty() && acknowledgement.drained.is_empty());
+        is_news.then(|| say(Say::Acknowledgement(acknowledgement)))
     }
 
-    fn acknowledgement(&self) -> Acknowledgement {
-        let told = |positions: &mut dyn Iterator<Item = (Partition, Origin)>| {
-            positions.map(wire::feed_position).collect::<Vec<FeedPosition>>()
-        };
-        let applied = || self.positions.iter().map(|(partition, at)| (*partition, *at));
-        let drained = applied()
-            .filter_map(|(partition, at)| Some((partition, self.mirror.drained(partition, at)?)));
-        Acknowledgement { applied: told(&mut applied()), drained: told(&mut { drained }) }
+    /// What is new: a broker keeps the furthest that it heard of each partition.
+    fn acknowledgement(&mut self) -> Acknowledgement {
+        let mut acknowledgement = Acknowledgement::default();
+        for (partition, at) in &self.positions {
+            if raise(&mut self.acknowledged.applied, *partition, *at) {
+                acknowledgement.applied.push(wire::feed_position((*partition, *at)));
+            }
+            if let Some(at) = self.mirror.drained(*partition, *at)
+                && raise(&mut self.acknowledged.drained, *partition, at)
+            {
+                acknowledgement.drained.push(wire::feed_position((*partition, at)));
+            }
+        }
+        acknowledgement
     }
 
     /// The next keep-alive, sent `now`; `None` before the broker said how often to send one.
@@ -223,6 +230,15 @@ impl Stream {
         let patience = terms.interval.times(SILENT_INTERVALS).max(terms.delta_max);
         now.moment.since(since.moment) > patience
     }
+}
+
+/// Notes how far a partition is; whether that is further than was known.
+fn raise(known: &mut BTreeMap<Partition, Origin>, partition: Partition, at: Origin) -> bool {
+    let is_further = known.get(&partition).is_none_or(|before| *before < at);
+    if is_further {
+        known.insert(partition, at);
+    }
+    is_further
 }
 
 fn say(message: Say) -> WatchRevocationsRequest {

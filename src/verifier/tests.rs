@@ -132,6 +132,8 @@ pub(super) struct Bench {
     pub(super) signer: Signer,
     pub(super) checker: Checker,
     pub(super) stream: Stream,
+    /// What a broker knows by what it was told.
+    acknowledged: Acknowledgement,
 }
 
 impl Bench {
@@ -148,7 +150,7 @@ impl Bench {
         let checker = Checker::new(rules, mirror);
         checker.set_trust(signer.trust());
         stream.receive(subscribed(), at(0)).unwrap();
-        Self { signer, checker, stream }
+        Self { signer, checker, stream, acknowledged: Acknowledgement::default() }
     }
 
     /// Fresh at 0, with the living incarnation and nothing revoked.
@@ -164,7 +166,7 @@ impl Bench {
             let living = incarnation(INCARNATION, INFINITY.micros());
             self.stream.receive(revoked(partition, [living], Some(0)), at(0)).unwrap();
         }
-        self.stream.settle(at(0));
+        self.settle();
     }
 
     /// A keep-alive that is sent and answered.
@@ -175,17 +177,32 @@ impl Bench {
         self.stream.settle(heard).and_then(|request| request.message)
     }
 
-    /// Tells of entries of partition 1, up to a stamp, and gives back the acknowledgement.
+    /// Tells of entries of partition 1, up to a stamp, and gives back how far everything is acknowledged if that is news.
     pub(super) fn tell(&mut self, entries: Vec<Entry>, up_to: u64) -> Option<Acknowledgement> {
         self.stream.receive(revoked(1, entries, Some(up_to)), at(0)).unwrap();
+        self.settle()
+    }
+
+    fn settle(&mut self) -> Option<Acknowledgement> {
         match self.stream.settle(at(0))?.message {
-            Some(Say::Acknowledgement(acknowledgement)) => Some(acknowledgement),
+            Some(Say::Acknowledgement(news)) => keep(&mut self.acknowledged, &news),
             other => panic!("{other:?}"),
         }
+        Some(self.acknowledged.clone())
     }
 
     pub(super) fn check(&self, token: &str, now: Present) -> Result<Admission, Refused> {
         self.checker.check(&shown(token), now)
+    }
+}
+
+/// Keeps the newest of each partition, as a broker does.
+pub(super) fn keep(known: &mut Acknowledgement, news: &Acknowledgement) {
+    for (known, news) in [(&mut known.applied, &news.applied), (&mut known.drained, &news.drained)]
+    {
+        known.retain(|known| news.iter().all(|news| news.partition != known.partition));
+        known.extend(news);
+        known.sort_by_key(|position| position.partition);
     }
 }
 

@@ -172,7 +172,7 @@ impl World {
             self.cut(link);
             return self.lost(v, b);
         }
-        let mut acknowledgement = connection.stream.settle(present);
+        let mut acknowledgements = vec![connection.stream.settle(present)];
         let view = verifier.mirror.view();
         let is_whole = partitions().all().all(|partition| view.position(partition).is_some());
         drop(view);
@@ -183,10 +183,10 @@ impl World {
                 let age =
                     Span::from_micros(age.micros() + present.moment.since(at.moment).micros());
                 let _ = connection.stream.receive(answer(request, age), present);
-                acknowledgement = connection.stream.settle(present).or(acknowledgement);
+                acknowledgements.push(connection.stream.settle(present));
             }
         }
-        if let Some(acknowledgement) = acknowledgement {
+        for acknowledgement in acknowledgements.into_iter().flatten() {
             self.send_up(link, acknowledgement);
         }
     }

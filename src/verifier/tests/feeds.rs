@@ -118,6 +118,16 @@ fn what_is_acknowledged_is_what_checks_go_by() {
     assert_eq!(bench.tell(vec![], 60_000), None, "nothing new");
 }
 
+#[test]
+fn a_partition_that_did_not_move_is_not_acknowledged_again() {
+    let mut bench = Bench::fresh();
+    bench.stream.receive(revoked(1, [], Some(60_000)), at(0)).unwrap();
+    let moved = vec![position(1, 60_000)];
+    let news = Acknowledgement { applied: moved.clone(), drained: moved };
+    let said = bench.stream.settle(at(0)).and_then(|request| request.message);
+    assert_eq!(said, Some(Say::Acknowledgement(news)));
+}
+
 /// A message about one partition that says how far another one is.
 fn with_position_of(partition: u32, other: u32) -> WatchRevocationsResponse {
     let position = Some(position(other, 60_000));

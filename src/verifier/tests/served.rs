@@ -106,7 +106,7 @@ impl FakeBroker {
                         sender.send(Ok(answer)).await.ok()?;
                     }
                     Say::Acknowledgement(acknowledgement) => {
-                        self.acknowledged.send_replace(acknowledgement);
+                        self.acknowledged.send_modify(|known| keep(known, &acknowledgement));
                     }
                     Say::KeepAlive(_) => self.unanswered.send_modify(|count| *count += 1),
                     Say::Subscribe(_) => {}
