@@ -13,6 +13,8 @@ use crate::domain::time::{Span, Stamp};
 
 /// What a stream may be behind, in kills and messages. It is closed when it is further.
 pub const QUEUE_MOST: usize = 65_536;
+/// Answers that wait on a stream with nothing between them: as many as a verifier has keep-alives open.
+const ANSWERS_MOST: usize = 4;
 /// Kills in one message.
 pub const BATCH_MOST: usize = 512;
 
@@ -182,8 +184,9 @@ impl Hub {
     /// Queues an answer behind everything that is on the stream's queue. Whether that closed it.
     // INVARIANT (fencing, rule 6): an answer never overtakes the events that it speaks for.
     pub fn answer(&mut self, id: StreamId, answer: Answer) -> bool {
-        let stream = self.streams.get_mut(&id);
-        stream.is_some_and(|stream| stream.push(Message::Freshness(answer)))
+        let Some(stream) = self.streams.get_mut(&id) else { return false };
+        stream.make_room_for_an_answer();
+        stream.push(Message::Freshness(answer))
     }
 
     /// Takes what comes next on a stream: first the whole set, then the queue.
@@ -209,6 +212,18 @@ impl Hub {
 }
 
 impl Stream {
+    /// Of answers with nothing between them the last gives way, when there are too many: whoever reads them late goes by the
+    /// keep-alives that he has in mind, which are the first ones and the last.
+    fn make_room_for_an_answer(&mut self) {
+        let is_answer = |message: &&Message| matches!(message, Message::Freshness(_));
+        let answers = self.queue.iter().rev().take(ANSWERS_MOST).take_while(is_answer).count();
+        if answers == ANSWERS_MOST
+            && let Some(last) = self.queue.pop_back()
+        {
+            self.queued = self.queued.saturating_sub(last.cost());
+        }
+    }
+
     /// Whether the stream is closed by it.
     // INVARIANT (closed, never thinned): what does not fit ends the stream, and nothing on it is left out.
     fn push(&mut self, message: Message) -> bool {

@@ -114,11 +114,40 @@ fn class_15_a_stream_that_does_not_keep_up_is_closed_and_holds_nothing() {
     assert!(hub.streams.get(&id).unwrap().queue.is_empty());
 }
 
+fn sequences(messages: &[Message]) -> Vec<Option<u64>> {
+    let sequence = |message: &Message| match message {
+        Message::Revocations(_) => None,
+        Message::Freshness(answer) => Some(answer.sequence),
+    };
+    messages.iter().map(sequence).collect()
+}
+
 #[test]
-fn class_15_who_only_asks_and_never_listens_is_closed() {
+fn class_15_of_answers_that_nobody_takes_the_first_few_and_the_last_are_kept() {
     let (mut hub, id) = joined();
-    let closed = (1_u64..).take(QUEUE_MOST).find(|n| hub.answer(id, answer(*n)));
-    assert!(closed.is_some(), "each answer counts as behind");
+    let no_set = memories(0);
+    assert_eq!(drained(&mut hub, id, &no_set).len(), 1);
+    let asked = u64::try_from(QUEUE_MOST).unwrap();
+    assert!(!(1..=asked).any(|n| hub.answer(id, answer(n))), "few are no burden");
+    assert_eq!(hub.streams.get(&id).unwrap().queue.len(), ANSWERS_MOST);
+    hub.publish(P, &kills(0, 1), Some(at(6)));
+    for n in asked + 1..=asked + 9 {
+        hub.answer(id, answer(n));
+    }
+    let told = sequences(&drained(&mut hub, id, &no_set));
+    let [before, after] =
+        [0, asked].map(|n| [1, 2, 3, if n == 0 { asked } else { 9 }].map(|i| Some(n + i)));
+    assert_eq!(told, [&before[..], &[None], &after[..]].concat(), "and none overtakes an event");
+    assert_eq!(hub.streams.get(&id).unwrap().queued, 0);
+}
+
+#[test]
+fn class_15_who_only_asks_and_never_listens_is_closed_by_what_happens_meanwhile() {
+    let (mut hub, id) = joined();
+    let closed = (1_u64..)
+        .take(QUEUE_MOST)
+        .find(|n| hub.publish(P, &kills(0, 1), None) > 0 || hub.answer(id, answer(*n)));
+    assert!(closed.is_some());
     assert_eq!(hub.next(id, &memories(1)), Next::Overflowed);
 }
 
