@@ -222,6 +222,11 @@ impl Lattice {
         self.watermarks.get(&scope.reach()).copied()
     }
 
+    /// Whether an incarnation is known to live.
+    pub fn lives(&self, incarnation: Stamp) -> bool {
+        self.ends.get(&incarnation) == Some(&INFINITY)
+    }
+
     /// The incarnation that lives.
     pub fn living(&self) -> Option<Stamp> {
         self.ends.iter().find(|(_, last)| **last == INFINITY).map(|(incarnation, _)| *incarnation)

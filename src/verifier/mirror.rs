@@ -225,7 +225,19 @@ impl Next {
         if known.is_none() && self.keep.len() >= MAX_ENTRIES {
             return Err(TooMany);
         }
-        let until = known.map_or(keep_until, |known| known.max(keep_until));
+        let lives = |incarnation| self.view.lives(partition, incarnation);
+        let until = match (revocation, known) {
+            (_, None) => keep_until,
+            // That it lived was kept for ever; that it ended is not.
+            (Revocation::End(incarnation, last), Some(_))
+                if last < INFINITY && lives(incarnation) =>
+            {
+                keep_until
+            }
+            // What says that it still lives says nothing of how long to keep that it ended.
+            (Revocation::End(_, INFINITY), Some(known)) => known,
+            (_, Some(known)) => known.max(keep_until),
+        };
         if known != Some(until) {
             if let Some(known) = known {
                 self.due.remove(&(known, key.0, key.1));

@@ -74,6 +74,11 @@ impl View {
         Span::from_micros(delta.micros().saturating_sub(age.micros()))
     }
 
+    /// Whether an incarnation of a partition is known to live.
+    pub(super) fn lives(&self, partition: Partition, incarnation: Stamp) -> bool {
+        self.lattices.get(&partition).is_some_and(|lattice| lattice.lives(incarnation))
+    }
+
     /// How far a partition is known.
     pub fn position(&self, partition: Partition) -> Option<Origin> {
         self.positions.get(&partition).copied()

@@ -264,6 +264,37 @@ fn class_15_of_an_entry_that_comes_twice_the_later_end_counts() {
 }
 
 #[test]
+fn class_15_of_however_many_incarnations_the_living_one_is_kept_and_those_that_others_could_be_of()
+{
+    let mut bench = Bench::fresh();
+    let told = |entry, keep_until: Option<Present>| {
+        let keep_until = keep_until.map_or(0, |until| until.wall.micros());
+        let entries = vec![RevocationEntry { entry: Some(entry), keep_until }];
+        heard(Heard::Revocations(Revocations { partition: 1, entries, position: None }))
+    };
+    let living = |n| told(incarnation(INCARNATION + n, INFINITY.micros()), None);
+    let ended = |n, until| told(incarnation(INCARNATION + n, INCARNATION + n), Some(until));
+    for n in 1..=100 {
+        let now = at(n * 100);
+        bench.stream.receive(ended(n - 1, at(n * 100 + 1_000)), now).unwrap();
+        bench.stream.receive(living(n), now).unwrap();
+        // A broker that has not heard of the end says that it lives; one that has says so again.
+        bench.stream.receive(living(n - 1), now).unwrap();
+        bench.stream.receive(ended(n - 1, at(n * 100 + 1_000)), now).unwrap();
+        bench.beat(now, Span::ZERO, now);
+        assert!(bench.checker.mirror().entries() <= 14, "{n}");
+    }
+    let with = |n| {
+        let mut claims = bench.signer.claims();
+        claims.execution.origin.incarnation = Stamp::from_micros(INCARNATION + n).unwrap();
+        bench.check(&bench.signer.sign(&claims), at(10_000)).map(drop)
+    };
+    assert_eq!(with(100), Ok(()));
+    assert_eq!(with(99), Err(Refused::Dead(Dead::Lost)));
+    assert_eq!(with(50), Err(Refused::Dead(Dead::IncarnationUnknown)), "what is forgotten is dead");
+}
+
+#[test]
 fn class_15_few_keep_alives_are_open_and_the_last_of_them_gives_way_to_a_new_one() {
     let mut bench = Bench::subscribed();
     bench.load();
