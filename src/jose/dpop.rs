@@ -49,7 +49,7 @@ pub struct Expect<'e> {
     pub uris: &'e [HttpsUri],
     /// The access token that comes with the request, which `ath` must be the hash of; `None`: none does.
     pub token: Option<&'e str>,
-    /// Demands a nonce that this key made; `None`: a nonce means nothing.
+    /// Demands a nonce that this key made; `None`: none is demanded, and [`Proof::nonce`] says what there is.
     pub nonce: Option<&'e NonceKey>,
 }
 
@@ -60,6 +60,8 @@ pub struct Proof {
     pub thumbprint: [u8; 32],
     /// `iat`.
     pub issued: Stamp,
+    /// `nonce`, whosever it is.
+    pub nonce: Option<String>,
     id: [u8; 32],
 }
 
@@ -138,15 +140,15 @@ pub fn verify(proof: &str, expect: Expect<'_>, now: Stamp) -> Result<Proof, Dpop
     if claims.optional_text("ath")? != hash.as_deref() {
         return Err(DpopError::Token);
     }
-    if let Some(nonces) = expect.nonce {
-        let nonce = claims.optional_text("nonce")?.ok_or(DpopError::Nonce)?;
-        if !nonces.accepts(nonce, now) {
-            return Err(DpopError::Nonce);
-        }
+    let nonce = claims.optional_text("nonce")?;
+    if let Some(nonces) = expect.nonce
+        && !nonce.is_some_and(|nonce| nonces.accepts(nonce, now))
+    {
+        return Err(DpopError::Nonce);
     }
     let thumbprint = key.public_key().thumbprint();
     let id = identity(&[&thumbprint, expect.method.as_bytes(), uri.as_bytes(), jti.as_bytes()]);
-    Ok(Proof { thumbprint, issued, id })
+    Ok(Proof { thumbprint, issued, nonce: nonce.map(str::to_owned), id })
 }
 
 /// The claims, and the key in the header that they are signed with.

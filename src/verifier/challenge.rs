@@ -4,9 +4,9 @@
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderName, StatusCode};
 
-use super::check::{Rules, Scheme};
+use super::check::{Checker, Scheme};
 use super::refused::{Fault, Refused};
-use crate::domain::time::Stamp;
+use crate::clock::Present;
 use crate::jose::dpop::DpopError;
 
 /// What proofs may be signed with, as the challenge lists it.
@@ -37,20 +37,24 @@ impl Refused {
             Fault::Unknown => Some("temporarily_unavailable"),
         }
     }
+}
 
-    /// The headers to answer with: `WWW-Authenticate`, and a nonce where proofs must have one. `scheme`: by which the token came.
+impl Checker {
+    /// The headers to answer with: `WWW-Authenticate`, and a nonce where the next proof must have one. `scheme`: by which the
+    /// token came.
     pub fn challenges(
         &self,
+        refused: &Refused,
         scheme: Scheme,
-        rules: &Rules,
-        now: Stamp,
+        present: Present,
     ) -> Vec<(HeaderName, String)> {
-        let fault = self.fault();
+        let fault = refused.fault();
         let challenge = |text: String| (WWW_AUTHENTICATE, text);
-        let (error, description) = (self.error().unwrap_or_default(), quoted(&self.to_string()));
+        let error = refused.error().unwrap_or_default();
+        let description = quoted(&refused.to_string());
         let told = format!("error=\"{error}\", error_description=\"{description}\"");
         let algorithms = format!("algs=\"{PROOF_ALGORITHMS}\"");
-        let takes_proofs = !rules.targets.is_empty();
+        let takes_proofs = !self.rules().targets.is_empty();
         let mut headers = match (fault, scheme) {
             (Fault::Unknown, _) => Vec::new(),
             (Fault::Nothing, _) if takes_proofs => {
@@ -60,10 +64,15 @@ impl Refused {
             (_, Scheme::Dpop) => vec![challenge(format!("DPoP {told}, {algorithms}"))],
             (_, Scheme::Bearer) => vec![challenge(format!("Bearer {told}"))],
         };
-        if let Some(nonces) = &rules.nonces
-            && (fault == Fault::Proof || fault == Fault::Nothing && takes_proofs)
-        {
-            headers.push((DPOP_NONCE, nonces.fresh(now)));
+        let is_about_proofs = fault == Fault::Proof || fault == Fault::Nothing && takes_proofs;
+        let wants = match *refused {
+            Refused::Proof(DpopError::Nonce) => true,
+            _ => is_about_proofs && self.nonces().are_always_demanded(),
+        };
+        if wants {
+            let now = self.mirror().now(&self.mirror().view(), present);
+            let nonce = self.nonces().fresh(now, present.moment);
+            headers.extend(nonce.map(|nonce| (DPOP_NONCE, nonce)));
         }
         headers
     }

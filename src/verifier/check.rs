@@ -1,8 +1,8 @@
 //! The check of what somebody shows, in the order of DESIGN.md section 4, without asking anybody.
 //!
 //! ```text
-//!  signature, kind, time ─▶ audience ─▶ key proof ─▶ origin, every hop, watermarks, lease ─▶ Δ ─▶ actions ─▶ Admission
-//!  (remembered by text)                              └── by one view, read once ──────────────┘
+//!  signature, kind, time ─▶ audience ─▶ key proof ─▶ origin, every hop, watermarks, lease ─▶ Δ ─▶ actions ─▶ once ─▶ Admission
+//!  (remembered by text)                              └── by one view, read once ──────────────┘            (the proof)
 //! ```
 
 use std::sync::Arc;
@@ -13,14 +13,15 @@ use super::admission::Admission;
 use super::credential::Credential;
 use super::known::Known;
 use super::mirror::Mirror;
+use super::nonces::Nonces;
 use super::refused::Refused;
 use super::replays::Replays;
 use super::trust::Trust;
 use crate::clock::Present;
 use crate::domain::lattice::Dead;
-use crate::domain::time::Stamp;
+use crate::domain::time::{Moment, Span, Stamp};
 use crate::jose::access_token::{AccessTokenError, Confirmation};
-use crate::jose::dpop::{self, Expect, HttpsUri, NonceKey};
+use crate::jose::dpop::{self, Expect, HttpsUri, NonceKey, Proof};
 use crate::jose::{ClaimError, JwsError};
 use crate::spiffe::leaf::LeafError;
 use crate::spiffe::task_extension::ExtensionOid;
@@ -82,12 +83,13 @@ pub struct Rules {
     /// How callers name this server, in proofs: scheme, host and port, each without a path. From configuration, never from a request.
     pub targets: Vec<HttpsUri>,
     /// Proofs must have a nonce that this key made lately, if there is one (RFC 9449 section 9). Servers of one name share it.
+    /// With none, a nonce is demanded only of proofs that may have been shown before this run of the process began.
     pub nonces: Option<NonceKey>,
     /// Under which object identifier certificates say which task they are for.
     pub task_extension: ExtensionOid,
     /// How many verified credentials are remembered.
     pub known: usize,
-    /// How many shown proofs are remembered.
+    /// How many proofs are remembered that somebody was let in with, until they expire: an eighth of them of one key.
     pub proofs: usize,
 }
 
@@ -112,18 +114,25 @@ pub struct Checker {
     mirror: Arc<Mirror>,
     trust: ArcSwapOption<Trust>,
     known: Known,
+    nonces: Nonces,
     replays: Replays,
 }
 
 /// Something that would be let in, were the view fresh enough.
 pub(super) struct Stale {
-    pub(super) admission: Admission,
+    admission: Admission,
+    proof: Option<Proof>,
     why: Refused,
 }
 
 impl Stale {
     pub(super) fn refused(self) -> Refused {
         self.why
+    }
+
+    /// The Δ of its credential: nothing older counts for it.
+    pub(super) fn delta(&self) -> Span {
+        self.admission.credential().execution().freshness
     }
 }
 
@@ -134,10 +143,11 @@ pub(super) enum Outcome {
 }
 
 impl Checker {
-    /// Knows no keys yet, and lets nothing in.
-    pub fn new(rules: Rules, mirror: Arc<Mirror>) -> Self {
+    /// Knows no keys yet, and lets nothing in. `began`: when this run of the process did, which remembers no proof from before.
+    pub fn new(rules: Rules, mirror: Arc<Mirror>, began: Moment) -> Self {
         let (known, replays) = (Known::new(rules.known), Replays::new(rules.proofs));
-        Self { rules, mirror, trust: ArcSwapOption::empty(), known, replays }
+        let nonces = Nonces::new(rules.nonces.clone(), began);
+        Self { rules, mirror, trust: ArcSwapOption::empty(), known, nonces, replays }
     }
 
     /// By which rules.
@@ -202,13 +212,52 @@ impl Checker {
         if token.audience != self.rules.audience {
             return Err(Refused::Audience);
         }
-        self.prove(token.confirmation, shown, now)?;
+        let proof = self.prove(token.confirmation, shown, (now, present.moment))?;
         let outcome = self.judge(&credential, present)?;
         let lacks = |action: &&&str| !credential.allows(&self.rules.audience, action);
-        match shown.actions.iter().find(lacks) {
-            None => Ok(outcome),
-            Some(action) => Err(Refused::Action((*action).to_owned())),
+        if let Some(action) = shown.actions.iter().find(lacks) {
+            return Err(Refused::Action((*action).to_owned()));
         }
+        Ok(match outcome {
+            Outcome::Admitted(admission) => Outcome::Admitted(self.once(admission, proof, now)?),
+            Outcome::Stale(stale) => Outcome::Stale(Stale { proof, ..stale }),
+        })
+    }
+
+    /// Lets in what a broker said to be active that was asked at `asked`, by what is known of it now.
+    // INVARIANT (no later than Δ): the broker read the store after it was asked. What is known to be dead is so whatever it said.
+    pub(super) fn confirm(
+        &self,
+        stale: Stale,
+        asked: Present,
+        present: Present,
+    ) -> Result<Admission, Refused> {
+        let is_young = present.since(asked) < stale.delta();
+        let admission = match self.judge(stale.admission.credential(), present)? {
+            Outcome::Admitted(admission) => admission,
+            Outcome::Stale(again) if is_young => again.admission,
+            Outcome::Stale(again) => return Err(again.why),
+        };
+        let now = self.mirror.now(&self.mirror.view(), present);
+        self.once(admission, stale.proof, now)
+    }
+
+    /// Lets in, if nobody was with the same proof.
+    // INVARIANT (proof once): only who is let in takes room, and takes it before that is told.
+    fn once(
+        &self,
+        admission: Admission,
+        proof: Option<Proof>,
+        now: Stamp,
+    ) -> Result<Admission, Refused> {
+        if let Some(proof) = proof {
+            self.replays.take(&proof, now)?;
+        }
+        Ok(admission)
+    }
+
+    pub(super) fn nonces(&self) -> &Nonces {
+        &self.nonces
     }
 
     pub(super) fn look_at_certificate(
@@ -243,44 +292,47 @@ impl Checker {
         Ok(credential)
     }
 
-    /// That whoever shows the token holds what it is bound to.
+    /// That whoever shows the token holds what it is bound to. The proof, if there is one, was perhaps shown before.
     fn prove(
         &self,
         confirmation: Option<Confirmation>,
         shown: &Presented<'_>,
-        now: Stamp,
-    ) -> Result<(), Refused> {
+        now: (Stamp, Moment),
+    ) -> Result<Option<Proof>, Refused> {
         match (confirmation, shown.scheme) {
             (Some(Confirmation::Certificate(bound)), Scheme::Bearer) => {
                 if shown.certificate != Some(bound) {
                     return Err(Refused::OtherCertificate);
                 }
-                Ok(())
+                Ok(None)
             }
-            (Some(Confirmation::Key(bound)), Scheme::Dpop) => self.prove_key(bound, shown, now),
-            (None, Scheme::Bearer) if self.rules.takes_unbound => Ok(()),
+            (Some(Confirmation::Key(bound)), Scheme::Dpop) => {
+                self.prove_key(bound, shown, now).map(Some)
+            }
+            (None, Scheme::Bearer) if self.rules.takes_unbound => Ok(None),
             (None, Scheme::Bearer) => Err(Refused::Unbound),
             (Some(Confirmation::Certificate(_)) | None, Scheme::Dpop)
             | (Some(Confirmation::Key(_)), Scheme::Bearer) => Err(Refused::Scheme),
         }
     }
 
-    fn prove_key(&self, bound: [u8; 32], shown: &Presented<'_>, now: Stamp) -> Result<(), Refused> {
+    fn prove_key(
+        &self,
+        bound: [u8; 32],
+        shown: &Presented<'_>,
+        (now, at): (Stamp, Moment),
+    ) -> Result<Proof, Refused> {
         let proof = shown.proof.ok_or(Refused::NoProof)?;
         let (method, path) = shown.request;
         let uris = self.rules.targets.iter().map(|target| target.with_path(path));
         let uris: Vec<HttpsUri> = uris.filter_map(Result::ok).collect();
-        let expect = Expect {
-            method,
-            uris: &uris,
-            token: Some(shown.token),
-            nonce: self.rules.nonces.as_ref(),
-        };
+        let expect = Expect { method, uris: &uris, token: Some(shown.token), nonce: None };
         let proof = dpop::verify(proof, expect, now)?;
         if proof.thumbprint != bound {
             return Err(Refused::OtherKey);
         }
-        self.replays.take(&proof, now)
+        self.nonces.check(&proof, now, at)?;
+        Ok(proof)
     }
 
     /// Whether it lives, by one view. It is noted as let in before the view is read; see [`Admission`].
@@ -297,7 +349,8 @@ impl Checker {
             (Ok(()), true) => Ok(Outcome::Admitted(admission)),
             // Who knows too little cannot tell an unknown incarnation from a new one.
             (Ok(()) | Err(Dead::IncarnationUnknown), false) => {
-                Ok(Outcome::Stale(Stale { admission, why: Refused::Stale(delta) }))
+                let why = Refused::Stale(delta);
+                Ok(Outcome::Stale(Stale { admission, proof: None, why }))
             }
             (Err(dead), _) => Err(dead.into()),
         }

@@ -80,7 +80,7 @@ impl Verifier {
         // INVARIANT (fencing, rules 5 and 11): another run is another instance, and begins with nothing.
         let mirror = Mirror::new(InstanceId::new(u128::from_be_bytes(random)));
         let Settings { brokers, identity, name, issuer, rules, when_stale } = settings;
-        let checker = Checker::new(rules, mirror);
+        let checker = Checker::new(rules, mirror, Present::read(&*clock).moment);
         let link = Arc::new(Link { checker, clock, identity, name, issuer });
         let broker = |address| Arc::new(Broker { address, channel: None.into() });
         let brokers: Vec<_> = brokers.into_iter().map(broker).collect();
@@ -152,9 +152,7 @@ impl Verifier {
 
     /// The headers that go with a refusal over HTTP. `scheme`: by which the token came.
     pub fn challenges(&self, refused: &Refused, scheme: Scheme) -> Vec<(HeaderName, String)> {
-        let checker = self.checker();
-        let now = checker.mirror().now(&checker.mirror().view(), self.present());
-        refused.challenges(scheme, checker.rules(), now)
+        self.checker().challenges(refused, scheme, self.present())
     }
 
     /// Stops following the brokers. Once this is done they hear no more of what runs here: whoever waits for DRAINED is told
@@ -178,19 +176,21 @@ impl Verifier {
             (Outcome::Admitted(admission), _) => Ok(admission),
             (Outcome::Stale(stale), WhenStale::Refuse) => Err(stale.refused()),
             (Outcome::Stale(stale), WhenStale::Introspect) => {
-                self.introspect(shown()).await?;
-                Ok(stale.admission)
+                let asked = self.introspect(shown(), stale.delta()).await?;
+                self.checker().confirm(stale, asked, self.present())
             }
         }
     }
 
-    /// Whatever is not a clear yes is a no.
-    async fn introspect(&self, shown: Shown) -> Result<(), Refused> {
+    /// When a broker was asked that said yes. Whatever is not a clear yes is a no, and one as late as Δ is none.
+    async fn introspect(&self, shown: Shown, delta: Span) -> Result<Present, Refused> {
+        let patience = CALL_TIMEOUT.min(delta.to_std());
         for channel in self.running.brokers.iter().filter_map(|broker| broker.channel.load_full()) {
             let mut client = VerificationServiceClient::new(channel.as_ref().clone());
             let request = IntrospectCredentialRequest { credential: Some(shown.clone()) };
-            match timeout(CALL_TIMEOUT, client.introspect_credential(request)).await {
-                Ok(Ok(answer)) if answer.get_ref().active => return Ok(()),
+            let asked = self.present();
+            match timeout(patience, client.introspect_credential(request)).await {
+                Ok(Ok(answer)) if answer.get_ref().active => return Ok(asked),
                 Ok(Ok(_)) => return Err(Refused::NotActive),
                 Ok(Err(_)) | Err(_) => {}
             }

@@ -46,6 +46,7 @@ mod handle;
 mod known;
 mod layer;
 mod mirror;
+mod nonces;
 mod peer;
 mod refused;
 mod replays;

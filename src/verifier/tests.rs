@@ -5,6 +5,7 @@ mod certificates;
 mod checks;
 mod feeds;
 mod guards;
+mod proofs;
 mod served;
 
 use std::sync::Arc;
@@ -147,7 +148,8 @@ impl Bench {
     pub(super) fn with(rules: Rules) -> Self {
         let (signer, mirror) = (Signer::new(), Mirror::new(InstanceId::new(1)));
         let (mut stream, _) = Stream::open(Arc::clone(&mirror), "ledger");
-        let checker = Checker::new(rules, mirror);
+        // Long enough ago that no proof of today was shown before.
+        let checker = Checker::new(rules, mirror, Moment::default());
         checker.set_trust(signer.trust());
         stream.receive(subscribed(), at(0)).unwrap();
         Self { signer, checker, stream, acknowledged: Acknowledgement::default() }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use leasehold::clock::Present;
 use leasehold::domain::feed::InstanceId;
-use leasehold::domain::time::Span;
+use leasehold::domain::time::{Moment, Span};
 use leasehold::proto::v1::watch_revocations_response::Message as Heard;
 use leasehold::proto::v1::{WatchRevocationsRequest, WatchRevocationsResponse};
 use leasehold::testing::world::LEDGER_AUDIENCE;
@@ -81,7 +81,8 @@ impl Verifier {
 
 /// As the library makes it, with the broker's keys.
 fn checker(mirror: &Arc<Mirror>) -> Checker {
-    let checker = Checker::new(Rules::new(LEDGER_AUDIENCE), Arc::clone(mirror));
+    // No proofs are shown here, so it does not matter since when they are remembered.
+    let checker = Checker::new(Rules::new(LEDGER_AUDIENCE), Arc::clone(mirror), Moment::default());
     checker.set_trust(issuing::trust());
     checker
 }

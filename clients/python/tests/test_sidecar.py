@@ -22,6 +22,7 @@ import leasehold
 from leasehold.sidecar import (
     AsyncSidecar,
     DpopProofs,
+    Presented,
     Sidecar,
     SidecarRefusedError,
     TokenRefusedError,
@@ -120,17 +121,29 @@ def test_what_runs_is_told_when_its_credential_dies_and_nothing_once_it_is_close
 
 
 def test_a_proof_is_good_once_for_the_request_that_it_is_for(
-    sidecar: Sidecar, agent: leasehold.Client, task: leasehold.Task
+    playground: Playground, agent: leasehold.Client, task: leasehold.Task
 ) -> None:
-    with agent.credential(task.id, AUDIENCE, proof="dpop") as credential:
-        headers = credential.headers("GET", ENTRIES)
-        shown = presented(
-            headers["Authorization"], [headers["DPoP"]], method="GET", url=f"{ENTRIES}?page=2"
-        )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(playground, Path(folder)) as (path, _),
+        Sidecar(AUDIENCE, socket_path=path) as sidecar,
+        agent.credential(task.id, AUDIENCE, proof="dpop") as credential,
+    ):
+
+        def made(nonce: str | None = None) -> Presented:
+            headers = credential.headers("GET", ENTRIES, nonce=nonce)
+            url = f"{ENTRIES}?page=2"
+            return presented(headers["Authorization"], [headers["DPoP"]], method="GET", url=url)
+
+        shown = made()
 
         def ask(dpop: DpopProofs | None) -> None:
             sidecar.verify_active(shown.token, certificate=None, action="read", dpop=dpop)
 
+        with pytest.raises(SidecarRefusedError) as caught:
+            ask(shown.dpop)
+        assert caught.value.error == "use_dpop_nonce", "it began a moment ago"
+        shown = made(caught.value.headers["dpop-nonce"])
         ask(shown.dpop)
         fresh = credential.headers("GET", ENTRIES)["DPoP"]
         for dpop, error in [

@@ -128,12 +128,17 @@ export class Credential extends Held {
 
   /**
    * The headers by which one request shows it: for clients other than `fetch`. Bound by DPoP it goes with a proof for this very
-   * request, and the headers are good once.
+   * request, and the headers are good once. `nonce`: what that server sent in `dpop-nonce`, for this proof and those to come.
    */
-  async headers(method: string, url: string | URL): Promise<Record<string, string>> {
+  async headers(
+    method: string,
+    url: string | URL,
+    nonce?: string,
+  ): Promise<Record<string, string>> {
     const { token, prover } = await this.current()
     if (token === undefined) throw lacking('credential.access_token')
     if (prover === undefined) return { authorization: `Bearer ${token}` }
+    if (nonce !== undefined) prover.learn(url, nonce)
     return { authorization: `DPoP ${token}`, dpop: prover.proof({ method, url, token }) }
   }
 }

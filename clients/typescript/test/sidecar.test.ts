@@ -100,18 +100,28 @@ test('what runs is told when its credential dies, and nothing once it is closed'
   assert.equal(await unharmed.revoked, undefined)
 })
 
-test('a proof is good once, for the request that it is for', async () => {
+test('a proof is good once, for the request that it is for', async (t) => {
   const { task } = await issued()
   const agent = broker.as('summarizer').task(task.id)
   const credential = await agent.credential({ audience: AUDIENCE, proof: 'dpop' })
-  const made = async () => {
-    const headers = await credential.headers('GET', ENTRIES)
+  const young = await start(broker)
+  t.after(() => stop(young))
+  const sidecar = () => new Sidecar({ audience: AUDIENCE, socketPath: young.socketPath })
+  const made = async (nonce?: string) => {
+    const headers = await credential.headers('GET', ENTRIES, nonce)
     const token = headers['authorization']?.split(' ')[1]
     return { token, values: [headers['dpop'] ?? ''] }
   }
-  const { token, values } = await made()
+  const { token, values: early } = await made()
   const shown = { token, certificate: undefined }
-  const dpop = { values, method: 'GET', url: `${ENTRIES}?page=2` }
+  const place = { method: 'GET', url: `${ENTRIES}?page=2` }
+  let nonce: string | undefined
+  const tooEarly = sidecar().verifyActive({ ...shown, dpop: { ...place, values: early } }, 'read')
+  await assert.rejects(tooEarly, (thrown: unknown) => {
+    nonce = (thrown as TokenRefusedError).headers['dpop-nonce']
+    return refused(401, 'use_dpop_nonce', 'DPoP')(thrown)
+  })
+  const dpop = { ...place, values: (await made(nonce)).values }
   await sidecar().verifyActive({ ...shown, dpop }, 'read')
   const fresh = { ...dpop, values: (await made()).values }
   const proof = 'invalid_dpop_proof'

@@ -4,6 +4,7 @@
 //!  base64url( seconds since 1970 (8 bytes) ‖ HMAC-SHA256 of them )
 //! ```
 
+use ring::rand::SecureRandom;
 use ring::{hkdf, hmac};
 
 use crate::domain::secret::Secret;
@@ -40,13 +41,26 @@ impl NonceKey {
         base64url::encode([&time, hmac::sign(&self.0, &time).as_ref()].concat())
     }
 
+    /// A key that nobody else has.
+    ///
+    /// # Errors
+    /// There is no randomness.
+    pub fn generate(random: &dyn SecureRandom) -> Result<Self, ring::error::Unspecified> {
+        hmac::Key::generate(hmac::HMAC_SHA256, random).map(Self)
+    }
+
     /// Whether a text is a nonce of this key that is good now.
     pub fn accepts(&self, nonce: &str, now: Stamp) -> bool {
-        let bytes = base64url::decode(nonce).unwrap_or_default();
-        let Some((time, tag)) = bytes.split_first_chunk::<TIME_BYTES>() else { return false };
+        self.given(nonce, now).is_some()
+    }
+
+    /// When it was given, to the second below, if a text is a nonce of this key that is good now.
+    pub fn given(&self, nonce: &str, now: Stamp) -> Option<Stamp> {
+        let bytes = base64url::decode(nonce)?;
+        let (time, tag) = bytes.split_first_chunk::<TIME_BYTES>()?;
         let given = Stamp::from_seconds(u64::from_be_bytes(*time));
         let in_time = given <= now.plus(AHEAD) && now < given.plus(LIFE);
-        hmac::verify(&self.0, time, tag).is_ok() && in_time
+        (hmac::verify(&self.0, time, tag).is_ok() && in_time).then_some(given)
     }
 }
 

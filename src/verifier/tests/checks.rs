@@ -3,7 +3,6 @@
 use super::*;
 use crate::domain::lattice::Dead;
 use crate::jose::access_token::AccessTokenError;
-use crate::jose::dpop::DpopError;
 use crate::jose::{ClaimError, JwsError};
 
 fn refused(bench: &Bench, token: &str) -> Refused {
@@ -204,78 +203,6 @@ fn class_23_a_bound_token_is_worth_nothing_without_what_it_is_bound_to() {
     claims.confirmation = None;
     let unbound = taking.signer.sign(&claims);
     taking.checker.check(&Presented { certificate: None, ..shown(&unbound) }, at(0)).unwrap();
-}
-
-/// A token that is bound to a key, and proofs of it.
-struct Keyed {
-    bench: Bench,
-    key: SigningKey,
-    token: String,
-}
-
-impl Keyed {
-    fn new() -> Self {
-        let (bench, (key, _)) = (Bench::fresh(), SigningKey::generate().unwrap());
-        let thumbprint = key.verifying_key().public_key().thumbprint();
-        let mut claims = bench.signer.claims();
-        claims.confirmation = Some(Confirmation::Key(thumbprint));
-        let token = bench.signer.sign(&claims);
-        Self { bench, key, token }
-    }
-
-    fn proof(&self, uri: &str, token: Option<&str>, jti: &str) -> String {
-        let uri = HttpsUri::parse(uri).unwrap();
-        let issued = at(0).wall;
-        let statement = Statement { method: "GET", uri: &uri, jti, issued, token, nonce: None };
-        dpop::prove(&self.key, statement).unwrap().expose_text().to_owned()
-    }
-
-    fn show(&self, scheme: Scheme, proof: Option<&str>, now: Present) -> Result<(), Refused> {
-        let shown = Presented { scheme, proof, certificate: None, ..shown(&self.token) };
-        self.bench.checker.check(&shown, now).map(drop)
-    }
-}
-
-const HERE: &str = "https://ledger.example/entries";
-
-#[test]
-fn class_23_a_proof_is_for_one_request_with_one_token_once() {
-    let keyed = Keyed::new();
-    let token = Some(keyed.token.as_str());
-    let good = keyed.proof(HERE, token, "1");
-    let show = |proof: &str| keyed.show(Scheme::Dpop, Some(proof), at(0));
-    assert_eq!(show(&good), Ok(()));
-    assert_eq!(show(&good), Err(Refused::Replayed));
-    let proof = |error| Err(Refused::Proof(error));
-    assert_eq!(show(&keyed.proof(HERE, None, "2")), proof(DpopError::Token));
-    assert_eq!(show(&keyed.proof(HERE, Some("other"), "3")), proof(DpopError::Token));
-    let elsewhere = keyed.proof("https://evil.example/entries", token, "4");
-    assert_eq!(show(&elsewhere), proof(DpopError::OtherUri));
-    let other = Keyed::new().proof(HERE, token, "5");
-    assert_eq!(show(&other), Err(Refused::OtherKey));
-    assert_eq!(keyed.show(Scheme::Dpop, None, at(0)), Err(Refused::NoProof));
-    let unshown = keyed.proof(HERE, token, "6");
-    let downgraded = keyed.show(Scheme::Bearer, Some(&unshown), at(0));
-    assert_eq!(downgraded, Err(Refused::Scheme), "RFC 9449 section 7.2");
-    let late = keyed.show(Scheme::Dpop, Some(&unshown), at(60_000));
-    assert_eq!(late, proof(DpopError::TooOld));
-}
-
-#[test]
-fn class_15_proofs_that_cannot_be_remembered_are_refused() {
-    let mut keyed = Keyed::new();
-    let targets = vec![HttpsUri::parse("https://ledger.example").unwrap()];
-    let mut small = Bench::with(Rules { proofs: 2, targets, ..Rules::new(AUDIENCE) });
-    small.load();
-    small.beat(at(0), Span::ZERO, at(0));
-    small.checker.set_trust(keyed.bench.signer.trust());
-    keyed.bench.checker = small.checker;
-    let show = |jti| {
-        let proof = keyed.proof(HERE, Some(&keyed.token), jti);
-        keyed.show(Scheme::Dpop, Some(&proof), at(0))
-    };
-    assert_eq!((show("1"), show("2")), (Ok(()), Ok(())));
-    assert_eq!(show("3"), Err(Refused::TooManyProofs));
 }
 
 #[test]

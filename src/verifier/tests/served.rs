@@ -8,6 +8,7 @@ use futures_util::Stream as FutureStream;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
 use tonic::transport::{Certificate, Identity as ServerIdentity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -18,6 +19,9 @@ use crate::proto::v1::verification_service_server::{
 };
 use crate::testing::ca::TestAuthority;
 use crate::testing::clock::TestClock;
+
+/// Of the tokens here.
+const DELTA: Span = Span::from_seconds(5);
 
 type Told = Result<WatchRevocationsResponse, Status>;
 
@@ -33,6 +37,9 @@ pub(super) struct FakeBroker {
     unanswered: watch::Sender<usize>,
     /// What introspection says; `None`: that it is away.
     active: Mutex<Option<bool>>,
+    /// How often that was asked, and how many of those questions are answered.
+    asked: watch::Sender<usize>,
+    said: watch::Sender<usize>,
     /// The instance that subscribed last, and how often one did.
     subscribed: watch::Sender<(String, usize)>,
     pub(super) acknowledged: watch::Sender<Acknowledgement>,
@@ -51,6 +58,13 @@ impl VerificationService for Service {
         _: Request<IntrospectCredentialRequest>,
     ) -> Result<Response<IntrospectCredentialResponse>, Status> {
         let active = self.0.active.lock().ok_or(Status::unavailable("away"))?;
+        let mut said = self.0.said.subscribe();
+        let mut number = 0;
+        self.0.asked.send_modify(|asked| {
+            *asked += 1;
+            number = *asked;
+        });
+        said.wait_for(|said| *said >= number).await.unwrap();
         Ok(Response::new(IntrospectCredentialResponse { active, ..Default::default() }))
     }
 
@@ -159,6 +173,8 @@ impl Scene {
             answers: AtomicBool::new(true),
             unanswered: watch::channel(0).0,
             active: Mutex::new(None),
+            asked: watch::channel(0).0,
+            said: watch::channel(usize::MAX).0,
             subscribed: watch::channel((String::new(), 0)).0,
             acknowledged: watch::channel(Acknowledgement::default()).0,
             hang_up: watch::channel(0).0,
@@ -284,8 +300,13 @@ async fn stall(scene: &Scene) {
 
 /// Until a keep-alive is answered that was sent just now.
 async fn recover(scene: &Scene, verifier: &Verifier) {
-    let mut published = verifier.checker().mirror().published();
     scene.broker.answers.store(true, Ordering::Release);
+    fresh_again(verifier).await;
+}
+
+/// The same, of a broker that answers. The clock stands still.
+pub(super) async fn fresh_again(verifier: &Verifier) {
+    let mut published = verifier.checker().mirror().published();
     let is_young = |_: &u64| verifier.age() == Some(Span::ZERO);
     within(published.wait_for(is_young)).await.unwrap();
 }
@@ -346,6 +367,53 @@ async fn class_20_a_stale_view_is_a_no_unless_the_broker_clearly_says_yes() {
         matches!(verifier.admit(&shown(&token)).await, Err(Refused::Dead(_))),
         "what is known to be dead is not asked about"
     );
+}
+
+/// A verifier that has a stale view and asks; a question of it that the broker has read the store for, and has not answered.
+async fn asking(scene: &Scene) -> (Verifier, Arc<TestClock>, JoinHandle<Result<(), Refused>>) {
+    scene.broker.answers.store(false, Ordering::Release);
+    scene.broker.said.send_replace(0);
+    *scene.broker.active.lock() = Some(true);
+    let settings = Settings { when_stale: WhenStale::Introspect, ..scene.settings() };
+    let clock = Arc::new(TestClock::at(SystemClock::default().now()));
+    let verifier = Verifier::start_with(settings, clock.clone()).unwrap();
+    scene.applied(0).await;
+    let (own, token) = (verifier.clone(), scene.broker.token());
+    let asking = tokio::spawn(async move { own.admit(&shown(&token)).await.map(drop) });
+    scene.broker.asked.subscribe().wait_for(|asked| *asked == 1).await.unwrap();
+    (verifier, clock, asking)
+}
+
+#[tokio::test]
+async fn class_20_what_died_while_the_broker_was_asked_is_refused_whatever_it_says() {
+    let scene = Scene::start().await;
+    let (_verifier, _, asking) = asking(&scene).await;
+    scene.end(60_000);
+    scene.applied(60_000).await;
+    scene.broker.said.send_replace(usize::MAX);
+    let outcome = asking.await.unwrap();
+    assert!(matches!(outcome, Err(Refused::Dead(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn class_07_an_answer_that_is_as_old_as_delta_is_none() {
+    for (millis, expected) in [(4_999, Ok(())), (5_000, Err(Refused::Stale(DELTA)))] {
+        let scene = Scene::start().await;
+        let (_verifier, clock, asking) = asking(&scene).await;
+        clock.forward(Span::from_millis(millis));
+        scene.broker.said.send_replace(usize::MAX);
+        assert_eq!(asking.await.unwrap(), expected, "{millis}");
+    }
+}
+
+#[tokio::test]
+async fn class_09_what_expired_while_the_broker_was_asked_is_refused() {
+    let scene = Scene::start().await;
+    let (_verifier, clock, asking) = asking(&scene).await;
+    clock.forward(Span::from_seconds(120));
+    scene.broker.said.send_replace(usize::MAX);
+    let outcome = asking.await.unwrap();
+    assert!(matches!(outcome, Err(Refused::Token(_))), "{outcome:?}");
 }
 
 #[tokio::test]

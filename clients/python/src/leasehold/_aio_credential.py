@@ -64,9 +64,11 @@ class AsyncCredential:
         """The token of `current`."""
         return (await self.current()).token
 
-    async def headers(self, method: str | None = None, url: str | None = None) -> dict[str, str]:
+    async def headers(
+        self, method: str | None = None, url: str | None = None, *, nonce: str | None = None
+    ) -> dict[str, str]:
         """The headers by which a request shows it: those of `current`, see `IssuedCredential.headers`."""
-        return (await self.current()).headers(method, url)
+        return (await self.current()).headers(method, url, nonce=nonce)
 
     async def ssl_context(self, ca: str | os.PathLike[str] | None = None) -> ssl.SSLContext:
         """As `Credential.ssl_context`."""

@@ -85,10 +85,13 @@ class IssuedCredential:
     extensible: bool
     prover: Prover | None = None
 
-    def headers(self, method: str | None = None, url: str | None = None) -> dict[str, str]:
+    def headers(
+        self, method: str | None = None, url: str | None = None, *, nonce: str | None = None
+    ) -> dict[str, str]:
         """The headers by which a request shows it; none of a certificate.
 
         Bound by DPoP, it goes with a proof for this very request, so they are for one `method` and `url`, once.
+        `nonce`: what that server sent in `DPoP-Nonce`, for this proof and those to come.
         """
         if self.prover is None:
             return {"Authorization": f"Bearer {self.token}"} if self.token else {}
@@ -97,6 +100,8 @@ class IssuedCredential:
                 "say the `method` and the `url` of the request: the token goes with a proof for it"
             )
             raise request_error("method", problem)
+        if nonce is not None:
+            self.prover.learn(url, nonce)
         return self.prover.headers(method, url, self.token)
 
     def __repr__(self) -> str:

@@ -81,9 +81,11 @@ class Credential:
         """The token of `current`."""
         return self.current().token
 
-    def headers(self, method: str | None = None, url: str | None = None) -> dict[str, str]:
+    def headers(
+        self, method: str | None = None, url: str | None = None, *, nonce: str | None = None
+    ) -> dict[str, str]:
         """The headers by which a request shows it: those of `current`, see `IssuedCredential.headers`."""
-        return self.current().headers(method, url)
+        return self.current().headers(method, url, nonce=nonce)
 
     def ssl_context(self, ca: str | os.PathLike[str] | None = None) -> ssl.SSLContext:
         """TLS that shows the certificate of `current`, towards servers that the CA vouches for.

@@ -237,6 +237,14 @@ pub(super) fn proof(
     prove(key, statement).unwrap().expose_text().to_owned()
 }
 
+/// The nonce that a sidecar which began a moment ago demands: it does not know which proofs the one before it saw.
+async fn demanded(beside: &Beside, call: &Value) -> String {
+    let (status, said) = beside.verify(call).await;
+    assert_eq!((status, &said["reason"]), (401, &json!("PROOF_NONCE_REQUIRED")), "{said}");
+    assert_eq!(said["headers"][1][0], "dpop-nonce");
+    said["headers"][1][1].as_str().unwrap().to_owned()
+}
+
 fn dpop_call(token: &str, proofs: &[&str]) -> Value {
     json!({
         "authorization": format!("DPoP {token}"),
@@ -253,7 +261,9 @@ async fn class_23_a_proof_is_good_once_for_the_request_that_is_asked_about() {
     let beside = Beside::start_with(|s| s.rules.targets = targets, Options::default()).await;
     let (token, key) = bound(&beside).await;
     let entries = format!("{TARGET}/entries");
-    let good = || proof(&beside, (&token, &key), ("POST", &entries), None);
+    let unseen = proof(&beside, (&token, &key), ("POST", &entries), None);
+    let nonce = demanded(&beside, &dpop_call(&token, &[&unseen])).await;
+    let good = || proof(&beside, (&token, &key), ("POST", &entries), Some(&nonce));
     let once = good();
     assert_eq!(beside.verify(&dpop_call(&token, &[&once])).await.0, 200);
     let refused = async |call: Value| {

@@ -233,9 +233,14 @@ async fn class_23_a_proof_behind_envoy_is_for_method_and_path_that_envoy_saw() {
     let token = issued.credential.unwrap().access_token;
     let ask = |proof: &str| with_header(attributes(&format!("DPoP {token}"), ""), "dpop", proof);
     let shown = (token.as_str(), &key);
-    let good = proof(&beside, shown, ("POST", &format!("{target}/entries")), None);
+    let entries = format!("{target}/entries");
+    let (_, body, headers) =
+        beside.denied(ask(&proof(&beside, shown, ("POST", &entries), None))).await;
+    assert_eq!(body["error"], "use_dpop_nonce", "the sidecar began a moment ago");
+    let nonce = Some(headers["dpop-nonce"].as_str());
+    let good = proof(&beside, shown, ("POST", &entries), nonce);
     beside.through(ask(&good)).await;
-    let other = proof(&beside, shown, ("POST", &format!("{target}/other")), None);
+    let other = proof(&beside, shown, ("POST", &format!("{target}/other")), nonce);
     for wrong in [good, other] {
         let (status, body, headers) = beside.denied(ask(&wrong)).await;
         assert_eq!((status, &body["error"]), (401, &json!("invalid_dpop_proof")));
