@@ -152,8 +152,10 @@ impl Acceptor {
         let admission = checker.check_certificate((leaf, &intermediates), present);
         let admission = Arc::new(admission.map_err(io::Error::other)?);
         let peer = PeerCertificate::new(leaf);
-        let over = Box::pin(until_over(self.verifier.clone(), Arc::clone(&admission)));
-        Ok(Connection { tls, peer, admission, over, is_over: None })
+        let [reading, writing] = [(); 2].map(|()| -> Over {
+            Box::pin(until_over(self.verifier.clone(), Arc::clone(&admission)))
+        });
+        Ok(Connection { tls, peer, admission, reading, writing, is_over: None })
     }
 }
 
@@ -200,13 +202,18 @@ fn lasts(verifier: &Verifier, credential: &Credential) -> Result<Span, Refused> 
     }
 }
 
+/// Done when a connection is over, with why.
+type Over = Pin<Box<dyn Future<Output = Refused> + Send>>;
+
 /// A connection that ends with its certificate: from then on reading and writing fail.
 pub struct Connection<IO> {
     tls: TlsStream<IO>,
     peer: PeerCertificate,
     /// Held until this is dropped: what runs on the connection may run on for a moment after it.
     admission: Arc<Admission>,
-    over: Pin<Box<dyn Future<Output = Refused> + Send>>,
+    // INVARIANT (both halves end): a task reads and another one writes, and each is woken by its own.
+    reading: Over,
+    writing: Over,
     is_over: Option<Refused>,
 }
 
@@ -222,9 +229,13 @@ impl<IO> Connection<IO> {
     }
 
     // INVARIANT (no longer than its certificate): every way to read or write asks first, and is woken when it is over.
-    fn must_last(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+    fn must_last(
+        &mut self,
+        half: impl FnOnce(&mut Self) -> &mut Over,
+        context: &mut Context<'_>,
+    ) -> io::Result<()> {
         if self.is_over.is_none()
-            && let Poll::Ready(refused) = self.over.as_mut().poll(context)
+            && let Poll::Ready(refused) = half(self).as_mut().poll(context)
         {
             self.is_over = Some(refused);
         }
@@ -247,7 +258,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<IO> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.must_last(context)?;
+        self.must_last(|this| &mut this.reading, context)?;
         Pin::new(&mut self.tls).poll_read(context, buffer)
     }
 }
@@ -258,12 +269,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<IO> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.must_last(context)?;
+        self.must_last(|this| &mut this.writing, context)?;
         Pin::new(&mut self.tls).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.must_last(context)?;
+        self.must_last(|this| &mut this.writing, context)?;
         Pin::new(&mut self.tls).poll_flush(context)
     }
 

@@ -1,6 +1,9 @@
 //! Certificates for tasks: who leads up to the broker's bundle, and connections that last no longer than their certificate.
 
 use std::io::ErrorKind;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
@@ -16,7 +19,7 @@ use rustls::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 
-use super::served::Scene;
+use super::served::{Scene, fresh_again};
 use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::lattice::Dead;
@@ -267,6 +270,51 @@ async fn class_09_a_connection_ends_with_its_task_while_nothing_is_said_on_it() 
     assert!(told.to_string().contains("Revoked"), "{told}");
 }
 
+/// Whether somebody was woken who waits.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[tokio::test]
+async fn class_09_both_halves_of_a_connection_end_with_its_task_whoever_waited_last() {
+    for reads_last in [false, true] {
+        let site = Site::start().await;
+        let (server, client) = site.connect().await;
+        let (mut reader, mut writer) = tokio::io::split(server.unwrap());
+        let _client = client.unwrap();
+        let woken = [(); 2].map(|()| Arc::<Woken>::default());
+        let [by_read, by_write] = woken.clone().map(Waker::from);
+        let (mut read, mut write) = (Context::from_waker(&by_read), Context::from_waker(&by_write));
+        let mut byte = [0];
+        let mut reading = pin!(reader.read_exact(&mut byte));
+        let never_read = vec![0; 1 << 20];
+        let mut writing = pin!(writer.write_all(&never_read));
+        if reads_last {
+            assert!(writing.as_mut().poll(&mut write).is_pending());
+        }
+        assert!(reading.as_mut().poll(&mut read).is_pending());
+        if !reads_last {
+            assert!(writing.as_mut().poll(&mut write).is_pending());
+        }
+        site.scene.end(60_000);
+        site.scene.applied(60_000).await;
+        let told = woken.map(|woken| woken.0.load(Ordering::Acquire));
+        assert_eq!(told, [true; 2], "the reader and the writer; reads last: {reads_last}");
+        let over = |polled: Poll<std::io::Result<()>>| match polled {
+            Poll::Ready(Err(error)) => error.kind(),
+            other => panic!("{other:?}"),
+        };
+        let ended = over(reading.as_mut().poll(&mut read).map_ok(drop));
+        assert_eq!(ended, ErrorKind::ConnectionAborted);
+        assert_eq!(over(writing.as_mut().poll(&mut write)), ErrorKind::ConnectionAborted);
+    }
+}
+
 #[tokio::test]
 async fn class_07_a_connection_ends_when_it_cannot_be_known_any_more_whether_its_task_lives() {
     let site = Site::start().await;
@@ -274,9 +322,25 @@ async fn class_07_a_connection_ends_when_it_cannot_be_known_any_more_whether_its
         (Ok(server), Ok(client)) => (server, client),
         (server, client) => panic!("{server:?} {client:?}"),
     };
-    site.scene.broker.answers.store(false, std::sync::atomic::Ordering::Release);
+    site.scene.broker.answers.store(false, Ordering::Release);
     let error = server.read(&mut [0; 1]).await.unwrap_err();
     assert_eq!(error.to_string(), Refused::Stale(Span::from_millis(500)).to_string());
+}
+
+#[tokio::test]
+async fn class_09_a_connection_ends_when_its_certificate_expires_however_fresh_the_view_is() {
+    let clock = Arc::new(TestClock::at(SystemClock::default().now()));
+    let site = Site::start_by(clock.clone()).await;
+    let (mut server, mut client) = match site.connect().await {
+        (Ok(server), Ok(client)) => (server, client),
+        (server, client) => panic!("{server:?} {client:?}"),
+    };
+    client.write_all(b"hello").await.unwrap();
+    clock.forward(Span::from_seconds(61));
+    fresh_again(&site.verifier).await;
+    let error = server.read(&mut [0; 5]).await.unwrap_err();
+    let expired = Refused::Certificate(TaskCertificateError::from(LeafError::Expired));
+    assert_eq!(error.to_string(), expired.to_string());
 }
 
 /// The broker is away as well, and its Δ is over: what is certain is said first.
