@@ -14,6 +14,7 @@ mod broker;
 mod contract;
 mod demo;
 mod dev;
+mod examples;
 mod fuzz;
 mod leaked;
 mod mistakes;

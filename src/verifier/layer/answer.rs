@@ -20,20 +20,26 @@ pub(super) fn to<R>(
     request: &HeaderMap,
 ) -> Response<GuardedBody<R>> {
     let content_type = request.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    if content_type.is_some_and(|kind| kind.starts_with("application/grpc")) {
-        return status(refused).into_http();
+    let mut response = match content_type {
+        Some(kind) if kind.starts_with("application/grpc") => status(refused).into_http(),
+        _ => text(refused),
+    };
+    // Of gRPC they are metadata: without the nonce among them, nobody could make a proof with it.
+    for (name, challenge) in challenges {
+        if let Ok(challenge) = HeaderValue::from_str(challenge) {
+            response.headers_mut().append(name, challenge);
+        }
     }
+    response
+}
+
+fn text<R>(refused: &Refused) -> Response<GuardedBody<R>> {
     let mut response = Response::new(GuardedBody::text(format!("{refused}\n")));
     *response.status_mut() = refused.status();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     if refused.is_retriable() {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    for (name, challenge) in challenges {
-        if let Ok(challenge) = HeaderValue::from_str(challenge) {
-            headers.append(name, challenge);
-        }
     }
     response
 }

@@ -10,6 +10,7 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use super::served::Scene;
 use super::*;
+use crate::domain::secret::Secret;
 
 /// What a request of this one is answered, by a service that shows what it was given.
 async fn answer(guard: &Guard, request: Request<Body>) -> Response<GuardedBody<Body>> {
@@ -125,4 +126,37 @@ async fn class_07_who_cannot_know_says_so_and_to_try_again() {
         (info.reason.as_str(), info.domain.as_str()),
         ("DEPENDENCY_UNAVAILABLE", "leasehold")
     );
+}
+
+#[tokio::test]
+async fn class_23_a_call_of_grpc_is_answered_in_its_trailers_with_the_nonce_that_a_proof_must_have()
+{
+    let scene = Scene::start().await;
+    let mut settings = scene.settings();
+    settings.rules.targets = vec![HttpsUri::parse("https://ledger.example").unwrap()];
+    settings.rules.nonces = Some(dpop::NonceKey::derive(&Secret::new(vec![7; 32])).unwrap());
+    let guard = Guard::new(scene.verifier(settings).await, &["read"]);
+    let bearer = format!("Bearer {}", bound(&scene));
+    for (value, peer, code, what) in [
+        (None, Some(peer()), tonic::Code::Unauthenticated, "show an access token of the broker"),
+        (Some(bearer.as_str()), None, tonic::Code::Unauthenticated, "another client certificate"),
+        (Some("Bearer "), Some(peer()), tonic::Code::InvalidArgument, "is not one access token"),
+    ] {
+        for kind in ["application/grpc", "application/grpc+proto"] {
+            let call = request(value).header(CONTENT_TYPE, kind);
+            let call = empty(match &peer {
+                Some(peer) => call.extension(peer.clone()),
+                None => call,
+            });
+            let response = answer(&guard, call).await;
+            // Trailers only: whatever comes otherwise a client takes for a broken server.
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(response.headers()[CONTENT_TYPE], "application/grpc");
+            assert!(response.body().is_end_stream());
+            let status = tonic::Status::from_header_map(response.headers()).unwrap();
+            assert_eq!(status.code(), code);
+            assert!(status.message().contains(what), "{status}");
+            assert_eq!(status.metadata().contains_key("dpop-nonce"), value.is_none());
+        }
+    }
 }
