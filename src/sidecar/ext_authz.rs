@@ -11,15 +11,23 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::StatusCode;
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use futures_util::future::ready;
+use futures_util::stream::once;
+use prost::Message as _;
 use serde_json::json;
-use tonic::{Code, Request, Response, Status};
+use tokio::time::timeout;
+use tonic::Code;
+use tonic::codec::{Codec as _, EncodeBody, SingleMessageCompressionOverride};
+use tonic_prost::ProstCodec;
 
 use super::call::thumbprint;
 use super::question::{No, Question};
 use super::{Sidecar, verdict};
 use crate::proto::ext_authz::attribute_context::HttpRequest;
-use crate::proto::ext_authz::authorization_server::{Authorization, AuthorizationServer};
 use crate::proto::ext_authz::check_response::HttpResponse;
 use crate::proto::ext_authz::header_value_option::HeaderAppendAction;
 use crate::proto::ext_authz::{
@@ -37,27 +45,40 @@ const ACTIONS: &str = "leasehold.actions";
 /// What all our headers begin with.
 const PREFIX: &str = "x-leasehold-";
 
-/// The service.
-pub(super) struct ExtAuthz(Sidecar);
-
-impl ExtAuthz {
-    pub(super) fn service(sidecar: Sidecar) -> AuthorizationServer<Self> {
-        AuthorizationServer::new(Self(sidecar)).max_decoding_message_size(MAX_REQUEST_BYTES)
-    }
-}
-
-#[tonic::async_trait]
-impl Authorization for ExtAuthz {
-    async fn check(
-        &self,
-        request: Request<CheckRequest>,
-    ) -> Result<Response<CheckResponse>, Status> {
-        let attributes = request.into_inner().attributes.unwrap_or_default();
-        Ok(Response::new(self.0.check(&attributes).await))
-    }
-}
+/// Bytes before a message: whether it is compressed, and how long it is.
+const PREFIX_BYTES: usize = 5;
 
 impl Sidecar {
+    /// Answers a call of gRPC. It is read here, since a server of gRPC answers what it cannot read with an error.
+    // INVARIANT (never an error): whatever comes, and if nothing does, there is an answer that says no.
+    pub(super) async fn ext_authz(&self, request: Request) -> Response {
+        let body = to_bytes(request.into_body(), PREFIX_BYTES + MAX_REQUEST_BYTES);
+        let answer = match timeout(self.parts.options.patience, body).await {
+            Err(_) => {
+                unread(StatusCode::SERVICE_UNAVAILABLE, "the question did not come to its end")
+            }
+            Ok(Err(_)) => unread(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the question has more than 256 KiB; send fewer headers, and let the proxy send no body along",
+            ),
+            Ok(Ok(body)) => match message(&body) {
+                None => unread(
+                    StatusCode::BAD_REQUEST,
+                    "the question is no `CheckRequest` with headers in UTF-8",
+                ),
+                Some(request) => self.check(&request.attributes.unwrap_or_default()).await,
+            },
+        };
+        let mut codec = ProstCodec::<CheckResponse, CheckRequest>::default();
+        let (one, compression) =
+            (once(ready(Ok(answer))), SingleMessageCompressionOverride::default());
+        let body = EncodeBody::new_server(codec.encoder(), one, None, compression, None);
+        let kind = axum::http::HeaderValue::from_static("application/grpc");
+        let mut response = Response::new(Body::new(body));
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+
     async fn check(&self, attributes: &AttributeContext) -> CheckResponse {
         let http = attributes.request.as_ref().and_then(|request| request.http.clone());
         let http = http.unwrap_or_default();
@@ -130,6 +151,24 @@ impl Sidecar {
         }
         headers.into_iter().map(|(name, value)| (name, encoded(&value))).collect()
     }
+}
+
+/// The one message of a call, which is not compressed.
+fn message(body: &[u8]) -> Option<CheckRequest> {
+    let (prefix, message) = body.split_first_chunk::<PREFIX_BYTES>()?;
+    let [0, length @ ..] = prefix else { return None };
+    let is_whole = usize::try_from(u32::from_be_bytes(*length)) == Ok(message.len());
+    CheckRequest::decode(message).ok().filter(|_| is_whole)
+}
+
+/// What is to be judged is not known.
+fn unread(status: StatusCode, why: &str) -> CheckResponse {
+    let (code, error) = match status {
+        StatusCode::SERVICE_UNAVAILABLE => (Code::Unavailable, "temporarily_unavailable"),
+        _ => (Code::InvalidArgument, "invalid_request"),
+    };
+    let body = json!({ "error": error, "error_description": why });
+    response(code, status, Vec::new(), body.to_string())
 }
 
 /// What the route takes to be allowed.

@@ -30,7 +30,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use self::door::Door;
-use self::ext_authz::ExtAuthz;
 use self::lingering::Lingering;
 use crate::domain::time::Span;
 use crate::telemetry::metrics;
@@ -54,7 +53,7 @@ pub struct Options {
     pub held: usize,
     /// Connections of each socket at once; more wait.
     pub connections: usize,
-    /// How long a peer may take to ask for the first time, and for the headers of each request.
+    /// How long a peer may take to ask for the first time, for the headers of each request, and for a question of Envoy's.
     pub patience: Duration,
     /// How long what runs may go on once the sidecar is told to stop.
     pub grace: Duration,
@@ -124,7 +123,7 @@ impl Sidecar {
             .route("/metrics", get(numbers))
             .route("/v1/verify", post(verify))
             .route("/v1/admit", post(admit))
-            .route_service(ext_authz::PATH, ExtAuthz::service(self.clone()))
+            .route(ext_authz::PATH, post(check))
             .with_state(self.clone())
     }
 
@@ -157,6 +156,10 @@ async fn verify(State(sidecar): State<Sidecar>, request: Request) -> axum::respo
 
 async fn admit(State(sidecar): State<Sidecar>, request: Request) -> axum::response::Response {
     sidecar.admit(request).await
+}
+
+async fn check(State(sidecar): State<Sidecar>, request: Request) -> axum::response::Response {
+    sidecar.ext_authz(request).await
 }
 
 /// It has the broker's keys, and a view that is fresh.

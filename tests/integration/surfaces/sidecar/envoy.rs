@@ -1,8 +1,14 @@
 //! Envoy's question: what it is to pass on, and what to answer instead.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::future::ready;
+use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
+use axum::body::Body;
+use futures_util::stream::{self, StreamExt as _};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use leasehold::domain::time::Span;
 use leasehold::jose::SigningKey;
 use leasehold::jose::dpop::HttpsUri;
@@ -25,9 +31,8 @@ use tower::service_fn;
 
 use super::super::dpop;
 use super::super::site::{AGENT, token_request};
-use super::super::verifier::Token;
 use super::calls::proof;
-use super::{Beside, Socket, call};
+use super::{Beside, PATIENCE, Socket};
 
 impl Socket {
     fn envoy(&self) -> AuthorizationClient<Channel> {
@@ -250,18 +255,6 @@ async fn class_23_a_proof_behind_envoy_is_for_method_and_path_that_envoy_saw() {
     assert!(headers["www-authenticate"].starts_with("Bearer, DPoP algs="), "{headers:?}");
 }
 
-#[tokio::test]
-async fn a_question_that_is_too_large_is_not_read() {
-    let beside = Beside::start().await;
-    let (_, _, token) = beside.pair.token().await;
-    let Token { text, .. } = &token;
-    let large = with_header(attributes(&format!("Bearer {text}"), ""), "x", &"x".repeat(300_000));
-    let request = CheckRequest { attributes: Some(large) };
-    let refused = beside.envoy().check(request).await.unwrap_err();
-    assert_eq!(refused.code(), tonic::Code::OutOfRange);
-    assert_eq!(beside.verify(&call(&token)).await.0, 200);
-}
-
 /// A field of a message, length-delimited (protobuf, Encoding).
 fn field(number: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = vec![number << 3 | 2];
@@ -318,4 +311,66 @@ fn class_01_the_numbers_are_those_of_envoy_and_what_is_not_known_is_skipped() {
     let denied = [field(1, &[8, 100]), header, field(3, b"d")].concat();
     let status = field(1, &[vec![8, 16], field(2, b"e")].concat());
     assert_eq!(written.encode_to_vec(), [status, field(2, &denied)].concat());
+}
+
+/// What is answered to a body of gRPC, as it comes.
+async fn asked_with(beside: &Beside, body: Body) -> CheckResponse {
+    let stream = UnixStream::connect(&beside.socket.0).await.unwrap();
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post("http://sidecar/envoy.service.auth.v3.Authorization/Check")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    let sent = sender.send_request(request.body(body).unwrap());
+    let response = tokio::time::timeout(PATIENCE, sent).await.expect("nothing ends it").unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(!response.headers().contains_key("grpc-status"), "{:?}", response.headers());
+    let answer = axum::body::to_bytes(Body::new(response.into_body()), 65_536).await.unwrap();
+    CheckResponse::decode(&answer[5..]).unwrap()
+}
+
+fn framed(message: &[u8]) -> Body {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    Body::from([&[0], &length[..], message].concat())
+}
+
+#[track_caller]
+fn must_be_no(answer: CheckResponse, status: i32, what: &str) {
+    assert_ne!(answer.status.unwrap().code, 0);
+    let Some(HttpResponse::DeniedResponse(denied)) = answer.http_response else {
+        panic!("no answer for the client")
+    };
+    assert_eq!(denied.status.unwrap().code, status, "{}", denied.body);
+    assert!(denied.body.contains(what), "{}", denied.body);
+}
+
+#[tokio::test]
+async fn class_01_what_cannot_be_read_is_a_no_and_never_an_error() {
+    let beside = Beside::start().await;
+    let (_, token, pem) = bound_to_shown(&beside).await;
+    let asked = attributes(&format!("Bearer {token}"), &pem);
+    let good = CheckRequest { attributes: Some(asked.clone()) }.encode_to_vec();
+    let answer = asked_with(&beside, framed(&good)).await;
+    assert!(matches!(answer.http_response, Some(HttpResponse::OkResponse(_))), "{answer:?}");
+    let mut latin = good.clone();
+    let path = latin.windows(8).position(|part| part == b"/entries").unwrap();
+    latin[path + 1] = 0xe9;
+    must_be_no(asked_with(&beside, framed(&latin)).await, 400, "in UTF-8");
+    let large = with_header(asked, "cookie", &"c".repeat(256 * 1024));
+    let large = CheckRequest { attributes: Some(large) }.encode_to_vec();
+    must_be_no(asked_with(&beside, framed(&large)).await, 413, "256 KiB");
+    let compressed = [&[1], &[0, 0, 0, 1][..], b"x"].concat();
+    let cut = [&[0], &[0, 0, 1, 0][..], &good[..64]].concat();
+    for body in [Vec::new(), vec![0; 4], compressed, cut] {
+        must_be_no(asked_with(&beside, Body::from(body)).await, 400, "no `CheckRequest`");
+    }
+}
+
+#[tokio::test]
+async fn class_09_a_question_that_does_not_come_to_its_end_is_a_no_in_time() {
+    let options = Options { patience: Duration::from_secs(2), ..Options::default() };
+    let beside = Beside::start_with(|_| {}, options).await;
+    let endless = stream::once(ready(Ok::<_, Infallible>("\0\0\0"))).chain(stream::pending());
+    must_be_no(asked_with(&beside, Body::from_stream(endless)).await, 503, "come to its end");
 }
