@@ -177,8 +177,21 @@ pub(super) fn https_url(field: &Field<'_>) -> Option<String> {
         return Some(text.to_owned());
     }
     field.refuse(format!(
-        "is `{text}`; write `https://` and a host, without user, query and fragment"
+        "is `{}`; write `https://` and a host, without user, query and fragment",
+        presentable(text)
     ))
+}
+
+/// A URL without what may be a secret in it: user and password, query, fragment.
+fn presentable(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let (place, behind) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
+    let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+    let host = authority.rsplit_once('@').map(|(_, host)| format!("…@{host}"));
+    let host = host.unwrap_or_else(|| authority.to_owned());
+    let start = if scheme.is_empty() { "" } else { "://" };
+    let end = behind.chars().next().map(|mark| format!("{mark}…")).unwrap_or_default();
+    format!("{scheme}{start}{host}{path}{end}")
 }
 
 /// The same; or, where the operator says that it may be so, one of this machine, also without TLS.

@@ -148,8 +148,10 @@ impl Fetcher {
         body: Vec<u8>,
         timeout: Span,
     ) -> Result<Pushed, FetchError> {
-        let target = check_url(url, self.reach)?;
-        let transport = transport(url);
+        // Whoever knows the path of a receiver can often push to it.
+        let shown = origin(url);
+        let target = checked(url, &shown, self.reach)?;
+        let transport = transport(&shown);
         let request = self.client.post(target).headers(headers).body(body);
         let mut response = request.timeout(timeout.to_std()).send().await.map_err(&transport)?;
         let retry_after = response.headers().get(RETRY_AFTER);
@@ -209,14 +211,24 @@ fn unusable(error: &dyn std::error::Error) -> FetchError {
 
 /// A URL that may be fetched; a literal address in it never reaches the resolver and is checked here.
 pub(crate) fn check_url(text: &str, reach: Reach) -> Result<Url, FetchError> {
-    let wrong = || FetchError::Url(text.to_owned());
+    checked(text, text, reach)
+}
+
+/// Scheme, host and port of a URL, which may be shown whatever stands before or behind them.
+fn origin(text: &str) -> String {
+    Url::parse(text).map_or_else(|_| "…".to_owned(), |url| url.origin().ascii_serialization())
+}
+
+/// The same as `check_url`, with what is shown of it.
+fn checked(text: &str, shown: &str, reach: Reach) -> Result<Url, FetchError> {
+    let wrong = || FetchError::Url(shown.to_owned());
     let url = Url::parse(text).map_err(|_| wrong())?;
     let scheme_fits = url.scheme() == "https" || url.scheme() == "http" && reach == Reach::Loopback;
     let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     let host = url.host_str().filter(|_| scheme_fits && bare).ok_or_else(wrong)?;
     let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     match literal {
-        Ok(address) if !reach.admits(address) => Err(FetchError::Address(text.to_owned())),
+        Ok(address) if !reach.admits(address) => Err(FetchError::Address(shown.to_owned())),
         _ => Ok(url),
     }
 }

@@ -209,3 +209,23 @@ async fn class_22_no_proxy_of_the_environment_is_asked() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
+
+#[tokio::test]
+async fn class_17_the_path_of_whom_nothing_can_be_pushed_to_is_not_told() {
+    let fetcher = Fetcher::new(Reach::Loopback, None).unwrap();
+    let push = async |url: &str| {
+        let pushed = fetcher.push(url, HeaderMap::new(), Vec::new(), Span::from_seconds(5));
+        pushed.await.unwrap_err().to_string()
+    };
+    let told = push("http://127.0.0.1:1/hooks/T0/hunter2?key=hunter3").await;
+    assert!(told.contains("`http://127.0.0.1:1` cannot be fetched"), "{told}");
+    for url in [
+        "http://127.0.0.1:1/hooks/T0/hunter2?key=hunter3",
+        "https://hunter:hunter2@worker.example/hunter2",
+        "http://10.0.0.1/hunter2",
+        "hunter2",
+    ] {
+        let told = push(url).await;
+        assert!(!told.contains("hunter"), "{told}");
+    }
+}

@@ -12,7 +12,7 @@ x.toml:13: `trust.spiffe[0].bundle.path` is not a field; known here: `file`, `wo
     (r#"bundle = { endpoint = "http://x", profile = "https_web" }"#,
      "x.toml:13: `trust.spiffe[0].bundle.endpoint` is `http://x`; write `https://` and a host, without user, query and fragment"),
     (r#"bundle = { endpoint = "https://me@x", profile = "https_web" }"#,
-     "x.toml:13: `trust.spiffe[0].bundle.endpoint` is `https://me@x`; write `https://` and a host, without user, query and fragment"),
+     "x.toml:13: `trust.spiffe[0].bundle.endpoint` is `https://…@x`; write `https://` and a host, without user, query and fragment"),
     (r#"bundle = { endpoint = "https://x", profile = "https" }"#,
      "x.toml:13: `trust.spiffe[0].bundle.profile` is `https`; write one of `https_web`, `https_spiffe`"),
     (r#"bundle = { endpoint = "https://x", profile = "https_web", max_age = "90d" }"#,
