@@ -128,6 +128,9 @@ def test_claims_that_are_not_as_they_must_be_are_refused(
         {"nbf": now + 5},
         {"nbf": None},
         {"iat": now + 60},
+        {"iat": None},
+        {"iat": True},
+        {"iat": str(now)},
         {"jti": None},
         {"sub": None},
         {"sub": 7},
@@ -151,6 +154,16 @@ def test_claims_that_are_not_as_they_must_be_are_refused(
     for changes in cases:
         refused(verifier, issuer, issuer.token(**changes), "the token")
     verifier.verify(issuer.token(), certificate=issuer.client_der, action="read")
+
+
+def test_a_token_of_a_broker_whose_clock_is_a_moment_ahead_is_taken(
+    verifier: Verifier, issuer: Issuer
+) -> None:
+    ahead = int(time.time()) + 3
+    token = issuer.token(iat=ahead, nbf=ahead - 5, exp=ahead + 300)
+    verifier.verify(token, certificate=issuer.client_der, action="read")
+    far = int(time.time()) + 60
+    refused(verifier, issuer, issuer.token(iat=far, nbf=far - 65, exp=far + 300), "not valid yet")
 
 
 def test_headers_that_are_not_those_of_an_access_token_are_refused(
