@@ -11,6 +11,15 @@ use crate::domain::id::{LeaseId, TaskId};
 use crate::domain::scope::Scope;
 use crate::domain::time::Span;
 
+/// What is said of a token on the command line, where its file should be named.
+pub(super) const TOKEN_ITSELF: &str = "there is what looks like a token itself on the command line: the shell's history has it now, and whoever lists processes. \
+     Name a file that holds it, or pipe it in as `-`; whoever may have seen it, `leasehold revoke --token -` ends it";
+
+/// Whether text is a token, whole or in part: a JOSE header begins with `{"`, in base64url.
+pub(super) fn is_token(text: &str) -> bool {
+    text.len() >= 32 && text.trim_start_matches("Bearer ").starts_with("eyJ")
+}
+
 /// The id under which a change is made once, however often it is sent.
 #[derive(Debug, Args)]
 pub(super) struct RequestId {

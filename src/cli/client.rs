@@ -8,6 +8,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
+use super::diagnosis::{Called, Caller};
 use super::failure::Failure;
 use crate::proto::v1::credential_service_client::CredentialServiceClient;
 use crate::proto::v1::operator_service_client::OperatorServiceClient;
@@ -21,6 +22,8 @@ pub(super) struct Client {
     pub(super) bearer: Bearer,
     /// Its address, for messages.
     pub(super) broker: String,
+    /// As whom it is called.
+    pub(super) caller: Caller,
     /// Whether a person watches, to whom it can be shown what is waited for.
     pub(super) is_live: bool,
 }
@@ -53,6 +56,11 @@ impl Interceptor for Bearer {
 type Service = InterceptedService<Channel, Bearer>;
 
 impl Client {
+    /// Who is called by whom, for messages.
+    pub(super) fn called(&self) -> Called<'_> {
+        Called { broker: &self.broker, caller: self.caller }
+    }
+
     /// The life of tasks.
     pub(super) fn tasks(&self) -> TaskServiceClient<Service> {
         TaskServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
@@ -78,7 +86,7 @@ impl Client {
         &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Failure> {
-        let answer = call.await.map_err(|status| Failure::of_call(&status, &self.broker, None))?;
+        let answer = call.await.map_err(|status| Failure::of_call(&status, self.called(), None))?;
         Ok(answer.into_inner())
     }
 
@@ -88,7 +96,7 @@ impl Client {
         request_id: &str,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Failure> {
-        let failed = |status| Failure::of_call(&status, &self.broker, Some(request_id));
+        let failed = |status| Failure::of_call(&status, self.called(), Some(request_id));
         Ok(call.await.map_err(failed)?.into_inner())
     }
 }

@@ -12,7 +12,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use zeroize::Zeroizing;
 
 use super::client::{Bearer, Client};
-use super::diagnosis::{self, Diagnosis};
+use super::diagnosis::{self, Caller, Diagnosis};
 use super::failure::Failure;
 use super::show::Output;
 
@@ -130,7 +130,12 @@ impl Connection {
             }))
         })?;
         let is_live = self.output == Output::Human && std::io::stderr().is_terminal();
-        Ok(Client { channel, bearer, broker, is_live })
+        let caller = match (&self.cert, &self.token_file) {
+            (Some(_), _) => Caller::Certificate,
+            (None, Some(_)) => Caller::Token,
+            (None, None) => Caller::Nobody,
+        };
+        Ok(Client { channel, bearer, broker, caller, is_live })
     }
 
     fn endpoint(&self) -> Result<Endpoint, Failure> {

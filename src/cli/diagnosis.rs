@@ -14,8 +14,81 @@ pub(super) struct Diagnosis {
     pub(super) remedy: String,
 }
 
+/// As whom a broker is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// Nothing was shown.
+    Nobody,
+    /// `--cert` and `--key`.
+    Certificate,
+    /// `--token-file`.
+    Token,
+}
+
+/// A broker that is called.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Called<'c> {
+    /// Its address.
+    pub(super) broker: &'c str,
+    /// By whom.
+    pub(super) caller: Caller,
+}
+
+impl Called<'_> {
+    /// The connection was there, and was gone before there was an answer: in TLS 1.3 a client has its handshake done before the
+    /// server has looked at its certificate (RFC 8446 section 2), and the alert may be lost with the connection.
+    pub(super) fn cut_off(self) -> Diagnosis {
+        let remedy = match self.caller {
+            Caller::Certificate => {
+                "most likely it does not trust the certificate in `--cert`: its trust domain must be in the broker's `[[trust.spiffe]]`, with the \
+                 root that it leads to by now; it must not have expired; and `--cert` must hold the whole chain, leaf first. The broker's log says \
+                 which; if it says nothing, the broker stopped just then: try again"
+            }
+            Caller::Nobody | Caller::Token => {
+                "it may have stopped just then: try again; the broker's log says why it closes connections"
+            }
+        };
+        let problem = format!("`{}` closed the connection after the handshake", self.broker);
+        Diagnosis { problem, remedy: remedy.to_owned() }
+    }
+
+    /// What to do where the broker does not know who calls.
+    pub(super) fn show_yourself(self) -> &'static str {
+        match self.caller {
+            Caller::Nobody => {
+                "show who you are: `--cert` and `--key` with an X.509-SVID, or `--token-file` with an OIDC token"
+            }
+            Caller::Certificate => {
+                "it was shown the certificate in `--cert` (or LEASEHOLD_CERT): that must not have expired, and the broker must know its trust domain"
+            }
+            Caller::Token => {
+                "it was shown the token in `--token-file` (or LEASEHOLD_TOKEN_FILE): that must not have expired, must be for the broker's audience, \
+                 and the broker must know its issuer"
+            }
+        }
+    }
+}
+
 /// The first cause that says something; `None` if the failure is none of the connection.
 pub(super) fn of(error: &(dyn Error + 'static), broker: &str) -> Option<Diagnosis> {
+    first(error, broker, of_io)
+}
+
+/// The same of a call, so of a connection that had been made.
+pub(super) fn of_call(error: &(dyn Error + 'static), called: Called<'_>) -> Option<Diagnosis> {
+    first(error, called.broker, |error, broker| match error.kind() {
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => {
+            Some(called.cut_off())
+        }
+        _ => of_io(error, broker),
+    })
+}
+
+fn first(
+    error: &(dyn Error + 'static),
+    broker: &str,
+    of_io: impl Fn(&io::Error, &str) -> Option<Diagnosis>,
+) -> Option<Diagnosis> {
     let mut cause = Some(error);
     let mut reset = None;
     while let Some(current) = cause {
@@ -176,6 +249,23 @@ mod tests {
             let found = of(&wrapped(TlsError::AlertReceived(alert)), "https://b").unwrap();
             assert!(found.remedy.contains(cause), "{alert:?}: {found:?}");
         }
+    }
+
+    #[test]
+    fn what_to_do_fits_what_was_shown() {
+        let by = |caller| Called { broker: "https://b", caller };
+        let cut_off = by(Caller::Certificate).cut_off();
+        assert!(cut_off.problem.contains("after the handshake"), "{cut_off:?}");
+        assert!(cut_off.remedy.contains("does not trust the certificate"), "{cut_off:?}");
+        let reset = Transport(ErrorKind::ConnectionReset.into());
+        assert_eq!(of_call(&reset, by(Caller::Certificate)), Some(cut_off));
+        for caller in [Caller::Nobody, Caller::Token] {
+            assert!(!by(caller).cut_off().remedy.contains("--cert"));
+        }
+        assert!(by(Caller::Nobody).show_yourself().contains("`--cert` and `--key`"));
+        assert!(by(Caller::Certificate).show_yourself().contains("must not have expired"));
+        let token = by(Caller::Token).show_yourself();
+        assert!(token.contains("`--token-file`") && !token.contains("--cert"), "{token}");
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! Why a command failed, and what to do about it: for a person, or as JSON for a program.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt;
 
-use super::diagnosis::{self, Diagnosis};
+use super::diagnosis::{self, Called, Diagnosis};
 use super::show::Output;
 use super::{arguments, config};
 use crate::app::AppError;
@@ -28,7 +28,7 @@ pub(super) enum Failure {
     #[error("{0}")]
     Usage(String),
     /// A file that was named cannot be read.
-    #[error("`{}` cannot be read: {source}", path.display())]
+    #[error("{}", unreadable(path, source))]
     Read {
         /// How it was named.
         option: &'static str,
@@ -86,6 +86,14 @@ pub(super) enum Failure {
     Log(#[from] LogError),
 }
 
+/// A path that cannot be read; one that is a token where a file was meant is not shown.
+fn unreadable(path: &Path, source: &std::io::Error) -> String {
+    if path.to_str().is_some_and(arguments::is_token) {
+        return arguments::TOKEN_ITSELF.to_owned();
+    }
+    format!("`{}` cannot be read: {source}", path.display())
+}
+
 /// A refusal of the broker.
 #[derive(Debug)]
 pub(super) struct Refused {
@@ -96,26 +104,34 @@ pub(super) struct Refused {
     retry_after: Option<Span>,
     /// The id to try again with, of a call that changes something.
     request_id: Option<String>,
+    /// What to do if it is that the broker does not know who called.
+    show_yourself: &'static str,
 }
 
 impl Failure {
     /// What a call failed with: the broker's refusal, or that there was no broker to ask.
-    pub(super) fn of_call(status: &Status, broker: &str, request_id: Option<&str>) -> Self {
+    pub(super) fn of_call(status: &Status, called: Called<'_>, request_id: Option<&str>) -> Self {
         let details = status.get_error_details();
-        if details.error_info().is_none()
-            && let Some(diagnosis) = diagnosis::of(status, broker)
-        {
-            return Self::Connection(diagnosis);
+        // The client's own limit, which tonic tells by the code of a call that was given up.
+        let is_late = status.message() == TimeoutExpired(()).to_string();
+        if details.error_info().is_none() {
+            let diagnosis = diagnosis::of_call(status, called);
+            // Nobody here cancels a call, and a broker that does says why.
+            let is_cut_off = status.code() == Code::Cancelled && !is_late;
+            if let Some(diagnosis) = diagnosis.or_else(|| is_cut_off.then(|| called.cut_off())) {
+                return Self::Connection(diagnosis);
+            }
         }
         let fields = details.bad_request().map_or(&[][..], |bad| &bad.field_violations);
         let reason = details.error_info().map(|info| info.reason.clone());
         Self::Refused(Box::new(Refused {
-            code: status.code(),
+            code: if is_late { Code::DeadlineExceeded } else { status.code() },
             reason: reason.unwrap_or_default(),
             message: status.message().to_owned(),
             fields: fields.iter().map(|f| (f.field.clone(), f.description.clone())).collect(),
             retry_after: details.retry_info().and_then(|retry| retry.retry_delay).map(Span::from),
             request_id: request_id.map(str::to_owned),
+            show_yourself: called.show_yourself(),
         }))
     }
 
@@ -230,12 +246,13 @@ impl Refused {
     /// What to do, where the message does not say it already.
     fn remedy(&self) -> Option<String> {
         match self.code {
-            Code::Unauthenticated => Some(
-                "show who you are: `--cert` and `--key` with an X.509-SVID, or `--token-file` with an OIDC token".to_owned(),
-            ),
-            Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Aborted => {
-                Some(self.again())
-            }
+            // What is wrong with a proof its message says.
+            Code::Unauthenticated if self.reason.starts_with("PROOF_") => None,
+            Code::Unauthenticated => Some(self.show_yourself.to_owned()),
+            Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+            | Code::Aborted => Some(self.again()),
             Code::Unimplemented => {
                 Some("the broker does not know this call: is it of an older version?".to_owned())
             }
@@ -262,12 +279,13 @@ mod tests {
     use tonic_types::ErrorDetails;
 
     use super::*;
+    use crate::cli::diagnosis::Caller;
 
-    const BROKER: &str = "https://127.0.0.1:7700";
+    const CALLED: Called<'_> = Called { broker: "https://127.0.0.1:7700", caller: Caller::Nobody };
 
     fn refused(code: Code, message: &str, details: ErrorDetails) -> Failure {
         let status = Status::with_error_details(code, message, details);
-        Failure::of_call(&status, BROKER, Some("7d444840-9dc0-11d1-b245-5ffdce74fad2"))
+        Failure::of_call(&status, CALLED, Some("7d444840-9dc0-11d1-b245-5ffdce74fad2"))
     }
 
     fn because(reason: &str) -> ErrorDetails {
@@ -308,5 +326,39 @@ mod tests {
     fn who_is_not_known_is_told_how_to_show_it() {
         let failure = refused(Code::Unauthenticated, "no identity", because("IDENTITY_UNVERIFIED"));
         assert!(failure.text().contains("`--token-file`"), "{}", failure.text());
+        let status = Status::with_error_details(
+            Code::Unauthenticated,
+            "no identity",
+            because("IDENTITY_UNVERIFIED"),
+        );
+        let called = Called { caller: Caller::Token, ..CALLED };
+        let text = Failure::of_call(&status, called, None).text();
+        assert!(text.contains("the broker's audience") && !text.contains("--cert"), "{text}");
+        let proof = refused(Code::Unauthenticated, "no proof", because("PROOF_INVALID"));
+        assert!(!proof.text().contains("--cert"), "{}", proof.text());
+    }
+
+    #[test]
+    fn a_call_that_is_cut_off_says_what_most_likely_did_it() {
+        let called = Called { caller: Caller::Certificate, ..CALLED };
+        let cancelled = Status::cancelled("operation was canceled");
+        let text = Failure::of_call(&cancelled, called, None).text();
+        assert!(text.contains("closed the connection after the handshake"), "{text}");
+        assert!(text.contains("does not trust the certificate in `--cert`"), "{text}");
+        let late = Status::cancelled(TimeoutExpired(()).to_string());
+        let text = Failure::of_call(&late, called, None).text();
+        assert!(text.contains("DEADLINE_EXCEEDED") && !text.contains("handshake"), "{text}");
+        let told = refused(Code::Cancelled, "stopping", because("CANCELLED"));
+        assert!(told.text().contains("error: stopping"), "what a broker says is told");
+    }
+
+    #[test]
+    fn class_17_a_token_in_the_place_of_a_file_is_not_repeated() {
+        let token = format!("eyJhbGciOiJFUzI1NiJ9.{}.x", "A".repeat(40));
+        let source = std::io::Error::from(ErrorKind::NotFound);
+        let failure =
+            Failure::Read { option: "`--token-file`", path: token.clone().into(), source };
+        assert!(failure.text().contains("looks like a token itself"), "{}", failure.text());
+        assert!(!failure.text().contains(&token) && !failure.json().to_string().contains(&token));
     }
 }

@@ -82,7 +82,7 @@ impl Following {
             }
         };
         let told = open.message().await;
-        let told = told.map_err(|status| Failure::of_call(&status, &client.broker, None))?;
+        let told = told.map_err(|status| Failure::of_call(&status, client.called(), None))?;
         Ok(told.and_then(|told| told.task))
     }
 

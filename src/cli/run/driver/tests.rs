@@ -5,6 +5,7 @@ use futures_util::future::{pending, ready};
 use futures_util::stream::{iter, once};
 
 use super::*;
+use crate::cli::diagnosis::{Called, Caller};
 use crate::proto::v1::TaskState;
 
 #[derive(Parser)]
@@ -33,7 +34,11 @@ fn driver(deadline: Option<Duration>) -> Driver {
 }
 
 fn refused() -> Failure {
-    Failure::of_call(&tonic::Status::unimplemented("there is no such call"), "nowhere", None)
+    Failure::of_call(
+        &tonic::Status::unimplemented("there is no such call"),
+        Called { broker: "nowhere", caller: Caller::Certificate },
+        None,
+    )
 }
 
 async fn watched(
@@ -60,7 +65,11 @@ async fn an_end_is_heard_of_when_it_is_told_and_not_at_the_next_look() {
 
 #[tokio::test(start_paused = true)]
 async fn a_task_that_is_not_there_any_more_is_over() {
-    let gone = Failure::of_call(&tonic::Status::not_found("no task"), "nowhere", None);
+    let gone = Failure::of_call(
+        &tonic::Status::not_found("no task"),
+        Called { broker: "nowhere", caller: Caller::Certificate },
+        None,
+    );
     let (over, after) = watched(&mut driver(None), iter([Err(gone)])).await;
     assert_eq!((over, after), (unknown(), Duration::ZERO));
 }
