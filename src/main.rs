@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use leasehold::cli::Cli;
 use mimalloc::MiMalloc;
 
@@ -16,5 +15,8 @@ async fn main() -> ExitCode {
         eprintln!("error: another crypto provider is installed in this process");
         return ExitCode::FAILURE;
     }
-    Cli::parse().run().await
+    match Cli::of_arguments() {
+        Ok(cli) => cli.run().await,
+        Err(code) => code,
+    }
 }

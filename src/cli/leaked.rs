@@ -50,6 +50,13 @@ pub(super) async fn revoke(
     connection: &Connection,
 ) -> Result<Shown, Failure> {
     let found = read(file)?;
+    if matches!(found, Found::Token(_)) && (waiting.is_said() || !reason.is_empty()) {
+        return Err(Failure::Usage(
+            "nothing was ended: who ends a token by having it is nobody to the broker, which records no reason of theirs and has them wait for nothing. \
+             Leave `--reason`, `--wait-for` and `--wait-timeout` out; or let an operator run `leasehold revoke lease` with them, once that is done"
+                .to_owned(),
+        ));
+    }
     let client = connection.open().await?;
     match found {
         Found::Token(found) => by_possession(&found, &client, connection).await,
@@ -58,15 +65,8 @@ pub(super) async fn revoke(
 }
 
 fn read(file: &Path) -> Result<Found, Failure> {
-    if file.to_str().is_some_and(|name| Claimed::of(name).is_some()) {
-        return Err(Failure::Usage(
-            "`--token` names a file, and was given what looks like a token itself: the shell's history has it now, and whoever lists processes. \
-             Pipe it in: `leasehold revoke --token -`"
-                .to_owned(),
-        ));
-    }
     let text = token::read_token(file)?;
-    if !text.contains("-----BEGIN ") {
+    if !token::is_pem(text.as_bytes()) {
         return Ok(Found::Token(text));
     }
     let leaf = CertificateDer::from_pem_slice(text.as_bytes());

@@ -99,6 +99,25 @@ enum ClientCommand {
 }
 
 impl Cli {
+    /// What the command line asks for. If nothing, it is said why, and never with a token that somebody put there.
+    ///
+    /// # Errors
+    /// The exit code, where there is nothing to run: 2, or 0 where help was asked for.
+    pub fn of_arguments() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| {
+            let is_shown = |argument: std::ffi::OsString| {
+                argument.to_str().is_some_and(|text| text.split('=').any(arguments::is_token))
+            };
+            if error.use_stderr() && std::env::args_os().any(is_shown) {
+                eprintln!("error: {}", arguments::TOKEN_ITSELF);
+            } else {
+                // There is nobody left to tell.
+                let _ = error.print();
+            }
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        })
+    }
+
     /// Does what the command line says; the exit code of the process.
     pub async fn run(self) -> ExitCode {
         let output = self.connection.output();

@@ -23,7 +23,7 @@ pub(super) struct Revoke {
     /// certificate it takes an operator
     #[arg(long, value_name = "FILE", required = true)]
     token: Option<PathBuf>,
-    /// Why; of a certificate
+    /// Why; only for a certificate, as `--wait-for` and `--wait-timeout`
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
     #[command(flatten)]

@@ -22,6 +22,8 @@ use crate::proto::v1::access_token_request::Proof as Binding;
 use crate::proto::v1::introspect_credential_request::Credential as Introspected;
 use crate::proto::v1::issue_credential_request::Credential;
 
+const PEM_BEGIN: &[u8] = b"-----BEGIN ";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
     /// Get a token for a task; stdout is the token alone
@@ -30,7 +32,7 @@ pub(super) enum Token {
     Renew(Renew),
     /// Make a DPoP proof for a request; stdout is the proof alone, for the header `DPoP`
     Proof(Proof),
-    /// Ask whether a token or a certificate is active
+    /// Ask whether a token or a certificate is active; exit code 1 if it is not
     Introspect(Introspect),
 }
 
@@ -78,10 +80,10 @@ pub(super) struct Renew {
 
 #[derive(Debug, Args)]
 pub(super) struct Introspect {
-    /// File with the token; `-` for stdin
+    /// File with the token, or with a certificate in PEM; `-` for stdin
     #[arg(default_value = "-")]
     file: PathBuf,
-    /// The file is a certificate in PEM
+    /// The file must be a certificate
     #[arg(long)]
     certificate: bool,
 }
@@ -130,10 +132,12 @@ impl Issue {
 impl Introspect {
     async fn run(self, client: &Client) -> Result<Shown, Failure> {
         let bytes = read(&self.file)?;
-        let credential = if self.certificate {
-            let der = parse_x509_pem(&bytes).map(|(_, pem)| pem.contents);
-            let der = der.map_err(|_| unreadable(&self.file, "certificate in PEM"))?;
-            Introspected::CertificateDer(der)
+        let credential = if self.certificate || is_pem(&bytes) {
+            // A key that somebody named by mistake goes nowhere.
+            let pem = parse_x509_pem(&bytes).ok().map(|(_, pem)| pem);
+            let pem = pem.filter(|pem| pem.label == "CERTIFICATE");
+            let pem = pem.ok_or_else(|| unreadable(&self.file, "certificate in PEM"))?;
+            Introspected::CertificateDer(pem.contents)
         } else {
             Introspected::Token(token_in(&self.file, &bytes)?.as_str().to_owned())
         };
@@ -148,13 +152,18 @@ impl Introspect {
             (true, None) => return Err(Failure::Answer("expire_time")),
         };
         let json = json!({ "active": answer.active, "claims": claims, "expire_time": expires });
-        Ok(Shown::new(json, text))
+        Ok(Shown { exit: u8::from(!answer.active), ..Shown::new(json, text) })
     }
 }
 
 /// The token in a file; `-` is stdin.
 pub(super) fn read_token(file: &Path) -> Result<Zeroizing<String>, Failure> {
     token_in(file, &read(file)?)
+}
+
+/// Whether that is PEM, which no token is.
+pub(super) fn is_pem(bytes: &[u8]) -> bool {
+    bytes.windows(PEM_BEGIN.len()).any(|part| part == PEM_BEGIN)
 }
 
 fn token_in(file: &Path, bytes: &[u8]) -> Result<Zeroizing<String>, Failure> {
@@ -167,6 +176,9 @@ fn unreadable(file: &Path, what: &str) -> Failure {
 }
 
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    if file.to_str().is_some_and(arguments::is_token) {
+        return Err(Failure::Usage(arguments::TOKEN_ITSELF.to_owned()));
+    }
     let mut bytes = Zeroizing::new(Vec::new());
     let read = match file.to_str() {
         Some("-") => io::stdin().lock().read_to_end(&mut bytes),

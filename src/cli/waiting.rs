@@ -25,19 +25,18 @@ const GLANCE: Span = Span::from_millis(50);
 /// What to wait for.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Waiting {
-    /// How far it is to be: recorded by the store; refused by every subscribed verifier; or also nothing running any more that one
-    /// of them had let in. Exit code 3 if it is recorded but did not come so far
-    #[arg(long, value_enum, default_value_t, value_name = "ENFORCEMENT")]
-    wait_for: WaitFor,
+    /// How far it is to be: recorded by the store; refused by every subscribed verifier, which is the default; or also nothing
+    /// running any more that one of them had let in. Exit code 3 if it is recorded but did not come so far
+    #[arg(long, value_enum, value_name = "ENFORCEMENT")]
+    wait_for: Option<WaitFor>,
     /// How long to wait at most, up to `60s`; default: until it is certain, and `10s` for drained
     #[arg(long, value_name = "TIME", value_parser = arguments::span)]
     wait_timeout: Option<Span>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum WaitFor {
     Recorded,
-    #[default]
     Fenced,
     Drained,
 }
@@ -85,10 +84,15 @@ impl Waiting {
     /// What the answer must say for the command to have done what was asked for.
     pub(super) fn wanted(self) -> v1::Enforcement {
         match self.wait_for {
-            WaitFor::Recorded => v1::Enforcement::Recorded,
-            WaitFor::Fenced => v1::Enforcement::Fenced,
-            WaitFor::Drained => v1::Enforcement::Drained,
+            Some(WaitFor::Recorded) => v1::Enforcement::Recorded,
+            Some(WaitFor::Fenced) | None => v1::Enforcement::Fenced,
+            Some(WaitFor::Drained) => v1::Enforcement::Drained,
         }
+    }
+
+    /// Whether the command line says anything of it.
+    pub(super) fn is_said(self) -> bool {
+        self.wait_for.is_some() || self.wait_timeout.is_some()
     }
 
     /// Sends an ending and waits for its answer. On a terminal it shows meanwhile who is waited for.

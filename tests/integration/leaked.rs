@@ -145,9 +145,65 @@ fn an_expired_token_is_said_to_be_expired_and_its_lease_to_be_an_operators() {
 fn class_17_a_token_that_is_given_in_the_place_of_a_file_is_not_repeated() {
     let play = Play::start();
     let token = issue(&play, &begin(&play), &[]);
-    let output = play.anonymous(&["revoke", "--token", &token]).output().unwrap();
-    must_be_refused(&output, &["names a file", "`leasehold revoke --token -`"]);
-    assert!(!String::from_utf8_lossy(&output.stderr).contains(&token[..40]));
+    let shown = format!("--token={token}");
+    for line in [
+        &["revoke", "--token", &token][..],
+        &["revoke", &shown],
+        &["revoke", "lease", &token],
+        &["revoke", "lease", &token[..200]],
+        &["token", "introspect", &token],
+        &["token", "introspect", "token", &token],
+        &["lease", "get", &format!("Bearer {token}")],
+    ] {
+        let output = play.program("documents", line).output().unwrap();
+        must_be_refused(&output, &["looks like a token itself", "`leasehold revoke --token -`"]);
+        let said = [output.stdout, output.stderr].concat();
+        assert!(!String::from_utf8_lossy(&said).contains(&token[..20]), "{line:?}");
+    }
+    let mut line = play.anonymous(&["status", "--token-file", &token]);
+    let said = String::from_utf8(line.output().unwrap().stderr).unwrap();
+    assert!(said.contains("looks like a token itself") && !said.contains(&token[..20]), "{said}");
+    let said = play.anonymous(&["lease", "get", "lse_x"]).output().unwrap().stderr;
+    assert!(String::from_utf8_lossy(&said).contains("lse_x"), "what is no secret is repeated");
+}
+
+#[test]
+fn what_whoever_finds_a_token_cannot_ask_for_is_refused_before_anything_is_ended() {
+    let play = Play::start();
+    let token = issue(&play, &begin(&play), &[]);
+    for more in [["--wait-for", "drained"], ["--wait-timeout", "5s"], ["--reason", "leaked"]] {
+        let line = [&["revoke", "--token", "-"], &more[..]].concat();
+        let output = found_by(play.anonymous(&line), &token);
+        must_be_refused(&output, &["nothing was ended", more[0], "`leasehold revoke lease`"]);
+        assert!(play.is_active(&token));
+    }
+}
+
+#[test]
+fn introspection_takes_a_certificate_for_what_it_is_and_its_exit_code_tells() {
+    let play = Play::start();
+    let task = begin(&play);
+    let files = ["--cert-out", "task.pem", "--key-out", "task.key"];
+    let line = [&["cert", "issue", "--task", &task, "--audience", AUDIENCE][..], &files].concat();
+    let issued = play.ask("summarizer", &line);
+    let asked =
+        || play.program("documents", &["token", "introspect", "task.pem"]).output().unwrap();
+    let output = asked();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stdout.starts_with(b"active until "), "{output:?}");
+    let lease = issued["lease"]["lease_id"].as_str().unwrap();
+    let shown = play.program("operator", &["lease", "get", lease]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("the certificate's own") && !shown.contains("bearer"), "{shown}");
+    play.ask("orchestrator", &["task", "complete", &task]);
+    let output = asked();
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b"inactive\n"[..]));
+    // A key goes nowhere, also if it is called a certificate.
+    for more in [&[][..], &["--certificate"]] {
+        let line = [&["token", "introspect", "task.key"], more].concat();
+        let output = play.program("documents", &line).output().unwrap();
+        must_be_refused(&output, &["`task.key` holds no certificate in PEM"]);
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
-//! The README's commands work, in its order, in one folder: a tour that rots is worse than none.
+//! The README's commands work, in its order, in one folder, and so do those of the page on the sidecar: a tour that rots is worse
+//! than none.
 //!
 //! The word behind a block's `sh` says what becomes of it: nothing, it succeeds; `refused`, its last command fails;
 //! `background`, it runs on until the end and says when it is ready; `build`, it is left out, since it makes what is
-//! tested here. A block of `text` is what the block before it prints, and nothing else.
+//! tested here; `elsewhere`, it is left out, since it names machines of the reader's. A block of `text` is what the block before it
+//! prints, and nothing else. A command with `# inactive` behind it says so and exits with 1.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -27,32 +29,61 @@ fn the_readmes_commands_do_what_it_says() {
     let of = |kind: &str| blocks.iter().filter(|(what, _)| what == kind).count();
     assert!(of("") > 10 && of("refused") > 1 && of("background") > 2, "the README was not read");
     assert!(of("text") > 1, "what commands print was not read");
-    let dir = tempfile::tempdir().unwrap();
-    symlink(root.join("config"), dir.path().join("config")).unwrap();
-    let ran = Command::new("bash")
-        .args(["-c", &script(&blocks)])
-        .current_dir(dir.path())
-        .env("PATH", path())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-    assert!(ran.status.success(), "{out}\n{err}");
+    let (out, err) = ran(&blocks);
     // `# inactive` and `# active` behind a command are claims too.
     let claimed = readme.lines().filter(|line| line.contains("# inactive")).count();
     assert_eq!(out.lines().filter(|line| *line == "inactive").count(), claimed, "{out}");
     assert!(err.contains("NOT_FOUND") && err.contains("TASK_ENDED"), "{err}");
 }
 
-/// Each fenced block: `text`, or the word behind its `sh`; and what is in it.
+#[test]
+fn the_commands_of_the_page_on_the_sidecar_do_what_it_says() {
+    programs::must_be_here(&["bash", "awk", "base64", "curl", "openssl"]);
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/how-to/resource-server-sidecar.md");
+    let blocks = blocks(&fs::read_to_string(page).unwrap());
+    let of = |kind: &str| blocks.iter().filter(|(what, _)| what == kind).count();
+    assert!((of("background"), of("text")) == (2, 3) && of("") > 4, "the page was not read");
+    ran(&blocks);
+}
+
+/// Runs the blocks in a folder of their own: what they say on stdout and stderr.
+fn ran(blocks: &[(String, String)]) -> (String, String) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = tempfile::tempdir().unwrap();
+    symlink(root.join("config"), dir.path().join("config")).unwrap();
+    let ran = Command::new("bash")
+        .args(["-c", &script(blocks)])
+        .current_dir(dir.path())
+        .env("PATH", path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&ran.stdout), text(&ran.stderr));
+    assert!(ran.status.success(), "{out}\n{err}");
+    (out, err)
+}
+
+/// Each fenced block of commands and of what they print: `text`, or the word behind its `sh`; and what is in it.
 fn blocks(readme: &str) -> Vec<(String, String)> {
     let mut blocks = Vec::new();
     let mut lines = readme.lines();
     while let Some(line) = lines.next() {
         let Some(kind) = line.strip_prefix("```") else { continue };
-        let kind = kind.strip_prefix("sh").unwrap_or(kind);
         let text: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
-        blocks.push((kind.trim().to_owned(), text.join("\n")));
+        let kind = match kind.strip_prefix("sh") {
+            Some(word) => word,
+            None if kind == "text" => kind,
+            None => continue,
+        };
+        let lines =
+            text.iter().map(|line| match Some(line).filter(|line| line.contains("# inactive")) {
+                Some(line) => {
+                    format!("{} || [[ $? == 1 ]]", line.split_once('#').unwrap().0.trim_end())
+                }
+                None => (*line).to_owned(),
+            });
+        blocks.push((kind.trim().to_owned(), lines.collect::<Vec<_>>().join("\n")));
     }
     blocks
 }
@@ -81,7 +112,7 @@ fn script(blocks: &[(String, String)]) -> String {
                  until read -r line <&$server || exit 1; [[ $line =~ {} ]]; do echo \"$line\"; done",
                 READY.join("|").replace(' ', "\\ ")
             ),
-            ("build" | "text", _) => Ok(()),
+            ("build" | "elsewhere" | "text", _) => Ok(()),
             (other, _) => panic!("```{other}: what should become of such a block?"),
         }
         .unwrap();

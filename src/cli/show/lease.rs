@@ -120,12 +120,19 @@ fn json_of(lease: &v1::Lease) -> Value {
     })
 }
 
+/// What the credential's holder proves to have besides it.
+fn key(lease: &v1::Lease) -> String {
+    match (lease.kind(), lease.key_thumbprint.as_str(), lease.jkt.as_str()) {
+        (v1::CredentialKind::X509Svid, ..) => "the certificate's own".to_owned(),
+        (v1::CredentialKind::JwtSvid, "", "") => "none: whoever holds the JWT-SVID".to_owned(),
+        (v1::CredentialKind::AccessToken, "", "") => "none: a bearer token".to_owned(),
+        (v1::CredentialKind::Unspecified, "", "") => "not told".to_owned(),
+        (_, "", jkt) => format!("{jkt} (DPoP)"),
+        (_, thumbprint, _) => format!("{thumbprint} (certificate)"),
+    }
+}
+
 fn text_of(lease: &v1::Lease) -> String {
-    let key = match lease.key_thumbprint.as_str() {
-        "" if lease.jkt.is_empty() => "none: a bearer token".to_owned(),
-        "" => format!("{} (DPoP)", lease.jkt),
-        thumbprint => thumbprint.to_owned(),
-    };
     fields(&[
         ("lease", lease.lease_id.clone()),
         ("task", format!("{}, epoch {}", lease.task_id, lease.epoch)),
@@ -133,7 +140,7 @@ fn text_of(lease: &v1::Lease) -> String {
         ("state", word(lease.state().as_str_name(), "LEASE_STATE_")),
         ("holder", lease.holder.clone()),
         ("instance", lease.instance.clone()),
-        ("key", key),
+        ("key", key(lease)),
         ("audience", lease.audience.clone()),
         ("grant", grant(&lease.authorization_details)),
         ("tier", lease.tier.clone()),

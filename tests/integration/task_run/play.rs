@@ -133,8 +133,14 @@ impl Play {
     pub fn is_active(&self, token: &str) -> bool {
         let file = self.file("asked-token");
         fs::write(&file, token).unwrap();
-        let answer = self.ask("documents", &["token", "introspect", "asked-token"]);
-        answer["active"].as_bool().unwrap()
+        let line = ["token", "introspect", "asked-token", "--output", "json"];
+        let output = self.program("documents", &line).output().unwrap();
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let is_active = answer["active"].as_bool();
+        let is_active =
+            is_active.unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+        assert_eq!(output.status.code(), Some(i32::from(!is_active)));
+        is_active
     }
 
     /// What the socket answers: status and body.
