@@ -7,6 +7,9 @@ use std::path::Path;
 
 use tokio::net::UnixListener;
 
+/// Bytes of the path at which a socket is made, behind its folder: `/.lh-`, six letters, and `/s`.
+pub(super) const MADE_BYTES: usize = 13;
+
 /// Binds a socket at a path where nothing is yet.
 pub(super) fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty());

@@ -169,4 +169,9 @@ async fn whoever_starts_it_wrongly_is_told_what_to_do() {
     for listen in ["verify.sock", "unix:", "localhost:80"] {
         assert!(place.refused(listen, &[]).await.contains("unix:"), "{listen}");
     }
+    for listen in [format!("unix:/tmp/{}", "s".repeat(103)), format!("unix:/{}/s", "s".repeat(94))]
+    {
+        let said = place.refused(&listen, &[]).await;
+        assert!(said.contains("more than 107 bytes") && said.contains("shorter name"), "{said}");
+    }
 }
