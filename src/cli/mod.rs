@@ -1,6 +1,6 @@
 //! The command line: one file a sub-command.
 //!
-//! What a command answers goes to stdout, what is said about it to stderr. Exit codes: 0 done, 1 failed, 2 the command line
+//! What a command answers goes to stdout, what is said about it to stderr. Exit codes: 0 done, 1 failed or inactive, 2 the command line
 //! itself is wrong, 3 it is done and recorded, and not enforced so far as `--wait-for` says.
 
 mod arguments;

@@ -3,7 +3,7 @@
 //!
 //! The word behind a block's `sh` says what becomes of it: nothing, it succeeds; `refused`, its last command fails;
 //! `background`, it runs on until the end and says when it is ready; `build`, it is left out, since it makes what is
-//! tested here; `elsewhere`, it is left out, since it names machines of the reader's. A block of `text` is what the block before it
+//! tested here; `elsewhere`, it is left out, since it needs what not everybody has. A block of `text` is what the block before it
 //! prints, and nothing else. A command with `# inactive` behind it says so and exits with 1.
 
 use std::fmt::Write as _;
