@@ -127,12 +127,12 @@ fn by_lifetime_alone_something_is_accepted() {
 
 #[test]
 fn without_its_wall_clock_a_frozen_broker_says_that_it_is_up_to_date() {
-    is_caught(Off::Witness, (&[FreezeBroker, SlowLink], 700_000), 1, &[]);
+    is_caught(Off::Witness, (&[FreezeBroker, SlowLink], 700_000), 1, &[&WHOLE]);
 }
 
 #[test]
 fn without_its_wall_clock_a_frozen_verifier_takes_itself_for_fresh() {
-    is_caught(Off::Witness, (&[FreezeVerifier], 700_000), 1, &[]);
+    is_caught(Off::Witness, (&[FreezeVerifier], 700_000), 1, &[&WHOLE]);
 }
 
 /// Rule, what brings about that it is needed, and a world from which on that is soon seen.
