@@ -66,7 +66,8 @@ fn scopes() -> impl Strategy<Value = Scope> {
         Just(Scope::All),
         names().prop_map(Scope::Class),
         principals().prop_map(Scope::Principal),
-        "[a-zA-Z0-9_-]{1,64}".prop_map(Scope::Key),
+        // A `kid` of ours, and a subject key identifier: whole bytes in hex have one spelling.
+        "[a-zA-Z0-9_-]{43}|([0-9a-f]{2}){1,32}".prop_map(Scope::Key),
     ]
 }
 
