@@ -2,7 +2,7 @@
 
 use super::document::Field;
 use super::section::Section;
-use super::value;
+use super::value::{self, presentable};
 use crate::jose::dpop::HttpsUri;
 
 /// What callers' proofs must say.
@@ -25,7 +25,7 @@ fn target(field: &Field<'_>) -> Option<HttpsUri> {
     let text = value::text(field)?;
     match HttpsUri::parse(text) {
         Ok(uri) if uri.is_origin() && !text.ends_with('/') => Some(uri),
-        Ok(_) => field.refuse(format!("is `{text}`; write it without a path")),
-        Err(error) => field.refuse(format!("is `{text}`, which {error}")),
+        Ok(_) => field.refuse(format!("is `{}`; write it without a path", presentable(text))),
+        Err(error) => field.refuse(format!("is `{}`, which {error}", presentable(text))),
     }
 }

@@ -214,6 +214,7 @@ fn roles(
 fn base_url(field: &Field<'_>) -> Option<String> {
     let url = value::https_url(field)?;
     if url.matches('/').count() != 2 {
+        let url = value::presentable(&url);
         return field
             .refuse(format!("is `{url}`; write it without a path and without `/` at its end"));
     }

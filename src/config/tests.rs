@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod mistakes;
+mod urls;
 mod webhooks;
 
 use std::path::Path;
@@ -172,7 +173,7 @@ fn a_file_that_cannot_be_read_is_named() {
 
 #[test]
 fn each_mistake_is_named_by_file_line_field_and_remedy() {
-    for (from, to, expected) in mistakes::MISTAKES {
+    for (from, to, expected) in mistakes::MISTAKES.iter().chain(urls::MISTAKES) {
         assert_eq!(errors(from, to), *expected, "`{to}`");
     }
 }

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use axum::http::Uri;
+use axum::http::uri::Authority;
 use toml::de::DeValue;
 
 use super::document::Field;
@@ -168,10 +169,16 @@ pub(super) fn socket(field: &Field<'_>) -> Option<SocketAddr> {
 /// An `https` URL without user, query and fragment, exactly as it was written (THREATS.md class 12).
 pub(super) fn https_url(field: &Field<'_>) -> Option<String> {
     let text = text(field)?;
+    // What stands behind the host's colon must be a port: a password that holds a `/` would else pass for one, with no `@`
+    // in the authority.
+    let is_host = |authority: &Authority| {
+        let port = authority.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+        !authority.host().is_empty() && authority.as_str() == format!("{}{port}", authority.host())
+    };
     let is_plain = |uri: &Uri| {
         uri.scheme_str() == Some("https")
             && text.starts_with("https://")
-            && uri.authority().is_some_and(|a| !a.as_str().contains('@') && !a.host().is_empty())
+            && uri.authority().is_some_and(is_host)
     };
     if text.parse().is_ok_and(|uri| is_plain(&uri)) && !text.contains(['?', '#']) {
         return Some(text.to_owned());
@@ -182,16 +189,22 @@ pub(super) fn https_url(field: &Field<'_>) -> Option<String> {
     ))
 }
 
-/// A URL without what may be a secret in it: user and password, query, fragment.
-fn presentable(text: &str) -> String {
-    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-    let (place, behind) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
-    let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
-    let host = authority.rsplit_once('@').map(|(_, host)| format!("…@{host}"));
-    let host = host.unwrap_or_else(|| authority.to_owned());
-    let start = if scheme.is_empty() { "" } else { "://" };
+/// A URL without what may be a secret in it: user and password, query, fragment. Whoever forgot to escape a password may have
+/// any mark in it, so all up to the last `@` is left out, and all of it where that may stand in a query.
+pub(super) fn presentable(text: &str) -> String {
+    let is_scheme = |scheme: &str| scheme.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let (start, rest) = match text.split_once("://") {
+        Some((scheme, rest)) if is_scheme(scheme) => (format!("{scheme}://"), rest),
+        _ => (String::new(), text),
+    };
+    let (hidden, place) = match rest.rsplit_once('@') {
+        Some((user, _)) if user.contains(['?', '#']) => ("…", ""),
+        Some((_, place)) => ("…@", place),
+        None => ("", rest),
+    };
+    let (place, behind) = place.split_at(place.find(['?', '#']).unwrap_or(place.len()));
     let end = behind.chars().next().map(|mark| format!("{mark}…")).unwrap_or_default();
-    format!("{scheme}{start}{host}{path}{end}")
+    format!("{start}{hidden}{place}{end}")
 }
 
 /// The same; or, where the operator says that it may be so, one of this machine, also without TLS.
