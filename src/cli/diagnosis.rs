@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, ErrorKind};
 
 use rustls::{CertificateError, Error as TlsError};
+use tonic::Status;
 
 /// What is wrong with a connection, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,9 @@ pub(super) struct Diagnosis {
     /// What to change.
     pub(super) remedy: String,
 }
+
+/// How tonic begins the message of a status that it made of a plain HTTP response; the number follows.
+const NO_GRPC: &str = "grpc-status header missing, mapped from HTTP status code ";
 
 /// As whom a broker is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +54,15 @@ impl Called<'_> {
         };
         let problem = format!("`{}` closed the connection after the handshake", self.broker);
         Diagnosis { problem, remedy: remedy.to_owned() }
+    }
+
+    /// What answered speaks HTTP, and no gRPC: `None` if this status is one of gRPC.
+    pub(super) fn no_grpc(self, status: &Status) -> Option<Diagnosis> {
+        let http = status.message().strip_prefix(NO_GRPC)?;
+        let problem = format!("`{}` answers HTTP {http} and no gRPC", self.broker);
+        let remedy = "if that is the broker's HTTP port, name the one of `listen.grpc` in `--broker` (or LEASEHOLD_BROKER); if a proxy is between, it has \
+                      no broker to ask, or none over HTTP/2: its log says which";
+        Some(Diagnosis { problem, remedy: remedy.to_owned() })
     }
 
     /// What to do where the broker does not know who calls.

@@ -115,7 +115,8 @@ impl Failure {
         // The client's own limit, which tonic tells by the code of a call that was given up.
         let is_late = status.message() == TimeoutExpired(()).to_string();
         if details.error_info().is_none() {
-            let diagnosis = diagnosis::of_call(status, called);
+            let no_grpc = called.no_grpc(status);
+            let diagnosis = no_grpc.or_else(|| diagnosis::of_call(status, called));
             // Nobody here cancels a call, and a broker that does says why.
             let is_cut_off = status.code() == Code::Cancelled && !is_late;
             if let Some(diagnosis) = diagnosis.or_else(|| is_cut_off.then(|| called.cut_off())) {

@@ -40,6 +40,13 @@ fn what_dev_prints_can_be_pasted_and_ends_in_a_refusal() {
 
     let folder = said.iter().find_map(|line| line.split("playground, in ").nth(1)).unwrap();
     assert!(Path::new(folder).join("root.pem").is_file());
+    let http = said.iter().find_map(|line| line.trim().strip_prefix("HTTPS")).unwrap().trim();
+    let files =
+        ["--ca", "root.pem", "--cert", "operator.pem", "--key", "operator.key", "--broker", http];
+    let asked = Command::new(PROGRAM).arg("status").args(files).current_dir(folder).output();
+    let told = String::from_utf8_lossy(&asked.unwrap().stderr).into_owned();
+    assert!(told.contains("answers HTTP 404 and no gRPC"), "{told}");
+    assert!(told.contains("the one of `listen.grpc`"), "{told}");
     let pid = dev.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert!(dev.wait().unwrap().success());
