@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::hub::{Answer, Hub, Next, Positions, StreamId};
 use super::memory::{Kept, Memory};
 use super::reader::{Ask, Found, Reader};
-use crate::domain::feed::{AsOf, BrokerRecord, InstanceId, Subscribers, Terms, Webhooks};
+use crate::domain::feed::{AsOf, BrokerRecord, InstanceId, Owner, Subscribers, Terms, Webhooks};
 use crate::domain::id::{Partition, PartitionCount};
 use crate::domain::lattice::{Entry, Kill};
 use crate::domain::path::Origin;
@@ -350,7 +350,8 @@ impl Core {
         if *owner != verifier.principal {
             return Err(Misuse::InstanceTaken);
         }
-        self.subscribers.join(verifier.instance, &verifier.name, verifier.drains);
+        let run = (verifier.instance, Owner::of(&verifier.principal));
+        self.subscribers.join(run, &verifier.name, verifier.drains);
         let partitions = self.partitions.all();
         Ok(self.hub.open(verifier.instance, partitions, &self.applied, wake))
     }

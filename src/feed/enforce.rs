@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 
 use super::Feed;
-use crate::domain::feed::{Drain, Ending, InstanceId, Pending, Progress, Registry};
+use crate::domain::feed::{Drain, Ending, InstanceId, Pending, Progress, Registry, Run};
 use crate::domain::id::Partition;
 use crate::domain::path::Origin;
 use crate::domain::time::{Moment, Span, Stamp};
@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const UNKNOWN: &str = "(verifiers that this broker does not know of)";
 
 /// The verifiers that the registry has listed since the ending was committed; `None`: that is not known of all.
-type Listed = Option<BTreeMap<InstanceId, String>>;
+type Listed = Option<BTreeMap<Run, String>>;
 
 /// How far an ending is to be before it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

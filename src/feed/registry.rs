@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use super::Feed;
 use super::run::changed;
-use crate::domain::feed::{Beats, BrokerRecord, InstanceId, Registry, Seen};
+use crate::domain::feed::{Beats, BrokerRecord, InstanceId, Registry, Run, Seen};
 use crate::domain::time::{Moment, Span};
 use crate::store::{Changed, StoreError};
 use crate::telemetry::metrics;
@@ -45,7 +45,7 @@ impl RegistryReader {
     }
 
     /// The verifiers that were in it at that instant or came later; `None` if that is not known.
-    pub(super) fn seen_since(&self, then: Moment) -> Option<BTreeMap<InstanceId, String>> {
+    pub(super) fn seen_since(&self, then: Moment) -> Option<BTreeMap<Run, String>> {
         self.seen.lock().since(then)
     }
 

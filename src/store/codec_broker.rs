@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
+use prost::bytes::Bytes;
 
-use crate::domain::feed::{BrokerRecord, InstanceId, ReadPosition, VerifierRecord, Webhooks};
+use crate::domain::feed::{
+    BrokerRecord, InstanceId, Owner, ReadPosition, VerifierRecord, Webhooks,
+};
 use crate::domain::id::Partition;
 use crate::domain::path::Origin;
 use crate::domain::principal::Name;
@@ -58,6 +61,10 @@ fn verifier_to_wire(record: &VerifierRecord) -> wire::Verifier {
         drains: record.undrained.is_some(),
         undrained: record.undrained.as_ref().map(positions_to_wire).unwrap_or_default(),
         connected: record.connected,
+        owner: match record.owner {
+            unsaid if unsaid == Owner::default() => Bytes::new(),
+            Owner(hash) => Bytes::copy_from_slice(&hash),
+        },
     }
 }
 
@@ -68,6 +75,10 @@ fn verifier(record: wire::Verifier) -> Result<VerifierRecord, StoreError> {
     }
     Ok(VerifierRecord {
         instance: instance(&record.instance)?,
+        owner: match &record.owner[..] {
+            [] => Owner::default(),
+            hash => Owner(hash.try_into().map_err(corrupt)?),
+        },
         name: record.name,
         viewed_at: stamp(record.viewed_at)?,
         behind: positions(&record.behind)?,
@@ -157,10 +168,11 @@ mod tests {
     }
 
     fn verifiers() -> impl Strategy<Value = VerifierRecord> {
-        let fields =
-            (instances(), "\\PC{0,24}", stamps(), maps(), option::of(maps()), any::<bool>());
-        fields.prop_map(|(instance, name, viewed_at, behind, undrained, connected)| {
-            VerifierRecord { instance, name, viewed_at, behind, undrained, connected }
+        let owners = any::<[u8; 16]>().prop_map(Owner);
+        let runs = (instances(), prop_oneof![Just(Owner::default()), owners]);
+        let fields = (runs, "\\PC{0,24}", stamps(), maps(), option::of(maps()), any::<bool>());
+        fields.prop_map(|((instance, owner), name, viewed_at, behind, undrained, connected)| {
+            VerifierRecord { instance, owner, name, viewed_at, behind, undrained, connected }
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::drift::Drift;
-use super::position::InstanceId;
+use super::position::{InstanceId, Run};
 use super::registry::{BrokerRecord, Registry, VerifierRecord};
 use crate::domain::id::Partition;
 use crate::domain::path::Origin;
@@ -118,15 +118,11 @@ impl Ending {
     }
 
     /// Whether what was let in is over, at the verifiers that the registry listed once the ending [was applied](Self::is_applied).
-    pub fn drain(&self, listed: &BTreeMap<InstanceId, String>, registry: &Registry) -> Drain {
+    pub fn drain(&self, listed: &BTreeMap<Run, String>, registry: &Registry) -> Drain {
         let (mut running, mut unknown) = (BTreeSet::new(), BTreeSet::new());
-        for (instance, name) in listed {
+        for (run, name) in listed {
             let told = registry.records.iter().flat_map(|record| {
-                record
-                    .verifiers
-                    .iter()
-                    .filter(|v| v.instance == *instance)
-                    .map(move |v| (record, v))
+                record.verifiers.iter().filter(|v| v.run() == *run).map(move |v| (record, v))
             });
             let told: Vec<_> = told.collect();
             let is_over = told.iter().any(|(record, verifier)| self.is_drained(record, verifier));

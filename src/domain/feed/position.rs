@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ring::digest::{SHA256, digest};
+
 use crate::domain::path::Origin;
 
 /// One run of a broker's or a verifier's process: 128 random bits, made at its start and never used again.
@@ -36,6 +38,26 @@ impl fmt::Debug for InstanceId {
         fmt::Display::fmt(self, f)
     }
 }
+
+/// Whose a verifier is: the first 16 bytes of the SHA-256 of its principal's text. All zero where a broker of an earlier version
+/// wrote the record, which did not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner(pub [u8; 16]);
+
+impl Owner {
+    /// The principal with this text.
+    pub fn of(principal: &str) -> Self {
+        let mut first = [0; 16];
+        for (to, from) in first.iter_mut().zip(digest(&SHA256, principal.as_bytes()).as_ref()) {
+            *to = *from;
+        }
+        Self(first)
+    }
+}
+
+/// One run of one principal's verifier.
+// INVARIANT (one instance, one verifier): whoever says at another broker that it has the instance of somebody else is another.
+pub type Run = (InstanceId, Owner);
 
 /// Where a reader stands in a partition's events: at one that it has read, known again by its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::position::{InstanceId, ReadPosition};
+use super::position::{InstanceId, Owner, ReadPosition, Run};
 use crate::domain::id::Partition;
 use crate::domain::path::Origin;
 use crate::domain::principal::Name;
@@ -41,6 +41,8 @@ pub type Webhooks = BTreeMap<Name, BTreeMap<Partition, ReadPosition>>;
 pub struct VerifierRecord {
     /// Which run.
     pub instance: InstanceId,
+    /// Whose.
+    pub owner: Owner,
     /// What operators call it.
     pub name: String,
     /// The age of its view counts from here, by the broker's wall clock: for people, never to decide by. Zero if it never had one.
@@ -52,6 +54,13 @@ pub struct VerifierRecord {
     pub undrained: Option<BTreeMap<Partition, Origin>>,
     /// Whether it is connected.
     pub connected: bool,
+}
+
+impl VerifierRecord {
+    /// Which run of whose verifier it is.
+    pub fn run(&self) -> Run {
+        (self.instance, self.owner)
+    }
 }
 
 /// The registry at one instant.

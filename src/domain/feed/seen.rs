@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::position::InstanceId;
+use super::position::Run;
 use super::registry::Registry;
 use crate::domain::time::{Moment, Span};
 
@@ -17,7 +17,7 @@ const GAP_MOST: Span = Span::from_seconds(5);
 pub struct Seen {
     /// The first and the last of reads with no gap between them.
     reads: Option<(Moment, Moment)>,
-    verifiers: BTreeMap<InstanceId, (String, Moment)>,
+    verifiers: BTreeMap<Run, (String, Moment)>,
 }
 
 impl Seen {
@@ -28,26 +28,27 @@ impl Seen {
         let first = self.reads.filter(|(_, last)| sent.since(*last) < gap).map(|(first, _)| first);
         self.reads = Some((first.unwrap_or(sent), sent));
         for verifier in registry.records.iter().flat_map(|record| &record.verifiers) {
-            self.verifiers.insert(verifier.instance, (verifier.name.clone(), sent));
+            self.verifiers.insert(verifier.run(), (verifier.name.clone(), sent));
         }
         self.verifiers.retain(|_, (_, last)| sent.since(*last) < REMEMBERED);
     }
 
     /// Everybody who was in the registry at that instant or came later, by name; `None` if that is not known.
     // INVARIANT (drained, by all): whoever was listed then was seen by the last read before, or by a later one.
-    pub fn since(&self, then: Moment) -> Option<BTreeMap<InstanceId, String>> {
+    pub fn since(&self, then: Moment) -> Option<BTreeMap<Run, String>> {
         let (first, last) = self.reads?;
         if first > then || last.since(then.minus(GAP_MOST)) >= REMEMBERED {
             return None;
         }
         let were = self.verifiers.iter().filter(|(_, (_, seen))| seen.plus(GAP_MOST) > then);
-        Some(were.map(|(instance, (name, _))| (*instance, name.clone())).collect())
+        Some(were.map(|(run, (name, _))| (*run, name.clone())).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::feed::position::{InstanceId, Owner};
     use crate::domain::feed::registry::{BrokerRecord, VerifierRecord};
     use crate::domain::time::Stamp;
 
@@ -60,6 +61,7 @@ mod tests {
     fn read(seconds: u64, verifiers: &[u128]) -> Registry {
         let verifier = |number: &u128| VerifierRecord {
             instance: InstanceId::new(*number),
+            owner: Owner::default(),
             name: format!("v{number}"),
             viewed_at: Stamp::ZERO,
             behind: BTreeMap::new(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::drift::Drift;
-use super::position::InstanceId;
+use super::position::{InstanceId, Owner, Run};
 use super::registry::VerifierRecord;
 use crate::domain::id::Partition;
 use crate::domain::path::Origin;
@@ -22,6 +22,7 @@ pub struct Subscribers {
 
 #[derive(Clone, Debug, Default)]
 struct Subscriber {
+    owner: Owner,
     name: String,
     connections: u32,
     /// When the last answer was sent, and from when on it says that the view holds everything.
@@ -37,8 +38,9 @@ impl Subscribers {
     }
 
     /// A verifier connected. `drains`: it will say when what it let in is over.
-    pub fn join(&mut self, instance: InstanceId, name: &str, drains: bool) {
+    pub fn join(&mut self, (instance, owner): Run, name: &str, drains: bool) {
         let verifier = self.verifiers.entry(instance).or_default();
+        verifier.owner = owner;
         name.clone_into(&mut verifier.name);
         verifier.connections = verifier.connections.saturating_add(1);
         if drains {
@@ -119,6 +121,7 @@ impl Subscribers {
         };
         let record = |(instance, verifier): (&InstanceId, &Subscriber)| VerifierRecord {
             instance: *instance,
+            owner: verifier.owner,
             name: verifier.name.clone(),
             viewed_at: verifier
                 .answered
@@ -174,7 +177,7 @@ mod tests {
 
     fn of_one() -> Subscribers {
         let mut subscribers = Subscribers::new(Drift::DEFAULT, DELTA_MAX);
-        subscribers.join(ONE, "api", true);
+        subscribers.join((ONE, Owner::default()), "api", true);
         subscribers
     }
 
@@ -221,7 +224,7 @@ mod tests {
         let (mut subscribers, next) = (of_one(), InstanceId::new(2));
         subscribers.acknowledge(ONE, &positions(9));
         subscribers.leave(ONE);
-        subscribers.join(next, "api", true);
+        subscribers.join((next, Owner::default()), "api", true);
         subscribers.answer(next, at(100), Span::ZERO);
         assert_ne!(subscribers.acked(&positions(9), at(100)), positions(9));
     }

@@ -1,7 +1,7 @@
 //! One broker's feed, driven by hand.
 
 use super::*;
-use crate::domain::feed::Drift;
+use crate::domain::feed::{Drift, VerifierRecord};
 use crate::domain::id::{LeaseId, TaskId};
 use crate::domain::lattice::{Fence, Lattice};
 use crate::domain::principal::Name;
@@ -270,6 +270,18 @@ fn class_20_nobody_acknowledges_what_was_never_sent_nor_for_another() {
     }
     let taken = core.subscribe(verifier(ONE, "b"), Arc::default(), at(11));
     assert_eq!(taken, Err(Misuse::InstanceTaken));
+}
+
+#[test]
+fn class_03_the_registry_tells_two_principals_with_one_instance_apart() {
+    let runs = |principal| {
+        let mut core = registered();
+        core.subscribe(verifier(ONE, principal), Arc::default(), at(11)).unwrap();
+        let record = core.record(at(12)).unwrap();
+        record.verifiers.iter().map(VerifierRecord::run).collect::<Vec<_>>()
+    };
+    assert_eq!(runs("a"), [(ONE, Owner::of("a"))]);
+    assert_ne!(runs("a"), runs("b"), "at two brokers");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::broker::seams::Clock;
-use crate::domain::feed::InstanceId;
 use crate::domain::feed::{BrokerRecord, Drift, ReadPosition, VerifierRecord, Webhooks};
+use crate::domain::feed::{InstanceId, Owner};
 use crate::store::{Changed, Feed as Pages, Page};
 use crate::testing::clock::TestClock;
 use crate::testing::model::ModelStore;
@@ -156,6 +156,7 @@ async fn drained_asks_those_who_were_listed_when_every_broker_had_applied_it() {
     tokio::time::sleep(look).await;
     let running = VerifierRecord {
         instance: InstanceId::new(1),
+        owner: Owner::default(),
         name: "v".into(),
         viewed_at: Stamp::ZERO,
         behind: BTreeMap::new(),

@@ -104,6 +104,7 @@ mod tests {
     fn broker(instance: u128, verifiers: usize) -> (BrokerRecord, Span) {
         let verifier = |n: usize| VerifierRecord {
             instance: InstanceId::new(u128::try_from(n).unwrap()),
+            owner: Default::default(),
             name: format!("v{n}"),
             viewed_at: Stamp::ZERO,
             behind: BTreeMap::new(),

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::domain::event::{Event, EventKind};
-use crate::domain::feed::{BrokerRecord, InstanceId, ReadPosition, VerifierRecord};
+use crate::domain::feed::{BrokerRecord, InstanceId, Owner, ReadPosition, VerifierRecord};
 use crate::domain::id::Partition;
 use crate::domain::lattice::{Entry, Fence};
 use crate::domain::path::Origin;
@@ -142,6 +142,7 @@ pub fn record(instance: u128, beat: u64) -> BrokerRecord {
     let at = |stamp| BTreeMap::from([(Partition::ZERO, origin(1)), (P, origin(stamp))]);
     let verifier = |instance, undrained| VerifierRecord {
         instance: InstanceId::new(instance),
+        owner: Owner::of("spiffe://prod.example/api/ledger"),
         name: "spiffe://prod.example/api/ledger".to_owned(),
         viewed_at: Stamp::from_seconds(beat),
         behind: at(2),

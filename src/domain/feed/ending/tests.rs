@@ -1,8 +1,10 @@
 //! When an ending is FENCED, and when DRAINED.
 
 use super::*;
+use crate::domain::feed::position::Owner;
 use crate::domain::time::Stamp;
 
+const OWN: Owner = Owner([1; 16]);
 const DELTA_MAX: Span = Span::from_seconds(30);
 const TERMS: Terms = Terms { drift: Drift::DEFAULT, delta_max: DELTA_MAX };
 
@@ -40,6 +42,7 @@ fn broker(applied: u64, acked: u64) -> BrokerRecord {
 fn verifier(instance: u128) -> VerifierRecord {
     VerifierRecord {
         instance: InstanceId::new(instance),
+        owner: OWN,
         name: format!("v{instance}"),
         viewed_at: Stamp::ZERO,
         behind: BTreeMap::new(),
@@ -122,7 +125,7 @@ fn rule_08_after_lapse_it_is_fenced_whoever_is_silent() {
 }
 
 fn drain(listed: &[u128], verifiers: Vec<VerifierRecord>) -> Drain {
-    let listed = listed.iter().map(|n| (InstanceId::new(*n), format!("v{n}"))).collect();
+    let listed = listed.iter().map(|n| ((InstanceId::new(*n), OWN), format!("v{n}"))).collect();
     let record = BrokerRecord { verifiers, ..broker(50, 50) };
     ending().drain(&listed, &registry(vec![record]))
 }
@@ -144,6 +147,19 @@ fn a_verifier_that_is_gone_or_never_says_makes_it_unknown_and_never_true() {
     assert_eq!(drain(&[7], vec![verifier(7)]), Drain::Unknown(vec!["v7".into()]));
     let gone = VerifierRecord { connected: false, undrained: Some(positions(49)), ..verifier(7) };
     assert_eq!(drain(&[7], vec![gone]), Drain::Unknown(vec!["v7".into()]));
+}
+
+#[test]
+fn class_03_whoever_takes_the_instance_of_another_s_verifier_says_nothing_for_it() {
+    let runs = VerifierRecord { undrained: Some(positions(49)), ..verifier(7) };
+    let over = VerifierRecord { undrained: Some(BTreeMap::new()), ..verifier(7) };
+    let of_another = VerifierRecord { owner: Owner([2; 16]), ..over.clone() };
+    let of_nobody = VerifierRecord { owner: Owner::default(), ..over };
+    for liar in [of_another, of_nobody] {
+        let running = Drain::Running(vec!["v7".into()]);
+        assert_eq!(drain(&[7], vec![runs.clone(), liar.clone()]), running);
+        assert_eq!(drain(&[7], vec![liar]), Drain::Unknown(vec!["v7".into()]));
+    }
 }
 
 #[test]
