@@ -7,12 +7,12 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use self::payload::Claims;
+use super::base64url;
 use super::claims::{ClaimError, Leeway, Validity};
 use super::execution_claim::{self, ExecutionClaim, ExecutionClaimError};
-use super::jws::{JwsError, Typ, Unverified};
+use super::jws::{JwsError, Unverified};
 use super::key_set::KeySet;
 use super::signing_key::{SigningKey, SigningKeyError};
-use super::{Algorithm, base64url};
 use crate::domain::execution::{Execution, ExecutionError};
 use crate::domain::grant::Grant;
 use crate::domain::id::TaskId;
@@ -155,7 +155,7 @@ pub fn verify(
     issuer: &str,
     now: Stamp,
 ) -> Result<AccessToken, AccessTokenError> {
-    let unverified = Unverified::parse(compact, Typ::Is(TYP), &[Algorithm::ES256])?;
+    let unverified = Unverified::parse_access_token(compact, keys)?;
     let signing_key = unverified.kid().to_owned();
     let payload = unverified.signed_payload(keys)?;
     let claims = Claims::read(&payload)?;

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use jsonwebtoken::crypto::JwtVerifier as _;
 use serde_json::Value;
 
 use super::json::{self, JsonError};
 use super::jwk::{JwkError, VerifyingKey};
+use super::jws::Header;
+use super::{Algorithm, access_token, base64url};
 
 /// Bytes of a JWK set.
 pub const MAX_SET_BYTES: usize = 512 * 1024;
@@ -36,6 +39,8 @@ pub enum KeySetError {
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
     keys: BTreeMap<String, VerifyingKey>,
+    /// Names of keys for ES256, by the header that access tokens of ours have which they signed, as it is written.
+    headers: BTreeMap<String, String>,
     refused: Vec<JwkError>,
 }
 
@@ -81,6 +86,11 @@ impl KeySet {
     }
 
     fn insert(&mut self, key: VerifyingKey) -> Result<(), KeySetError> {
+        if key.algorithm() == Algorithm::ES256 {
+            let header = Header { typ: access_token::TYP, alg: Algorithm::ES256, kid: key.kid() };
+            let header = serde_json::to_vec(&header).unwrap_or_default();
+            self.headers.insert(base64url::encode(header), key.kid().to_owned());
+        }
         match self.keys.insert(key.kid().to_owned(), key) {
             None => Ok(()),
             Some(_) => Err(KeySetError::DuplicateKid),
@@ -93,6 +103,11 @@ impl KeySet {
         let mut left = self.clone();
         left.keys.retain(|kid, _| !is_gone(kid));
         left
+    }
+
+    /// The name of the key whose access tokens have this header, if it is one of ours for ES256. It may be of no use any more.
+    pub(super) fn kid_of_header(&self, header: &str) -> Option<&str> {
+        self.headers.get(header).map(String::as_str)
     }
 
     /// The key of this name.

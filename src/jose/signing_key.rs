@@ -9,6 +9,7 @@ use signature::Signer as _;
 
 use super::base64url;
 use super::jwk::VerifyingKey;
+use super::jws::Header;
 use super::public_key::{Curve, PublicKey};
 use crate::domain::secret::Secret;
 
@@ -104,13 +105,6 @@ impl SigningKey {
         base64url::push(&mut compact, signature);
         Ok(Secret::from(compact))
     }
-}
-
-#[derive(Serialize)]
-struct Header<'a> {
-    typ: &'a str,
-    alg: Algorithm,
-    kid: &'a str,
 }
 
 impl signature::Signer<Vec<u8>> for SigningKey {

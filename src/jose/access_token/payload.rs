@@ -45,7 +45,9 @@ impl<'p> Claims<'p> {
     /// [`AccessTokenError`] names the first rule that it breaks: of JSON, or of the type of a claim.
     pub(super) fn read(payload: &'p [u8]) -> Result<Self, AccessTokenError> {
         let fault = Cell::new(JwsError::Payload(JsonError::Syntax).into());
-        let mut reader = serde_json::Deserializer::from_slice(payload);
+        // At once, and not text by text.
+        let Ok(text) = str::from_utf8(payload) else { return Err(explained(payload, fault.get())) };
+        let mut reader = serde_json::Deserializer::from_str(text);
         let claims = reader.deserialize_map(Members { fault: &fault });
         let claims = claims.and_then(|claims| reader.end().map(|()| claims));
         claims.map_err(|_| explained(payload, fault.get()))
@@ -264,7 +266,7 @@ impl<'de> Visitor<'de> for Actors {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         let levels_left = self.levels_left.checked_sub(1);
-        let levels_left = levels_left.ok_or(A::Error::custom(JsonError::TooDeep))?;
+        let levels_left = levels_left.ok_or_else(|| A::Error::custom(JsonError::TooDeep))?;
         let (mut sub, mut others) = (None, None);
         while let Some(name) = members.next_key_seed(Text(0..=usize::MAX))? {
             match &*name {

@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 use signature::Signer as _;
 
 use super::super::json::JsonError;
+use super::super::jws::{self, Header};
 use super::*;
 use crate::domain::execution::Spelled;
 use crate::domain::scope::Scope;
 use crate::domain::time::Span;
+use crate::jose::Algorithm;
 
 const GOLDEN: &str = include_str!("../../../tests/golden/access-token.json");
 const ISSUER: &str = "https://leasehold.example";
@@ -28,7 +30,17 @@ impl Issuer {
     }
 
     fn sign(&self, header: &Value, payload: &str) -> String {
-        let [header, payload] = [header.to_string(), payload.to_owned()].map(base64url::encode);
+        self.sign_under(&header.to_string(), payload)
+    }
+
+    /// Under the header that it signs access tokens under, letter for letter.
+    fn sign_as_minted(&self, payload: &str) -> String {
+        let header = Header { typ: TYP, alg: Algorithm::ES256, kid: self.key.kid() };
+        self.sign_under(&serde_json::to_string(&header).unwrap(), payload)
+    }
+
+    fn sign_under(&self, header: &str, payload: &str) -> String {
+        let [header, payload] = [header, payload].map(base64url::encode);
         let signature = self.key.try_sign(format!("{header}.{payload}").as_bytes()).unwrap();
         format!("{header}.{payload}.{}", base64url::encode(signature))
     }
@@ -322,6 +334,31 @@ fn class_11_another_key_of_ours_signs_no_access_tokens() {
     let compact = token(other.key.kid()).sign(&other.key).unwrap();
     let refused = verify(compact.expose_text(), &issuer.keys, ISSUER, now());
     assert_eq!(refused, Err(JwsError::UnknownKey.into()));
+}
+
+#[test]
+fn class_11_the_header_that_keys_sign_under_is_known_and_every_other_is_read() {
+    let issuer = Issuer::new();
+    let is_known = |compact: &str| Unverified::under_known_header(compact, &issuer.keys).is_some();
+    let minted = token(issuer.key.kid()).sign(&issuer.key).unwrap();
+    assert!(is_known(minted.expose_text()), "what is minted has the header that is known");
+    let other = issuer.sign(&issuer.header(), &golden().to_string());
+    assert!(!is_known(&other), "the order of its members is another");
+    assert!(verify(&other, &issuer.keys, ISSUER, now()).is_ok());
+
+    let gone = issuer.keys.without(|kid| kid == issuer.key.kid());
+    let refused = verify(minted.expose_text(), &gone, ISSUER, now());
+    assert_eq!(refused, Err(JwsError::UnknownKey.into()));
+    let refused = |compact: &str| verify(compact, &issuer.keys, ISSUER, now()).unwrap_err();
+    let (signed, signature) = minted.expose_text().rsplit_once('.').unwrap();
+    let long = format!("{signed}{}.{signature}", "A".repeat(jws::MAX_COMPACT_BYTES));
+    assert_eq!(refused(&long), JwsError::TooLarge.into());
+    assert_eq!(refused(&format!("{signed}.{signature}=")), JwsError::Shape.into());
+    assert_eq!(
+        refused(&format!("{signed}.{}", base64url::encode([1; 64]))),
+        JwsError::Signature.into()
+    );
+    assert_eq!(refused(signed), JwsError::Shape.into());
 }
 
 #[test]
