@@ -71,6 +71,14 @@ pub struct Answer {
     pub subject: Subject<Box<Lease>>,
 }
 
+impl Answer {
+    /// What a lease's record answers to the request that it was issued for; `None` if that has an answer of its own.
+    pub(crate) fn of_issue(lease: Lease) -> Option<Self> {
+        let (request_hash, origin) = (lease.draft.request?, lease.origin);
+        Some(Self { request_hash, origin, subject: Subject::Lease(Box::new(lease)) })
+    }
+}
+
 /// What an answer is about. Before the commit a lease is the one that is [`Written`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject<L> {
@@ -309,19 +317,6 @@ impl Replay {
     /// The lease that the request names, if it asks for one.
     pub fn lease(&self, partition: Partition) -> LeaseId {
         LeaseId::of_request(partition, &self.key)
-    }
-
-    /// The answer that a lease's record is to this request.
-    ///
-    /// # Errors
-    /// [`Denial::RequestIdReused`] if it was issued for another one.
-    pub(crate) fn answered_by(&self, lease: &Lease) -> Result<Option<Answer>, Denial> {
-        let Some(request_hash) = lease.draft.request else { return Ok(None) };
-        if request_hash != self.request_hash {
-            return Err(Denial::RequestIdReused);
-        }
-        let subject = Subject::Lease(Box::new(lease.clone()));
-        Ok(Some(Answer { request_hash, origin: lease.origin, subject }))
     }
 }
 

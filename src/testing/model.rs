@@ -244,7 +244,7 @@ impl Part {
             let records = [RecordKey::Answer(replay.key), lease].map(|key| self.record(key, stamp));
             replayed = match records {
                 [Some(Record::Answer(answer)), _] => Some(*answer),
-                [_, Some(Record::Lease(it))] => replay.answered_by(&it).map_err(Outcome::Denied)?,
+                [_, Some(Record::Lease(lease))] => Answer::of_issue(*lease),
                 _ => None,
             };
             if let Some(answer) = &replayed {

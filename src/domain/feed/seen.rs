@@ -107,6 +107,27 @@ mod tests {
         assert_eq!(names(&seen, 130), Some(vec!["v2".into()]), "it was gone long before");
     }
 
+    /// A read that saw it, and one within the gap that did not.
+    #[test]
+    fn class_07_who_was_seen_less_than_a_gap_before_is_told_and_who_was_not_then_is_gone() {
+        let seen = seen([(100, &[1][..]), (104, &[1]), (108, &[]), (112, &[])]);
+        assert_eq!(names(&seen, 108), Some(vec!["v1".into()]));
+        assert_eq!(names(&seen, 109), Some(vec![]));
+    }
+
+    #[test]
+    fn class_07_reads_a_whole_gap_or_the_lapse_apart_know_nothing_of_the_time_between() {
+        let apart = |seconds: u64, lapse| {
+            let mut seen = Seen::default();
+            for time in [100, 100 + seconds] {
+                seen.look(&read(time, &[1]), Span::from_seconds(lapse));
+            }
+            names(&seen, 100).is_some()
+        };
+        assert!(apart(4, 30) && !apart(5, 30));
+        assert!(apart(2, 3) && !apart(3, 3), "who came may have gone after the lapse");
+    }
+
     #[test]
     fn class_07_nobody_knows_who_was_there_before_the_first_read_in_a_gap_or_long_ago() {
         assert_eq!(names(&Seen::default(), 100), None);
@@ -118,7 +139,7 @@ mod tests {
         for time in 126..730 {
             seen.look(&read(time, &[1]), LAPSE);
         }
-        assert_eq!(names(&seen, 130), None, "it is forgotten");
+        assert_eq!(names(&seen, 134), None, "it is forgotten");
         assert_eq!(names(&seen, 135), Some(vec!["v1".into()]));
     }
 

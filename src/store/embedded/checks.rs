@@ -90,10 +90,7 @@ fn earlier_answer(
 ) -> Result<Option<Answer>, Stop> {
     let answer = match record(rows, partition, &RecordKey::Answer(replay.key), now)? {
         Some(Record::Answer(answer)) => Some(*answer),
-        _ => match lease(rows, partition, replay.lease(partition), now)? {
-            Some(lease) => replay.answered_by(&lease)?,
-            None => None,
-        },
+        _ => lease(rows, partition, replay.lease(partition), now)?.and_then(Answer::of_issue),
     };
     let Some(answer) = answer else { return Ok(None) };
     if answer.request_hash != replay.request_hash {

@@ -142,7 +142,9 @@ mod tests {
     fn it_waits_until_enough_was_dropped_of_what_there_is() {
         assert!(is_worth(FEWEST, FEWEST));
         assert!(!is_worth(FEWEST - 1, FEWEST));
-        assert!(!is_worth(FEWEST, FEWEST * ONE_IN + ONE_IN));
+        let held = 2 * FEWEST * ONE_IN;
+        assert!(is_worth(2 * FEWEST, held), "exactly a fourth");
+        assert!(!is_worth(2 * FEWEST - 1, held));
     }
 
     #[tokio::test]

@@ -250,7 +250,7 @@ fn issued(commit: &Commit, value: &[u8]) -> Result<Answer, StoreError> {
     let asked = || unexpected("an answer to no request");
     let replay = commit.replay.as_ref().ok_or_else(asked)?;
     let lease = codec_lease::lease(replay.lease(commit.partition), value)?;
-    replay.answered_by(&lease).ok().flatten().ok_or_else(asked)
+    Answer::of_issue(lease).ok_or_else(asked)
 }
 
 fn receipt(commit: &Commit, reply: &mut Reply) -> Result<Receipt, StoreError> {

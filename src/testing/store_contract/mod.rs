@@ -138,6 +138,7 @@ macro_rules! store_contract {
             the_answer_to_an_issue_is_its_lease_and_nothing_beside,
             class_23_a_request_that_issued_is_refused_with_another_body,
             class_23_a_lease_that_its_request_does_not_name_is_not_written,
+            a_lease_that_says_no_request_answers_none,
             a_lease_that_was_renewed_still_answers_the_request_that_named_it,
             the_answer_about_a_scope_comes_back,
             concurrent_requests_of_one_id_act_once,

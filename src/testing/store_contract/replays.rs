@@ -126,6 +126,16 @@ pub async fn class_23_a_lease_that_its_request_does_not_name_is_not_written(f: &
         assert!(matches!(f.store.commit(wrong).await, Err(StoreError::Corrupt(_))));
         assert_eq!(f.record(RecordKey::Lease(draft.id)).await, None);
     }
+    let none = Commit { replay: kept(), ..begin(at(0), &task(1)) };
+    assert!(matches!(f.store.commit(none).await, Err(StoreError::Corrupt(_))));
+    assert_eq!(f.record(RecordKey::Task(task_id(1))).await, None);
+}
+
+/// As no lease has that was written before leases were answers.
+pub async fn a_lease_that_says_no_request_answers_none(f: &Fixture) {
+    f.done(issue(at(0), &Draft { request: None, ..named(1, 1) }, 60)).await;
+    let about = Subject::Scope("all".to_owned());
+    f.done(Commit { replay: Some(replay(1, about)), ..commit(at(1)) }).await;
 }
 
 /// Its record says what it is now; what it was is in it as long as the broker says so.

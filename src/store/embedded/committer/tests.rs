@@ -10,7 +10,9 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::domain::id::{Partition, PartitionCount};
 use crate::domain::time::Stamp;
+use crate::store::codec_lease::lease_bytes;
 use crate::store::embedded::incarnation::{Loss, begin_all};
+use crate::store::embedded::rows::timed;
 use crate::store::embedded::{keys, state, write};
 use crate::store::{Commit, Constants, LEASE_KEPT, Lane, RecordKey};
 use crate::testing::clock::TestClock;
@@ -114,12 +116,7 @@ fn class_07_after_a_write_that_failed_nothing_is_taken_nor_written() {
 #[test]
 fn a_row_whose_time_moves_on_in_the_group_of_its_pruning_stays() {
     let disk = Disk::new();
-    let issue = |queue: &Queue, seconds| {
-        let issue = issue(at(seconds), &draft(1, 1), 60);
-        let commit = Commit { partition: Partition::ZERO, ..issue };
-        let job = Job::Commit(Box::new(commit), oneshot::channel().0);
-        queue.push(Lane::Ordinary, job).unwrap();
-    };
+    let issue = |queue: &Queue, seconds| push_commit(queue, issue(at(seconds), &draft(1, 1), 60));
     let queue = Arc::default();
     issue(&queue, 0);
     disk.run(&queue, disk.sync());
@@ -131,6 +128,32 @@ fn a_row_whose_time_moves_on_in_the_group_of_its_pruning_stays() {
     disk.run(&queue, disk.sync());
     let key = keys::record(Partition::ZERO, &RecordKey::Lease(lease_id(1)));
     assert!(disk.tree.get(key).unwrap().is_some());
+}
+
+#[test]
+fn what_leases_share_is_kept_longer_than_each_of_them() {
+    let disk = Disk::new();
+    let until = |key| timed(&disk.tree.get(key).unwrap().unwrap()).unwrap().0;
+    let terms = keys::terms(Partition::ZERO, &lease_bytes(&draft(1, 1)).name);
+    let mut written = BTreeSet::new();
+    // The third is over in the very instant in which the terms of the first would be.
+    for (number, time) in [(1, 0), (2, 1), (3, 3_600), (4, 3_601), (5, 60_000)] {
+        let queue = Arc::default();
+        let mut issue = issue(at(time), &draft(number, 1), 60);
+        issue.times.as_mut().unwrap().ceiling_key = [u8::try_from(number).unwrap(); 32];
+        push_commit(&queue, issue);
+        disk.run(&queue, disk.sync());
+        let lease = keys::record(Partition::ZERO, &RecordKey::Lease(lease_id(number)));
+        assert!(until(terms.clone()) > until(lease), "{number}");
+        written.insert(until(terms.clone()));
+    }
+    assert_eq!(written.len(), 3, "only where that would no longer be so");
+}
+
+fn push_commit(queue: &Queue, commit: Commit) {
+    let commit = Commit { partition: Partition::ZERO, ..commit };
+    let job = Job::Commit(Box::new(commit), oneshot::channel().0);
+    queue.push(Lane::Ordinary, job).unwrap();
 }
 
 #[test]

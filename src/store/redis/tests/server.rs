@@ -307,7 +307,8 @@ async fn what_leases_share_is_kept_longer_than_each_of_them() {
     };
     let terms = keys.terms(&lease_bytes(&draft(1, 1)).name);
     let mut written = BTreeSet::new();
-    for (number, time) in [(1, 0), (2, 1), (3, 5_000), (4, 5_001), (5, 60_000)] {
+    // The third is over in the very instant in which the terms of the first would be.
+    for (number, time) in [(1, 0), (2, 1), (3, 3_600), (4, 3_601), (5, 60_000)] {
         let mut issue = issue(at(time), &draft(number, 1), 60);
         issue.times.as_mut().unwrap().ceiling_key = [u8::try_from(number).unwrap(); 32];
         f.done(issue).await;
