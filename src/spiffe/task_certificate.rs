@@ -1,5 +1,7 @@
 //! A certificate that the broker signed for a task, and the one function that verifies one.
 
+use std::collections::BTreeSet;
+
 use super::authority::Authority;
 use super::certificate::Certificate;
 use super::id::{SpiffeId, TrustDomain};
@@ -7,7 +9,7 @@ use super::leaf::{Leaf, LeafError};
 use super::task_extension::{self, ExtensionOid, TaskExtensionError};
 use crate::domain::execution::Execution;
 use crate::domain::principal::Name;
-use crate::domain::scope::Reach;
+use crate::domain::scope::{Reach, Scope};
 use crate::domain::time::Stamp;
 
 /// The first byte of a serial number, before the 16 bytes of the `jti`: it keeps the number positive.
@@ -41,6 +43,8 @@ pub struct TaskCertificate {
     pub expires: Stamp,
     /// Subject key identifier, in hex, of the authority that signed it.
     pub signing_key: String,
+    /// Those of the authorities that vouch for that one, as far as somebody looked.
+    pub vouching: BTreeSet<String>,
 }
 
 /// A certificate is not one that we signed for a task.
@@ -102,11 +106,14 @@ impl TaskCertificate {
             execution,
             expires: leaf.expires(),
             signing_key,
+            vouching: BTreeSet::new(),
         })
     }
 
     /// Every scope that reaches it.
     pub fn full_reach(&self) -> Vec<Reach> {
-        self.execution.full_reach(&self.signing_key)
+        let vouching = self.vouching.iter().filter(|key_id| **key_id != self.signing_key);
+        let vouching = vouching.map(|key_id| Scope::Key(key_id.clone()).reach());
+        self.execution.full_reach(&self.signing_key).into_iter().chain(vouching).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! What the broker signs with, as it said itself over the connection that it was known by.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,16 +109,23 @@ impl Trust {
         now: Stamp,
     ) -> Result<TaskCertificate, TaskCertificateError> {
         let known = self.with_intermediates(intermediates, now);
-        let certificate = TaskCertificate::verify(leaf, &known, (&self.trust_domain, oid), now)?;
+        let authorities = known.iter().map(|one| &one.authority);
+        let verified = TaskCertificate::verify(leaf, authorities, (&self.trust_domain, oid), now)?;
         self.must_lead_here(leaf, intermediates, now)?;
-        Ok(certificate)
+        // Whoever makes authorities gives them any name: all of this name count.
+        let name = Some(&verified.signing_key);
+        let signers =
+            known.into_iter().filter(|one| one.authority.subject_key_id().as_ref() == name);
+        let vouching = signers.flat_map(|signer| signer.keys).collect();
+        Ok(TaskCertificate { vouching, ..verified })
     }
 
     /// The bundle's authorities, and those that they vouch for, directly or not.
     // INVARIANT (the signer's name is vouched for): a quarantine of a key goes by the signer's key identifier; anybody can write
     // another one into a certificate of the same key that nobody signed.
-    fn with_intermediates(&self, intermediates: &[&[u8]], now: Stamp) -> Vec<Authority> {
-        let mut known = self.authorities.clone();
+    fn with_intermediates(&self, intermediates: &[&[u8]], now: Stamp) -> Vec<Vouched> {
+        let bundle = self.authorities.iter().cloned();
+        let mut known: Vec<Vouched> = bundle.map(|one| Vouched::by(one, [].into())).collect();
         let mut rest: Vec<Authority> = intermediates
             .iter()
             .take(MAX_INTERMEDIATES)
@@ -125,10 +133,19 @@ impl Trust {
             .filter(|authority| authority.is_valid_at(now))
             .collect();
         for _ in 0..MAX_INTERMEDIATES {
-            let (vouched, others) = rest.into_iter().partition(|one: &Authority| {
-                known.iter().any(|other| other.is_valid_at(now) && one.is_signed_by(other))
+            let mut vouched = Vec::new();
+            rest.retain(|one| {
+                let signs = |above: &&Vouched| {
+                    above.authority.is_valid_at(now) && one.is_signed_by(&above.authority)
+                };
+                let mut above = known.iter().filter(signs).peekable();
+                let is_vouched = above.peek().is_some();
+                let keys = above.flat_map(|above| above.keys.iter().cloned()).collect();
+                if is_vouched {
+                    vouched.push(Vouched::by(one.clone(), keys));
+                }
+                !is_vouched
             });
-            rest = others;
             known.extend(vouched);
         }
         known
@@ -150,6 +167,21 @@ impl Trust {
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now.seconds()));
         let verified = chains.verify_client_cert(&CertificateDer::from(leaf), &intermediates, now);
         verified.map(drop).map_err(|_| TaskCertificateError::Signature)
+    }
+}
+
+/// An authority that leads up to the bundle.
+struct Vouched {
+    authority: Authority,
+    /// The key identifiers of all authorities on the way, and its own.
+    // INVARIANT (quarantined key): whoever has an authority's key makes others below it, of any name and key. They are dead with it.
+    keys: BTreeSet<String>,
+}
+
+impl Vouched {
+    fn by(authority: Authority, above: BTreeSet<String>) -> Self {
+        let keys = above.into_iter().chain(authority.subject_key_id()).collect();
+        Self { authority, keys }
     }
 }
 

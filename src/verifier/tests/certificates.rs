@@ -242,6 +242,47 @@ async fn class_16_the_signer_s_own_key_identifier_is_what_a_quarantine_goes_by()
     assert_eq!(outcome.map(drop), Err(Refused::Dead(Dead::Quarantined)));
 }
 
+/// Whoever has an authority's key can make one below it that has a name and a key of its own. Here also the thief gives it the name
+/// of one that nobody quarantined.
+#[tokio::test]
+async fn class_16_what_leads_over_a_quarantined_authority_is_dead_whatever_was_made_below_it() {
+    let site = Site::start().await;
+    let execution = site.scene.claims().execution;
+    let signer = Authority::check(&site.intermediate.der).unwrap();
+    let bundle = Authority::check(&site.root.der).unwrap().subject_key_id_bytes().unwrap();
+    let mut made = Vec::new();
+    for method in [KeyIdMethod::Sha256, KeyIdMethod::PreSpecified(bundle)] {
+        let (mut params, key) = (Ca::params("the thief's"), KeyPair::generate().unwrap());
+        params.key_identifier_method = method;
+        let der = params.signed_by(&key, &site.intermediate.issuer()).unwrap().der().clone();
+        let below = Ca { params, key, der };
+        let lowest = below.below("the thief's own");
+        let leaves = [below.leaf(&execution, &site.key), lowest.leaf(&execution, &site.key)];
+        made.push((below, lowest, leaves));
+    }
+    let beside = site.root.below("beside");
+    let admit = async |leaf: &CertificateDer<'static>, made: &(Ca, Ca, _)| {
+        let chain: [&[u8]; 3] = [&made.1.der, &made.0.der, &site.intermediate.der];
+        site.verifier.admit_certificate(leaf, &chain).await.map(drop)
+    };
+    for one in &made {
+        for leaf in &one.2 {
+            assert_eq!(admit(leaf, one).await, Ok(()), "what the thief makes is good until then");
+        }
+    }
+    let quarantined = watermark(&Scope::Key(signer.subject_key_id().unwrap()), 1_000_000_000_000);
+    site.scene.broker.tell.send(revoked(1, [quarantined], Some(60_000))).unwrap();
+    site.scene.applied(60_000).await;
+    for one in &made {
+        for leaf in &one.2 {
+            assert_eq!(admit(leaf, one).await, Err(Refused::Dead(Dead::Quarantined)));
+        }
+    }
+    let genuine = beside.leaf(&execution, &site.key);
+    let admitted = site.verifier.admit_certificate(&genuine, &[&beside.der]).await;
+    assert_eq!(admitted.map(drop), Ok(()), "an authority beside it goes on");
+}
+
 #[tokio::test]
 async fn class_09_a_connection_ends_with_its_task_while_nothing_is_said_on_it() {
     let site = Site::start().await;
