@@ -13,20 +13,23 @@ use leasehold::broker::seams::Clock;
 use leasehold::broker::{Broker, Parts};
 use leasehold::domain::id::Partition;
 use leasehold::domain::time::Span;
-use leasehold::keys::{SharedKeys, load_or_make};
+use leasehold::keys::{IssuerCa, Life, SharedKeys, load_or_make};
 use leasehold::store::{
     Commit, Entries, Lane, Listing, Outcome, Query, Record, RecordKey, Snapshot, Store, StoreError,
     Write,
 };
+use leasehold::testing::clock::TestClock;
 use leasehold::testing::entropy::SeededEntropy;
 use leasehold::testing::faulty_store::FaultyStore;
 use leasehold::testing::keys;
-use leasehold::testing::world::{OPERATOR, settings};
+use leasehold::testing::store_contract::Fixture;
+use leasehold::testing::world::{OPERATOR, World, settings};
 use tokio::sync::Notify;
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
 use super::super::scene::Scene;
 use super::{LONG_SECONDS, agent, authority, certificate_of, certify, der, entries, list_of};
+use crate::store::open;
 
 #[tokio::test]
 async fn class_16_the_list_says_what_rfc_5280_asks_for() {
@@ -264,19 +267,92 @@ async fn class_07_what_a_list_said_of_a_certificate_the_next_one_says_too() {
 #[tokio::test]
 async fn class_07_an_authority_that_has_expired_keeps_no_other_from_its_list() {
     let mut scene = Scene::on_model().await;
+    let (_, [_, second]) = in_a_succession(&mut scene, 7_200).await;
+    scene.forward(7_200 + 60).await;
+    assert_eq!(scene.a.keys().authority(scene.world.clock.now()).unwrap().key_id(), second);
+    let list = scene.a.revocation_list(&second).await.unwrap().unwrap();
+    assert!(entries(&list).is_empty());
+}
+
+/// A broker that has the keys of both: of the authority that signs, and of its successor.
+async fn in_a_succession(scene: &mut Scene, before_the_end: u64) -> (Life, [String; 2]) {
     let (clock, store) = (scene.world.clock.clone(), scene.world.store.store.clone());
     let load = async || {
         let entropy = SeededEntropy::new(clock.now().micros());
         load_or_make(&*store, &keys::kek(), &keys::settings(), &entropy).await.unwrap()
     };
-    let first = load().await.authority(clock.now()).unwrap().life();
-    let left = first.expires().seconds() - clock.now().seconds();
-    scene.forward(left - 7_200).await;
-    let both = SharedKeys::new(ArcSwap::from_pointee(load().await));
-    assert_eq!(both.load().authorities().count(), 2);
-    scene.a = Broker::new(Parts { keys: both, ..scene.world.parts() }, settings());
-    scene.forward(7_200 + 60).await;
-    let second = scene.a.keys().authority(clock.now()).unwrap().key_id().to_owned();
-    let list = scene.a.revocation_list(&second).await.unwrap().unwrap();
-    assert!(entries(&list).is_empty());
+    let first = load().await;
+    let first = first.authority(clock.now()).unwrap();
+    let left = first.life().expires().seconds() - clock.now().seconds();
+    scene.forward(left - before_the_end).await;
+    let both = load().await;
+    let second = both.issuers().map(IssuerCa::key_id).find(|id| *id != first.key_id()).unwrap();
+    let names = [first.key_id().to_owned(), second.to_owned()];
+    let keys = SharedKeys::new(ArcSwap::from_pointee(both));
+    scene.a = Broker::new(Parts { keys, ..scene.world.parts() }, settings());
+    (first.life(), names)
+}
+
+/// `nextUpdate` of an authority's list, in seconds.
+async fn holds_until(scene: &Scene, key_id: &str) -> u64 {
+    let list = scene.a.revocation_list(key_id).await.unwrap().unwrap();
+    let (_, parsed) = CertificateRevocationList::from_der(&list.der).unwrap();
+    parsed.next_update().unwrap().timestamp().try_into().unwrap()
+}
+
+#[tokio::test]
+async fn class_16_a_list_holds_no_longer_than_the_authority_that_signed_it() {
+    let mut scene = Scene::on_model().await;
+    let (life, [first, second]) = in_a_succession(&mut scene, 100).await;
+    let now = scene.world.clock.now().seconds();
+    assert_eq!(holds_until(&scene, &first).await, life.expires().seconds());
+    let found = holds_until(&scene, &second).await;
+    assert!((now + 299..=now + 301).contains(&found), "that of its successor holds its time");
+}
+
+#[tokio::test]
+async fn class_16_a_dead_certificate_is_on_the_list_of_the_authority_that_signed_it_and_on_no_other()
+ {
+    let mut scene = Scene::on_model().await;
+    let (_, names) = in_a_succession(&mut scene, 7_200).await;
+    // The second one signs when an hour is over.
+    scene.forward(3_000).await;
+    let mut signed = Vec::new();
+    for key_id in &names {
+        assert_eq!(scene.a.keys().authority(scene.world.clock.now()).unwrap().key_id(), key_id);
+        signed.push(certify(&scene).await);
+        scene.forward(700).await;
+    }
+    for (task, _) in &signed {
+        scene.end(Rpc::CompleteTask, *task).await.unwrap();
+    }
+    scene.forward(11).await;
+    for (key_id, (_, held)) in names.iter().zip(&signed) {
+        let list = scene.a.revocation_list(key_id).await.unwrap().unwrap();
+        let found: Vec<_> = entries(&list).into_iter().map(|(jti, ..)| jti).collect();
+        assert_eq!(found, [held.jti], "{key_id}");
+    }
+}
+
+/// The number is the store's: whoever starts over it, by whatever clock, goes on from there.
+#[tokio::test]
+async fn class_07_numbers_rise_though_store_and_brokers_start_anew_by_a_clock_that_is_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut last, year) = (0, Span::from_seconds(365 * 24 * 3_600));
+    for round in 0..3 {
+        let clock = Arc::new(TestClock::default());
+        let store = open(&folder, clock.clone());
+        let scene = Scene::of(World::over(Fixture::of(store, ()), clock).await);
+        if round == 0 {
+            last = scene.world.clock.now().plus(year).micros();
+            let writes = vec![Write::RevocationList(last)];
+            let commit = Commit { writes, ..Commit::new(Partition::ZERO, Lane::Ordinary) };
+            scene.world.store.store.commit(commit).await.unwrap();
+        }
+        for broker in [&scene.a, &scene.b] {
+            let number = list_of(&scene, broker).await.number;
+            assert_eq!(number, last + 1);
+            last = number;
+        }
+    }
 }
