@@ -116,7 +116,7 @@ impl Feed {
     }
 
     // INVARIANT (fencing, rule 3): who waits goes by when a read was sent, so no read from before RECORDED counts.
-    async fn read_registry(&self) -> Result<(), StoreError> {
+    pub(super) async fn read_registry(&self) -> Result<(), StoreError> {
         let sent = self.moment();
         let (incarnation, records) = self.parts.feed.brokers().await?;
         let known = self.core.lock().registry_known(incarnation, self.present());
@@ -145,3 +145,6 @@ impl Feed {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,9 +17,9 @@ use crate::telemetry::metrics;
 
 /// Events of one page, where there are many.
 const PAGE: usize = 512;
-/// Events of the first page: mostly there are few, and they are waited for.
+/// Events of the first page: mostly there are few, and they are waited for. It saves work only.
 const FIRST_PAGE: usize = 32;
-/// Of so many verifiers each acknowledgement is looked at; of more, those together that come within the gap.
+/// Of so many verifiers each acknowledgement is looked at; of more, those together that come within the gap, which saves work only.
 const FEW_RUNS: usize = 32;
 /// Acknowledgements that come within so long after a write are written together.
 const BEAT_GAP: Duration = Duration::from_millis(2);
@@ -91,7 +91,7 @@ impl Feed {
                 }
             };
             metrics::feed_overflowed(step.overflows);
-            if step.kills && step.counted {
+            if step.kills {
                 self.acks.notify_one();
             }
             let (again, counted) = (step.again, step.counted);
@@ -190,3 +190,6 @@ pub(super) async fn changed<T>(of: &mut watch::Receiver<T>) {
         std::future::pending().await
     }
 }
+
+#[cfg(test)]
+mod tests;

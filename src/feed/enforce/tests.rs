@@ -1,113 +1,26 @@
 //! What RECORDED takes, and whom DRAINED asks.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use async_trait::async_trait;
-use tokio::sync::watch;
+use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::broker::seams::Clock;
-use crate::domain::feed::{BrokerRecord, Drift, ReadPosition, VerifierRecord, Webhooks};
-use crate::domain::feed::{InstanceId, Owner};
-use crate::store::{Changed, Feed as Pages, Page};
-use crate::testing::clock::TestClock;
-use crate::testing::model::ModelStore;
-use crate::testing::store_contract::{Fixture, constants};
-use crate::testing::world::World;
-
-const P: Partition = Partition::ZERO;
-const SECOND: Span = Span::from_seconds(1);
-const DELTA: Span = Span::from_seconds(5);
-
-/// A store of which a look takes a second, and which may be closed.
-struct Slow {
-    store: Arc<ModelStore>,
-    clock: Arc<TestClock>,
-    is_closed: AtomicBool,
-}
-
-#[async_trait]
-impl Pages for Slow {
-    async fn page(
-        &self,
-        partition: Partition,
-        after: Option<ReadPosition>,
-        limit: usize,
-    ) -> Result<Page, StoreError> {
-        let mut page = self.store.page(partition, after, limit).await?;
-        page.meta.open = !self.is_closed.load(Ordering::Acquire);
-        self.clock.forward(SECOND);
-        Ok(page)
-    }
-
-    async fn beat(&self, record: &BrokerRecord) -> Result<Stamp, StoreError> {
-        self.store.beat(record).await
-    }
-
-    async fn brokers(&self) -> Result<(Stamp, Vec<BrokerRecord>), StoreError> {
-        self.store.brokers().await
-    }
-
-    async fn forget(&self, broker: InstanceId, beat: u64) -> Result<bool, StoreError> {
-        self.store.forget(broker, beat).await
-    }
-
-    fn first(&self) -> Option<Stamp> {
-        self.store.first()
-    }
-
-    fn changes(&self, of: Changed) -> watch::Receiver<u64> {
-        self.store.changes(of)
-    }
-}
-
-/// A feed over such a store, and where something was just written.
-struct Scene {
-    clock: Arc<TestClock>,
-    slow: Arc<Slow>,
-    feed: Arc<Feed>,
-    at: Origin,
-}
+use crate::broker::seams::Clock as _;
+use crate::domain::feed::{BrokerRecord, Drift};
+use crate::feed::testing::{DELTA, P, SECOND, Scene, running};
+use crate::testing::store_contract::constants;
 
 impl Scene {
-    async fn new() -> Self {
-        let clock = Arc::new(TestClock::default());
-        let store = Arc::new(ModelStore::new(clock.clone(), constants()));
-        let meta = store.page(P, None, 1).await.unwrap().meta;
-        let at = Origin { incarnation: meta.incarnation, stamp: meta.stamp };
-        let (is_closed, time) = (AtomicBool::new(false), clock.clone());
-        let slow = Arc::new(Slow { store: store.clone(), clock: time, is_closed });
-        let fixture = Fixture { feed: slow.clone(), ..Fixture::of(store, ()) };
-        let feed = World::over(fixture, clock.clone()).await.feed();
-        Self { clock, slow, feed, at }
-    }
-
-    async fn recorded(&self, delta: Span) -> Result<Confirmed, NotDurable> {
-        self.feed.recorded([(P, self.at)].into(), delta).await
-    }
-
-    /// As a broker says it that is so far.
-    async fn tell(&self, beat: u64, is_applied: bool, verifiers: Vec<VerifierRecord>) {
-        let applied: BTreeMap<_, _> = is_applied.then_some((P, self.at)).into_iter().collect();
-        let record = BrokerRecord {
-            instance: self.feed.settings().identity.instance,
-            name: "b".into(),
-            address: String::new(),
-            incarnation: self.at.incarnation,
-            beat,
-            applied: applied.clone(),
-            acked: applied,
-            verifiers,
-            webhooks: Webhooks::new(),
-        };
-        self.slow.store.beat(&record).await.unwrap();
+    /// Reads the registry, in which a broker has written this, and says how far something is that was recorded before.
+    async fn reached(&self, confirmed: &Confirmed, record: BrokerRecord) -> Outcome {
+        self.tell(record).await;
+        self.feed.read_registry().await.unwrap();
+        self.feed.enforced(confirmed, WaitFor::Drained, None, Span::ZERO).await
     }
 }
 
 #[tokio::test]
 async fn class_07_what_was_written_is_recorded_only_where_it_still_stands() {
     let scene = Scene::new().await;
+    scene.slow.pages.take(SECOND);
     let before = scene.clock.elapsed();
     let confirmed = scene.recorded(DELTA).await.unwrap();
     let looked = Moment::new(before).plus(SECOND);
@@ -144,7 +57,7 @@ async fn class_07_who_left_since_is_asked_for_however_far_clocks_run_apart() {
 #[tokio::test(start_paused = true)]
 async fn drained_asks_those_who_were_listed_when_every_broker_had_applied_it() {
     let scene = Scene::new().await;
-    scene.tell(1, false, vec![]).await;
+    scene.tell(scene.record(1, false, false)).await;
     let following = tokio::spawn(scene.feed.clone().follow_registry());
     let confirmed = scene.recorded(DELTA).await.unwrap();
     let feed = scene.feed.clone();
@@ -154,19 +67,66 @@ async fn drained_asks_those_who_were_listed_when_every_broker_had_applied_it() {
         );
     let look = Duration::from_millis(500);
     tokio::time::sleep(look).await;
-    let running = VerifierRecord {
-        instance: InstanceId::new(1),
-        owner: Owner::default(),
-        name: "v".into(),
-        viewed_at: Stamp::ZERO,
-        behind: BTreeMap::new(),
-        undrained: Some([(P, Origin { incarnation: Stamp::ZERO, stamp: Stamp::ZERO })].into()),
-        connected: true,
-    };
-    scene.tell(2, true, vec![running]).await;
+    scene.tell(BrokerRecord { verifiers: vec![running()], ..scene.record(2, true, true) }).await;
     tokio::time::sleep(look).await;
     scene.clock.forward(SECOND);
     let outcome = waiting.await.unwrap();
     assert_eq!((outcome.reached, outcome.undrained), (WaitFor::Fenced, vec!["v".to_owned()]));
     following.abort();
+}
+
+#[tokio::test]
+async fn a_verifier_that_is_gone_while_something_runs_there_is_named() {
+    let mut scene = Scene::new().await;
+    let listing = BrokerRecord { verifiers: vec![running()], ..scene.record(1, true, true) };
+    scene.tell(listing).await;
+    scene.feed.read_registry().await.unwrap();
+    scene.kill(1).await;
+    let confirmed = scene.recorded(DELTA).await.unwrap();
+    let outcome = scene.reached(&confirmed, scene.record(2, true, true)).await;
+    assert_eq!((outcome.reached, outcome.drain_unknown), (WaitFor::Fenced, vec!["v".to_owned()]));
+}
+
+/// Whoever was registered before the store lost its registry may have let in what still runs.
+#[tokio::test]
+async fn rule_13_who_is_in_no_young_registry_is_not_taken_for_drained() {
+    let mut scene = Scene::new().await;
+    scene.tell(scene.record(1, true, true)).await;
+    scene.feed.read_registry().await.unwrap();
+    scene.restart().await;
+    let confirmed = scene.recorded(SECOND).await.unwrap();
+    let record = scene.record(2, true, true);
+    let outcome = scene.reached(&confirmed, record.clone()).await;
+    assert_eq!((outcome.reached, outcome.drain_unknown), (WaitFor::Recorded, vec![]));
+    scene.clock.forward(Drift::DEFAULT.lapse(SECOND));
+    let outcome = scene.reached(&confirmed, record).await;
+    let unknown = vec![UNKNOWN.to_owned()];
+    assert_eq!((outcome.reached, outcome.drain_unknown), (WaitFor::Fenced, unknown));
+}
+
+/// The others took this broker for dead, and its verifiers are in no record.
+#[tokio::test]
+async fn nothing_is_drained_before_it_is_fenced() {
+    let scene = Scene::new().await;
+    scene.feed.read_registry().await.unwrap();
+    let confirmed = scene.recorded(SECOND).await.unwrap();
+    let other = BrokerRecord { instance: InstanceId::new(77), ..scene.record(1, true, true) };
+    let outcome = scene.reached(&confirmed, other.clone()).await;
+    assert_eq!((outcome.reached, outcome.drained_at), (WaitFor::Recorded, None));
+    scene.clock.forward(Drift::DEFAULT.lapse(SECOND));
+    assert_eq!(scene.reached(&confirmed, other).await.reached, WaitFor::Drained);
+}
+
+#[tokio::test]
+async fn rule_03_a_registry_from_before_it_was_recorded_says_nothing_of_what_runs() {
+    let scene = Scene::new().await;
+    scene.tell(scene.record(1, true, true)).await;
+    scene.feed.read_registry().await.unwrap();
+    scene.clock.forward(SECOND);
+    let confirmed = scene.recorded(SECOND).await.unwrap();
+    scene.clock.forward(Drift::DEFAULT.lapse(SECOND));
+    let ask = || scene.feed.enforced(&confirmed, WaitFor::Drained, None, Span::ZERO);
+    assert_eq!(ask().await.reached, WaitFor::Fenced);
+    scene.feed.read_registry().await.unwrap();
+    assert_eq!(ask().await.reached, WaitFor::Drained);
 }

@@ -264,6 +264,22 @@ fn class_15_of_an_entry_that_comes_twice_the_later_end_counts() {
 }
 
 #[test]
+fn class_15_of_an_incarnation_whose_end_comes_twice_what_lived_before_it_lives_on() {
+    let mut bench = Bench::fresh();
+    let token = bench.signer.token();
+    let ended = incarnation(INCARNATION, bench.signer.claims().execution.origin.stamp.micros());
+    for keep_until in [at(250_000), at(10)] {
+        let keep_until = keep_until.wall.micros();
+        let entries = vec![RevocationEntry { entry: Some(ended.clone()), keep_until }];
+        let told = Revocations { partition: 1, entries, position: None };
+        bench.stream.receive(heard(Heard::Revocations(told)), at(0)).unwrap();
+    }
+    bench.stream.settle(at(0));
+    bench.beat(at(11), Span::ZERO, at(11));
+    assert!(bench.check(&token, at(11)).is_ok());
+}
+
+#[test]
 fn class_15_of_however_many_incarnations_the_living_one_is_kept_and_those_that_others_could_be_of()
 {
     let mut bench = Bench::fresh();

@@ -167,17 +167,20 @@ async fn an_event_is_delivered_by_one_of_two_brokers_and_by_the_other_once_that_
     let each = |deliveries: &BTreeMap<String, Vec<String>>| -> BTreeSet<String> {
         deliveries.values().flatten().cloned().collect()
     };
-    let mut is_shared = false;
-    while !is_shared {
-        let round = [complete(&site, &site.running, 8).await, complete(&site, &other, 8).await];
-        let round = round.concat();
-        told(&site, &receiver, &round, Span::ZERO).await;
-        let deliveries = deliveries(&receiver);
-        let of_round: BTreeMap<_, _> =
-            deliveries.into_iter().filter(|(task, _)| round.contains(task)).collect();
-        is_shared = each(&of_round).len() == 2 && of_round.values().all(|by| by.len() == 1);
-        all.extend(round);
-    }
+    let sharing = async {
+        let mut is_shared = false;
+        while !is_shared {
+            let round = [complete(&site, &site.running, 8).await, complete(&site, &other, 8).await];
+            let round = round.concat();
+            told(&site, &receiver, &round, Span::ZERO).await;
+            let deliveries = deliveries(&receiver);
+            let of_round: BTreeMap<_, _> =
+                deliveries.into_iter().filter(|(task, _)| round.contains(task)).collect();
+            is_shared = each(&of_round).len() == 2 && of_round.values().all(|by| by.len() == 1);
+            all.extend(round);
+        }
+    };
+    tokio::time::timeout(3 * PATIENCE, sharing).await.unwrap();
     let shared = [complete(&site, &site.running, 24).await, complete(&site, &other, 24).await];
     let shared = shared.concat();
     told(&site, &receiver, &shared, Span::ZERO).await;
