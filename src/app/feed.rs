@@ -36,6 +36,7 @@ pub(super) fn make(
         },
         terms: Terms { drift: config.feed.drift, delta_max: constants.delta_max },
         partitions: constants.partitions,
+        store: store.feed.identity(),
         first: store.feed.first(),
         streams: config.feed.streams,
         cadence: cadence(smallest_delta.unwrap_or(constants.delta_max)),

@@ -48,6 +48,13 @@ pub struct Subscriber {
     pub drains: bool,
 }
 
+/// What this broker knows is of another store than the one that is there now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this broker's store is another one than it was started over, until an operator restarts it: try another broker"
+)]
+pub struct Elsewhere;
+
 /// A verifier said what does not fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Misuse {
@@ -71,6 +78,9 @@ pub enum Misuse {
     /// Its stream is closed.
     #[error("the stream is closed")]
     Closed,
+    /// There is nothing to follow here.
+    #[error(transparent)]
+    Elsewhere(#[from] Elsewhere),
 }
 
 /// What a page or a set led to.
@@ -109,6 +119,8 @@ pub struct Core {
     subscribers: Subscribers,
     owners: BTreeMap<InstanceId, String>,
     hub: Hub,
+    /// The store was another one when it was last heard of.
+    is_elsewhere: bool,
     webhooks: Webhooks,
     beat: u64,
 }
@@ -135,6 +147,7 @@ impl Core {
             subscribers: Subscribers::new(terms.drift, terms.delta_max),
             owners: BTreeMap::new(),
             hub: Hub::default(),
+            is_elsewhere: false,
             webhooks: Webhooks::new(),
             beat: 0,
         }
@@ -277,6 +290,7 @@ impl Core {
         self.saw(incarnation, now);
         if self.incarnation.is_some_and(|(known, _)| known == incarnation) {
             self.as_of.beat(incarnation, sent, now);
+            self.is_elsewhere = false;
         }
     }
 
@@ -288,6 +302,15 @@ impl Core {
     /// Runs of verifiers that count.
     pub fn runs(&self) -> usize {
         self.subscribers.len()
+    }
+
+    /// The store is not the one that all of this is of any more. Whether that is news.
+    // INVARIANT (fencing, rule 19): nothing is granted by what was read of two stores, and no verifier stays who could be led to this
+    // one. Nothing is read of the other store either, so should the first come back, it goes on there.
+    pub fn went_elsewhere(&mut self) -> bool {
+        self.as_of.unregister();
+        self.hub.wake();
+        !std::mem::replace(&mut self.is_elsewhere, true)
     }
 
     /// Whether the registry holds this broker.
@@ -325,7 +348,7 @@ impl Core {
     /// Opens a verifier's stream; `wake` is told when there is something on it.
     ///
     /// # Errors
-    /// [`Misuse::InstanceTaken`], [`Misuse::Full`], [`Misuse::Greedy`]
+    /// [`Misuse::InstanceTaken`], [`Misuse::Full`], [`Misuse::Greedy`], [`Misuse::Elsewhere`]
     // INVARIANT (one instance, one verifier): nobody acknowledges for another.
     pub fn subscribe(
         &mut self,
@@ -333,6 +356,9 @@ impl Core {
         wake: Arc<Notify>,
         now: Present,
     ) -> Result<StreamId, Misuse> {
+        if self.is_elsewhere {
+            return Err(Elsewhere.into());
+        }
         self.forget_the_gone(now);
         let runs_most = self.streams_most.saturating_mul(RUNS_PER_STREAM);
         let is_new = !self.subscribers.contains(verifier.instance);
@@ -402,6 +428,9 @@ impl Core {
 
     /// What comes next on a stream.
     pub fn next(&mut self, stream: StreamId) -> Next {
+        if self.is_elsewhere {
+            return Next::Elsewhere;
+        }
         self.hub.next(stream, &self.memories)
     }
 

@@ -67,6 +67,8 @@ pub enum Next {
     Nothing,
     /// Nothing ever: it did not keep up.
     Overflowed,
+    /// Nothing: what was sent is of another store than the one that is there now.
+    Elsewhere,
 }
 
 /// Every stream.
@@ -187,6 +189,11 @@ impl Hub {
         let Some(stream) = self.streams.get_mut(&id) else { return false };
         stream.make_room_for_an_answer();
         stream.push(Message::Freshness(answer))
+    }
+
+    /// Has every stream asked for what comes next.
+    pub fn wake(&self) {
+        self.streams.values().for_each(|stream| stream.wake.notify_one());
     }
 
     /// Takes what comes next on a stream: first the whole set, then the queue.

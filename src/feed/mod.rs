@@ -22,7 +22,7 @@ mod stream;
 #[cfg(test)]
 mod testing;
 
-pub use self::core::{Identity, Misuse, Subscriber};
+pub use self::core::{Elsewhere, Identity, Misuse, Subscriber};
 pub use enforce::{Confirmed, NotDurable, Outcome, PendingVerifier, WaitFor};
 pub use happened::Happened;
 pub use stream::Stream;
@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use self::core::Core;
 use self::registry::RegistryReader;
 use crate::broker::seams::Clock;
-use crate::domain::feed::{Terms, Webhooks};
+use crate::domain::feed::{StoreId, Terms, Webhooks};
 use crate::domain::id::{Partition, PartitionCount};
 use crate::domain::lattice::Entry;
 use crate::domain::path::Origin;
@@ -70,7 +70,9 @@ pub struct Settings {
     pub terms: Terms,
     /// How many partitions the store has.
     pub partitions: PartitionCount,
-    /// The first incarnation of the store's partition 0, if that is known.
+    /// Which store, if that is known: for verifiers.
+    pub store: Option<StoreId>,
+    /// The incarnation of the store's partition 0 that is exempt from rule 13, if one is.
     pub first: Option<Stamp>,
     /// Streams at a time.
     pub streams: usize,

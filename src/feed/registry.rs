@@ -102,6 +102,7 @@ impl Feed {
         let mut changes = self.parts.feed.changes(Changed::Registry);
         loop {
             if let Err(error) = self.read_registry().await {
+                self.hear(&error);
                 // Reads of the partitions tell when the store is away.
                 tracing::debug!(%error, "the registry of brokers was not read");
             }

@@ -50,6 +50,9 @@ impl Feed {
         let mut is_away = false;
         loop {
             let read = self.read(partition).await;
+            if let Err(error) = &read {
+                self.hear(error);
+            }
             metrics::feed_read(match &read {
                 Ok(true) => "counted",
                 Ok(false) => "closed",
@@ -58,6 +61,8 @@ impl Feed {
             if read.is_err() != is_away {
                 is_away = read.is_err();
                 match read {
+                    // Said once, for all of them.
+                    Err(StoreError::OtherStore) => {}
                     Err(error) => tracing::warn!(%partition, %error, "revocations cannot be read"),
                     Ok(_) => tracing::info!(%partition, "revocations can be read again"),
                 }
@@ -137,12 +142,25 @@ impl Feed {
             metrics::beat(if beat.is_ok() { "confirmed" } else { "failed" });
             match beat {
                 Ok(()) => told = Some(acked),
-                Err(error) => tracing::debug!(%error, "the broker's record was not confirmed"),
+                Err(error) => {
+                    self.hear(&error);
+                    tracing::debug!(%error, "the broker's record was not confirmed");
+                }
             }
             let age = self.core.lock().age(self.present());
             metrics::feed_age(age.map(Span::to_std));
             tokio::time::sleep(BEAT_GAP).await;
         }
+    }
+
+    /// What an error of the store says of more than the call that it answers.
+    pub(super) fn hear(&self, error: &StoreError) {
+        let StoreError::OtherStore = error else { return };
+        let mut core = self.core.lock();
+        if core.went_elsewhere() {
+            tracing::error!(%error, "nothing is begun, issued or ended here any more, and no verifier is served");
+        }
+        self.registered.send_replace(false);
     }
 
     /// Writes the record once.
@@ -157,14 +175,15 @@ impl Feed {
             return Box::pin(self.beat()).await;
         };
         let confirmed = self.parts.feed.beat(&record).await;
-        let is_registered = {
+        let (was_registered, is_registered) = {
             let mut core = self.core.lock();
             if let Ok(incarnation) = &confirmed {
                 core.confirmed(*incarnation, sent, self.present());
             }
-            core.is_registered()
+            let is_registered = core.is_registered();
+            (self.registered.send_replace(is_registered), is_registered)
         };
-        if self.registered.send_replace(is_registered) != is_registered {
+        if was_registered != is_registered {
             if is_registered {
                 tracing::info!(instance = %record.instance, "registered with the store");
                 // Only what is read from now on counts.

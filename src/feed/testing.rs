@@ -12,7 +12,7 @@ use super::enforce::{Confirmed, NotDurable};
 use super::hub::Positions;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::feed::{
-    BrokerRecord, InstanceId, Owner, ReadPosition, VerifierRecord, Webhooks,
+    BrokerRecord, InstanceId, Owner, ReadPosition, StoreId, VerifierRecord, Webhooks,
 };
 use crate::domain::id::{LeaseId, Partition};
 use crate::domain::lattice::Entry;
@@ -126,6 +126,10 @@ impl Pages for Slow {
 
     async fn forget(&self, broker: InstanceId, beat: u64) -> Result<bool, StoreError> {
         self.store.forget(broker, beat).await
+    }
+
+    fn identity(&self) -> Option<StoreId> {
+        self.store.identity()
     }
 
     fn first(&self) -> Option<Stamp> {

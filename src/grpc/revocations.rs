@@ -12,7 +12,7 @@ use super::recheck::Recheck;
 use super::status;
 use crate::domain::refusal::Refusal;
 use crate::feed::hub::Next;
-use crate::feed::{Feed, Stream};
+use crate::feed::{Elsewhere, Feed, Stream};
 use crate::proto::v1;
 use crate::proto::v1::watch_revocations_request::Message;
 
@@ -100,6 +100,7 @@ impl Session {
             match self.stream.next() {
                 Next::Message(message) => return Ok(Some(convert::message(message))),
                 Next::Overflowed => return Err(status::fell_behind()),
+                Next::Elsewhere => return Err(Elsewhere.into()),
                 Next::Nothing => {}
             }
             let message = tokio::select! {

@@ -11,7 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::watches::Full;
 use crate::broker::error::BrokerError;
 use crate::domain::refusal::Refusal;
-use crate::feed::Misuse;
+use crate::feed::{Elsewhere, Misuse};
 use crate::identity::authn::AuthnError;
 use crate::store::StoreError;
 use crate::telemetry::metrics;
@@ -130,6 +130,10 @@ fn of_store(error: &StoreError) -> Status {
             tracing::debug!(%error, "the store is away");
             away("the store does not answer; try again with the same `request_id`")
         }
+        // That the broker is not ready says so once.
+        StoreError::OtherStore => away(
+            "the broker's store is another one than it was started over, until an operator restarts it; try another broker",
+        ),
         StoreError::NotInitialised | StoreError::Misconfigured(_) => {
             tracing::error!(%error, "the store cannot be used");
             away("the store cannot be used; an operator must look at the broker's log")
@@ -192,6 +196,12 @@ pub(super) fn fell_behind() -> Status {
     Answer::new(Code::ResourceExhausted, "FELL_BEHIND", text).retry(RACE_RETRY).into()
 }
 
+impl From<Elsewhere> for Status {
+    fn from(elsewhere: Elsewhere) -> Self {
+        away(elsewhere.to_string())
+    }
+}
+
 impl From<Misuse> for Status {
     fn from(misuse: Misuse) -> Self {
         let field = match misuse {
@@ -202,6 +212,7 @@ impl From<Misuse> for Status {
                     .into();
             }
             Misuse::Closed => return fell_behind(),
+            Misuse::Elsewhere(elsewhere) => return elsewhere.into(),
             Misuse::InstanceTaken => "subscribe.instance",
             Misuse::SequenceNotRaised => "keep_alive.sequence",
             Misuse::NeverSent(_) => "acknowledgement",

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{Meta, Recorded, StoreError};
-use crate::domain::feed::{BrokerRecord, InstanceId, ReadPosition};
+use crate::domain::feed::{BrokerRecord, InstanceId, ReadPosition, StoreId};
 use crate::domain::id::Partition;
 use crate::domain::path::Origin;
 use crate::domain::time::Stamp;
@@ -15,7 +15,7 @@ pub trait Feed: Send + Sync {
     /// One partition at one instant: how it stands, and at most `limit` events after a position; from a closed one too.
     ///
     /// # Errors
-    /// [`StoreError`]
+    /// [`StoreError::OtherStore`], or another one.
     async fn page(
         &self,
         partition: Partition,
@@ -27,7 +27,7 @@ pub trait Feed: Send + Sync {
     /// copies has the record, and the partition is open in the incarnation that comes back.
     ///
     /// # Errors
-    /// [`StoreError::Closed`]; or another one: then the record may be there or not, and nothing is confirmed.
+    /// [`StoreError::Closed`], [`StoreError::OtherStore`]; or another one: then the record may be there or not, and nothing is confirmed.
     async fn beat(&self, record: &BrokerRecord) -> Result<Stamp, StoreError>;
 
     /// Every broker's record, and the incarnation of partition 0 that they lie in, at one instant.
@@ -42,7 +42,11 @@ pub trait Feed: Send + Sync {
     /// [`StoreError::Closed`]; or another one: then the record may be there or not.
     async fn forget(&self, broker: InstanceId, beat: u64) -> Result<bool, StoreError>;
 
-    /// The first incarnation that partition 0 of this store ever had; `None` where that is not known. No other store has the same.
+    /// Which store this was when it was opened: told to verifiers, and to nobody else. `None`: it is older than such ids.
+    fn identity(&self) -> Option<StoreId>;
+
+    /// The first incarnation that partition 0 of this store ever had, where nothing but a start of this process begins another, and
+    /// so none of its brokers is of an earlier one. `None` elsewhere, and where it is not known.
     fn first(&self) -> Option<Stamp> {
         None
     }

@@ -290,6 +290,12 @@ pub enum StoreError {
         "the store was never made, or a partition of it is lost: run `leasehold store init` for a new store; a store put back from a backup needs `leasehold store restored`"
     )]
     NotInitialised,
+    /// It is not the one that was opened any more: that was emptied and made anew, or its address leads to another.
+    #[error(
+        "this is another store than the one that the broker was started over: restart the broker, or, if it is not the one that is \
+         meant, correct where its address leads"
+    )]
+    OtherStore,
     /// A record cannot be read.
     #[error("a record of the store cannot be read: {0}")]
     Corrupt(String),

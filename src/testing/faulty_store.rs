@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::domain::feed::{BrokerRecord, InstanceId, ReadPosition};
+use crate::domain::feed::{BrokerRecord, InstanceId, ReadPosition, StoreId};
 use crate::domain::id::Partition;
 use crate::domain::time::Stamp;
 use crate::store::{
@@ -145,6 +145,10 @@ impl Feed for FaultyStore {
     async fn forget(&self, broker: InstanceId, beat: u64) -> Result<bool, StoreError> {
         self.must_be_open(Partition::ZERO)?;
         self.feed.forget(broker, beat).await
+    }
+
+    fn identity(&self) -> Option<StoreId> {
+        self.feed.identity()
     }
 
     fn first(&self) -> Option<Stamp> {

@@ -2,6 +2,7 @@
 //!
 //! Leasehold's user has exactly the rights of `config/redis.acl`; a second user, `test`, may do everything.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -137,6 +138,16 @@ impl RedisServer {
         let url = format!("redis://{user}:{PASSWORD}@127.0.0.1:{}", self.port);
         let mut connection = redis::Client::open(url).unwrap().get_connection().unwrap();
         redis::cmd(words[0]).arg(&words[1..]).query(&mut connection)
+    }
+
+    /// Every key, with what it holds.
+    pub fn everything(&self) -> BTreeMap<String, redis::Value> {
+        let keys: Vec<String> = redis::from_redis_value(self.command(&["KEYS", "*"])).unwrap();
+        let dump = |key: String| {
+            let held = self.command(&["DUMP", &key]);
+            (key, held)
+        };
+        keys.into_iter().map(dump).collect()
     }
 
     /// Its port on 127.0.0.1.

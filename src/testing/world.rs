@@ -183,6 +183,7 @@ impl World {
             identity: feed::Identity { instance, name, address: String::new() },
             terms: Terms { drift: Drift::DEFAULT, delta_max: constants.delta_max },
             partitions: constants.partitions,
+            store: self.store.feed.identity(),
             first: self.store.feed.first(),
             streams: 1_024,
             cadence: Span::from_millis(200),

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::admission::Admissions;
 use super::view::{Change, View};
 use crate::clock::Present;
-use crate::domain::feed::InstanceId;
+use crate::domain::feed::{InstanceId, StoreId};
 use crate::domain::id::Partition;
 use crate::domain::lattice::{EntryName, Revocation};
 use crate::domain::path::Origin;
@@ -34,12 +34,29 @@ pub const MAX_ENTRIES: usize = 4_000_000;
 )]
 pub struct TooMany;
 
-/// Another connection leads to another store since, and what this one says does not count any more.
+/// What one store's broker says counts for no other's credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the brokers are not all over one store: what one of them says counts for no other's credentials"
-)]
-pub struct OtherStore;
+pub enum OtherStore {
+    /// The view is of the first one, and fresh by a broker that is connected; this broker is over the second one.
+    #[error(
+        "it is over another store ({}) than the brokers that are followed ({}), and none of its credentials are accepted: give \
+         this verifier only brokers over one store",
+        name(*.1),
+        name(*.0)
+    )]
+    Here(Option<StoreId>, Option<StoreId>),
+    /// The view is of another since, to which another connection leads: it was fresh by this one's broker no more.
+    #[error("another broker, over another store, is followed now")]
+    Since,
+}
+
+fn name(store: Option<StoreId>) -> String {
+    store.map_or_else(|| "it does not say which: upgrade it".to_owned(), |store| store.to_string())
+}
+
+/// From when the view began anew until it does so again. What a connection says counts in the one that it joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Generation(u64);
 
 /// What was heard is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,8 +85,11 @@ pub struct Mirror {
 #[derive(Default)]
 struct Next {
     view: View,
-    /// The store that it is all of, once a broker has said so.
-    store: Option<Stamp>,
+    /// The store that it is all of; `None`: that of the one connection that joined, whatever it is.
+    store: Option<StoreId>,
+    generation: Generation,
+    /// Connections that joined this generation, and are there.
+    joined: usize,
     /// What the published view does not know yet.
     pending: Vec<Change>,
     /// Until when each entry can hit something.
@@ -120,17 +140,40 @@ impl Mirror {
         now.max(Stamp::saturating_from_micros(before))
     }
 
-    /// A broker of this store is about to speak. If the last one was of another, everything begins anew.
-    // INVARIANT (fencing, rule 13): no view that another store's broker made fresh hears of this store. Its first registry does not
-    // know who is fresh by that.
-    pub(super) fn follow(&self, store: Stamp) {
+    /// A broker of this store is about to speak, whose credentials' Δ is `delta_max` at most. If what is known is of another store,
+    /// everything begins anew; but not while it is fresh and a connection leads there. A broker that does not say which store it is
+    /// over is over none that is known. Whoever joined [leaves](Self::leave).
+    ///
+    /// # Errors
+    /// [`OtherStore::Here`], and everything stays.
+    // INVARIANT (fencing, rule 19): no view that another store's broker made fresh hears of this store, whose registry does not know
+    // who is fresh by that.
+    pub(super) fn join(
+        &self,
+        store: Option<StoreId>,
+        delta_max: Span,
+        now: Present,
+    ) -> Result<Generation, OtherStore> {
         let mut next = self.next.lock();
-        if next.store.is_some_and(|known| known != store) {
-            *next = Next::default();
+        if store.is_none() || next.store != store {
+            if next.joined > 0 && next.view.age(now).is_some_and(|age| age < delta_max) {
+                return Err(OtherStore::Here(next.store, store));
+            }
+            let generation = Generation(next.generation.0.wrapping_add(1));
+            *next = Next { store, generation, ..Next::default() };
             self.view.store(Arc::default());
             self.published.send_modify(|count| *count = count.wrapping_add(1));
         }
-        next.store = Some(store);
+        next.joined = next.joined.saturating_add(1);
+        Ok(next.generation)
+    }
+
+    /// A connection that joined is over.
+    pub(super) fn leave(&self, generation: Generation) {
+        let mut next = self.next.lock();
+        if let Ok(next) = next.of(generation) {
+            next.joined = next.joined.saturating_sub(1);
+        }
     }
 
     /// Takes note of a revocation. `keep_until`: nothing that it could hit is unexpired after that.
@@ -139,19 +182,19 @@ impl Mirror {
     /// [`NotTaken`], and nothing is noted.
     pub(super) fn learn(
         &self,
-        store: Stamp,
+        generation: Generation,
         partition: Partition,
         (revocation, keep_until): (Revocation, Stamp),
     ) -> Result<(), NotTaken> {
-        Ok(self.next.lock().of(store)?.learn(partition, revocation, keep_until)?)
+        Ok(self.next.lock().of(generation)?.learn(partition, revocation, keep_until)?)
     }
 
     /// Takes note of anything else.
     ///
     /// # Errors
     /// [`OtherStore`], and nothing is noted.
-    pub(super) fn change(&self, store: Stamp, change: Change) -> Result<(), OtherStore> {
-        self.next.lock().of(store)?.change(change);
+    pub(super) fn change(&self, generation: Generation, change: Change) -> Result<(), OtherStore> {
+        self.next.lock().of(generation)?.change(change);
         Ok(())
     }
 
@@ -205,8 +248,10 @@ impl Mirror {
 }
 
 impl Next {
-    fn of(&mut self, store: Stamp) -> Result<&mut Self, OtherStore> {
-        if self.store == Some(store) { Ok(self) } else { Err(OtherStore) }
+    // INVARIANT (fencing, rule 19): a store that is followed again is another generation. What the view knew before is gone, so
+    // whoever told it then cannot say that the view is fresh.
+    fn of(&mut self, generation: Generation) -> Result<&mut Self, OtherStore> {
+        if self.generation == generation { Ok(self) } else { Err(OtherStore::Since) }
     }
 
     fn change(&mut self, change: Change) {

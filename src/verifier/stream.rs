@@ -9,13 +9,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::mirror::{Mirror, NotTaken, OtherStore};
+use super::mirror::{Generation, Mirror, NotTaken, OtherStore};
 use super::view::Change;
 use super::wire::{self, NotUnderstood, Terms};
 use crate::clock::Present;
 use crate::domain::id::Partition;
 use crate::domain::path::Origin;
-use crate::domain::time::Stamp;
 use crate::proto::v1::watch_revocations_request::Message as Say;
 use crate::proto::v1::watch_revocations_response::Message as Heard;
 use crate::proto::v1::{
@@ -51,7 +50,8 @@ pub enum StreamError {
 /// One connection.
 pub struct Stream {
     mirror: Arc<Mirror>,
-    terms: Option<Terms>,
+    /// What the broker said of the store, and which generation of the view this joined then.
+    joined: Option<(Terms, Generation)>,
     /// How far this broker has sent each partition.
     positions: BTreeMap<Partition, Origin>,
     sequence: u64,
@@ -82,7 +82,7 @@ impl Stream {
         let subscribe = Subscribe { instance, name: name.to_owned(), drains: true };
         let stream = Self {
             mirror,
-            terms: None,
+            joined: None,
             positions: BTreeMap::new(),
             sequence: 0,
             open: VecDeque::new(),
@@ -94,7 +94,7 @@ impl Stream {
 
     /// What the broker said of the store, once it has.
     pub fn terms(&self) -> Option<Terms> {
-        self.terms
+        self.joined.map(|(terms, _)| terms)
     }
 
     /// Takes a message. It counts for checks once [`Self::settle`] was called.
@@ -107,33 +107,37 @@ impl Stream {
         now: Present,
     ) -> Result<(), StreamError> {
         let message = response.message.ok_or(NotUnderstood("message"))?;
-        match (message, self.terms) {
+        match (message, self.joined) {
             (Heard::Subscribed(subscribed), None) => {
                 let terms = wire::terms(&subscribed)?;
-                self.mirror.follow(terms.store);
-                self.terms = Some(terms);
+                let generation = self.mirror.join(terms.store, terms.delta_max, now)?;
+                self.joined = Some((terms, generation));
                 Ok(())
             }
-            (Heard::Revocations(revocations), Some(terms)) => self.revoked(&revocations, terms),
-            (Heard::Freshness(freshness), Some(terms)) => self.answered(&freshness, terms, now),
+            (Heard::Revocations(revocations), Some(joined)) => self.revoked(&revocations, joined),
+            (Heard::Freshness(freshness), Some(joined)) => self.answered(&freshness, joined, now),
             (Heard::Subscribed(_), Some(_)) | (_, None) => Err(StreamError::OutOfOrder),
         }
     }
 
-    fn revoked(&mut self, revocations: &Revocations, terms: Terms) -> Result<(), StreamError> {
+    fn revoked(
+        &mut self,
+        revocations: &Revocations,
+        (terms, generation): (Terms, Generation),
+    ) -> Result<(), StreamError> {
         let partition = wire::partition(revocations.partition)?;
         if !terms.partitions.contains(partition) {
             return Err(StreamError::Partition);
         }
         for entry in &revocations.entries {
-            self.mirror.learn(terms.store, partition, wire::entry(entry, partition)?)?;
+            self.mirror.learn(generation, partition, wire::entry(entry, partition)?)?;
         }
         if let Some(position) = &revocations.position {
             let (of, at) = wire::position(position)?;
             if of != partition {
                 return Err(StreamError::Partition);
             }
-            self.reached(terms.store, of, at)?;
+            self.reached(generation, of, at)?;
         }
         self.is_unsettled = true;
         Ok(())
@@ -144,7 +148,7 @@ impl Stream {
     fn answered(
         &mut self,
         freshness: &Freshness,
-        terms: Terms,
+        (terms, generation): (Terms, Generation),
         now: Present,
     ) -> Result<(), StreamError> {
         for position in &freshness.positions {
@@ -152,7 +156,7 @@ impl Stream {
             if !terms.partitions.contains(partition) {
                 return Err(StreamError::Partition);
             }
-            self.reached(terms.store, partition, at)?;
+            self.reached(generation, partition, at)?;
         }
         if self.positions.len() != usize::from(terms.partitions.get()) {
             return Err(StreamError::Incomplete);
@@ -160,7 +164,7 @@ impl Stream {
         let (age, store) = wire::freshness(freshness)?;
         if let Some(sent) = self.close(freshness.sequence) {
             let answer = Change::Answer { sent, age, store, heard: now.moment };
-            self.mirror.change(terms.store, answer)?;
+            self.mirror.change(generation, answer)?;
         }
         self.is_unsettled = true;
         Ok(())
@@ -168,13 +172,13 @@ impl Stream {
 
     fn reached(
         &mut self,
-        store: Stamp,
+        generation: Generation,
         partition: Partition,
         at: Origin,
     ) -> Result<(), OtherStore> {
         let known = self.positions.entry(partition).or_insert(at);
         *known = (*known).max(at);
-        self.mirror.change(store, Change::Position(partition, at))
+        self.mirror.change(generation, Change::Position(partition, at))
     }
 
     /// Makes checks go by everything that came, and only then acknowledges it, if there is anything new to say.
@@ -209,7 +213,7 @@ impl Stream {
     // first: however slow the way is, the answer to the first finds it; however long the broker said nothing, its first answer
     // finds the last.
     pub fn keep_alive(&mut self, now: Present) -> Option<WatchRevocationsRequest> {
-        self.terms?;
+        self.joined?;
         self.sequence = self.sequence.saturating_add(1);
         self.open.truncate(OPEN_MOST - 1);
         self.open.push_back((self.sequence, now));
@@ -226,9 +230,19 @@ impl Stream {
 
     /// Whether the broker has answered nothing for so long that another connection may lead to one that does.
     pub fn is_silent(&self, now: Present) -> bool {
-        let (Some((_, since)), Some(terms)) = (self.open.front(), self.terms) else { return false };
+        let (Some((_, since)), Some(terms)) = (self.open.front(), self.terms()) else {
+            return false;
+        };
         let patience = terms.interval.times(SILENT_INTERVALS).max(terms.delta_max);
         now.moment.since(since.moment) > patience
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some((_, generation)) = self.joined {
+            self.mirror.leave(generation);
+        }
     }
 }
 

@@ -155,6 +155,11 @@ impl Bench {
         Self { signer, checker, stream, acknowledged: Acknowledgement::default() }
     }
 
+    /// The connection is over.
+    pub(super) fn hang_up(&mut self) {
+        self.stream = Stream::open(Arc::clone(self.checker.mirror()), "ledger").0;
+    }
+
     /// Fresh at 0, with the living incarnation and nothing revoked.
     pub(super) fn fresh() -> Self {
         let mut bench = Self::subscribed();

@@ -1,7 +1,7 @@
 //! The one door from the feed's messages to what they say. What is not understood is refused whole: a revocation that a
 //! verifier does not know is not one that there is not.
 
-use crate::domain::feed::Drift;
+use crate::domain::feed::{Drift, StoreId};
 use crate::domain::id::{LeaseId, Partition, PartitionCount, TaskId};
 use crate::domain::lattice::{Fence, Revocation};
 use crate::domain::path::{Counter, Origin};
@@ -24,8 +24,8 @@ pub struct Terms {
     pub delta_max: Span,
     /// How often to send a keep-alive.
     pub interval: Span,
-    /// Which store; [`Stamp::ZERO`]: it is not known.
-    pub store: Stamp,
+    /// Which store; `None`: the broker does not say.
+    pub store: Option<StoreId>,
 }
 
 /// The bounds of FORMATS.md, Numbers.
@@ -45,7 +45,10 @@ pub(super) fn terms(subscribed: &Subscribed) -> Result<Terms, NotUnderstood> {
         partitions: count.ok_or(NotUnderstood("partitions"))?,
         delta_max,
         interval: interval.clamp(MIN_INTERVAL, delta_max),
-        store: stamp(subscribed.store, "store")?,
+        store: match subscribed.store {
+            0 => None,
+            number => Some(StoreId::from_number(number).ok_or(NotUnderstood("store"))?),
+        },
     })
 }
 

@@ -437,6 +437,7 @@ impl World {
                     identity: broker.core.identity().clone(),
                     terms: terms(),
                     partitions: partitions(),
+                    store: self.store.identity(),
                     first: self.store.first(),
                     streams: STREAMS,
                     cadence: CADENCE,

@@ -49,10 +49,15 @@ impl AsOf {
     /// Partition 0 was seen in this incarnation: a registration in another one is none.
     pub fn saw(&mut self, incarnation: Stamp) {
         if self.registered.is_some_and(|known| known.incarnation != incarnation) {
-            self.registered = None;
-            self.beat = None;
-            self.read.clear();
+            self.unregister();
         }
+    }
+
+    /// The store does not hold the record any more: nothing counts until it is confirmed again.
+    pub fn unregister(&mut self) {
+        self.registered = None;
+        self.beat = None;
+        self.read.clear();
     }
 
     /// A read of a partition counts that was sent at `sent`.

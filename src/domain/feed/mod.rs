@@ -21,7 +21,7 @@ pub use as_of::AsOf;
 pub use drift::Drift;
 pub use ending::{Drain, Ending, Pending, Progress, Terms};
 pub use freshness::Freshness;
-pub use position::{InstanceId, Owner, ReadPosition, Run};
+pub use position::{InstanceId, Owner, ReadPosition, Run, StoreId};
 pub use registry::{Beats, BrokerRecord, Registry, VerifierRecord, Webhooks};
 pub use seen::Seen;
 pub use subscribers::Subscribers;

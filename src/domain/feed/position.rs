@@ -5,6 +5,7 @@ use std::fmt;
 use ring::digest::{SHA256, digest};
 
 use crate::domain::path::Origin;
+use crate::domain::time::INFINITY;
 
 /// One run of a broker's or a verifier's process: 128 random bits, made at its start and never used again.
 // INVARIANT (fencing, rule 5): what an earlier run acknowledged says nothing of the one that took its place.
@@ -58,6 +59,39 @@ impl Owner {
 /// One run of one principal's verifier.
 // INVARIANT (one instance, one verifier): whoever says at another broker that it has the instance of somebody else is another.
 pub type Run = (InstanceId, Owner);
+
+/// Which store: no other has the same, nor has one that was emptied and made anew. Not zero, and less than 2^53 − 1.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StoreId(u64);
+
+impl StoreId {
+    /// The id with this number; `None` if it is the number of none.
+    pub fn from_number(number: u64) -> Option<Self> {
+        (1..INFINITY.micros()).contains(&number).then_some(Self(number))
+    }
+
+    /// An id of the first 53 of these random bits.
+    pub fn drawn(random: [u8; 8]) -> Self {
+        Self((u64::from_be_bytes(random) >> 11).clamp(1, INFINITY.micros() - 1))
+    }
+
+    /// Its number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:014x}", self.0)
+    }
+}
+
+impl fmt::Debug for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 /// Where a reader stands in a partition's events: at one that it has read, known again by its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! One broker's feed, driven by hand.
 
+use futures_util::FutureExt as _;
+
 use super::*;
 use crate::domain::feed::{Drift, VerifierRecord};
 use crate::domain::id::{LeaseId, TaskId};
@@ -79,7 +81,7 @@ fn subscribed(core: &mut Core, now: u64) -> StreamId {
 fn sent(core: &mut Core, stream: StreamId) -> Vec<Message> {
     let next = || match core.next(stream) {
         Next::Message(message) => Some(message),
-        Next::Nothing | Next::Overflowed => None,
+        Next::Nothing | Next::Overflowed | Next::Elsewhere => None,
     };
     std::iter::from_fn(next).collect()
 }
@@ -156,6 +158,34 @@ fn rule_14_a_new_incarnation_of_partition_0_takes_the_registration_away() {
     assert!(!core.is_registered());
     core.confirmed(stamp(1), at(11), at(12));
     assert!(!core.is_registered(), "a late answer of the earlier one registers nothing");
+}
+
+#[test]
+fn rule_19_over_another_store_nothing_is_granted_and_every_stream_ends_until_the_first_one_is_back()
+{
+    let mut core = registered();
+    read(&mut core, 10, 10, vec![]);
+    let wake = Arc::<Notify>::default();
+    let stream = core.subscribe(verifier(ONE, "a"), wake.clone(), at(10)).unwrap();
+    assert!(core.age(at(10)).is_some());
+    assert!(core.went_elsewhere());
+    assert!(!core.went_elsewhere(), "that is said once");
+    assert!(wake.notified().now_or_never().is_some());
+    assert_eq!(core.next(stream), Next::Elsewhere);
+    assert!(!core.is_registered());
+    assert_eq!(core.keep_alive(stream, 1, at(10)), Ok(None));
+    let other = core.subscribe(verifier(InstanceId::new(2), "a"), Arc::default(), at(10));
+    assert_eq!(other, Err(Misuse::Elsewhere(Elsewhere)));
+    read(&mut core, 11, 11, vec![]);
+    assert_eq!(core.age(at(11)), None, "an answer from before");
+
+    core.confirmed(stamp(1), at(12), at(12));
+    assert_eq!(core.age(at(12)), None, "nothing was read since");
+    read(&mut core, 12, 12, vec![]);
+    core.subscribe(verifier(InstanceId::new(2), "a"), Arc::default(), at(12)).unwrap();
+    assert!(matches!(core.next(stream), Next::Message(_)));
+    assert_eq!(core.keep_alive(stream, 2, at(12)), Ok(Some(Span::ZERO)));
+    assert!(core.went_elsewhere());
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn drained(hub: &mut Hub, id: StreamId, memories: &BTreeMap<Partition, Memory>) 
     let next = || match hub.next(id, memories) {
         Next::Message(message) => Some(message),
         Next::Nothing => None,
-        Next::Overflowed => panic!("it is closed"),
+        Next::Overflowed | Next::Elsewhere => panic!("it is closed"),
     };
     std::iter::from_fn(next).collect()
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::fields;
-use crate::domain::feed::InstanceId;
+use crate::domain::feed::{InstanceId, StoreId};
 use crate::domain::id::Partition;
 use crate::domain::lattice::Kill;
 use crate::domain::path::Origin;
@@ -48,7 +48,7 @@ pub(crate) fn subscribed(settings: &Settings) -> v1::WatchRevocationsResponse {
         delta_max: Some(fields::duration(settings.terms.delta_max)),
         drift_ppm: settings.terms.drift.ppm(),
         keep_alive_interval: Some(fields::duration(settings.cadence)),
-        store: settings.first.map_or(0, Stamp::micros),
+        store: settings.store.map_or(0, StoreId::number),
     }))
 }
 

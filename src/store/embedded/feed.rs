@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::domain::feed::{BrokerRecord, InstanceId, ReadPosition};
+use crate::domain::feed::{BrokerRecord, InstanceId, ReadPosition, StoreId};
 use crate::domain::id::Partition;
 use crate::domain::time::Stamp;
 use crate::store::codec_broker::{broker, broker_bytes};
@@ -47,6 +47,11 @@ impl Feed for EmbeddedStore {
 
     async fn forget(&self, broker: InstanceId, beat: u64) -> Result<bool, StoreError> {
         self.job(Lane::Ending, |reply| Job::Forget(broker, beat, reply)).await
+    }
+
+    /// The time at which it was first opened, in microseconds.
+    fn identity(&self) -> Option<StoreId> {
+        self.first.and_then(|first| StoreId::from_number(first.micros()))
     }
 
     fn first(&self) -> Option<Stamp> {

@@ -2,5 +2,6 @@
 --
 -- KEYS: meta, the key. ARGV: the command, and a list of what stands behind the key.
 
-if not partition(KEYS[1]) then return { 'lost' } end
+local meta, refusal = partition(KEYS[1])
+if not meta then return refusal end
 return { 'answer', redis.call(argument(), KEYS[2], arguments(number())) }

@@ -2,8 +2,8 @@
 --
 -- KEYS: meta of partition 0, the registry. ARGV: the broker's instance, its record.
 
-local meta = partition(KEYS[1])
-if not meta then return { 'lost' } end
+local meta, refusal = partition(KEYS[1])
+if not meta then return refusal end
 if not meta.open then return { 'closed' } end
 
 local instance, record = argument(), argument()

@@ -14,8 +14,8 @@ local LEASE_REQUEST, TAG = 31, '\130\2\32'
 -- In front of a fence's counters: version, kind and task id.
 local FENCE = 38
 
-local meta = partition(META)
-if not meta then return { 'lost' } end
+local meta, refusal = partition(META)
+if not meta then return refusal end
 if not meta.open then return { 'closed' } end
 
 local at_least, floor, before, answer_key, answer_is_checked, answer_until, answer_is_lease, guards, blockable, markable, claimed,

@@ -7,6 +7,7 @@ use super::script::{Call, Reply, unexpected};
 use crate::domain::certificate::LONGEST_UNLISTED_SECONDS;
 use crate::domain::clamp::{Clamp, Expiry, Limit};
 use crate::domain::event::Event;
+use crate::domain::feed::StoreId;
 use crate::domain::lattice::Entry;
 use crate::domain::path::Origin;
 use crate::domain::scope::Reach;
@@ -28,11 +29,12 @@ const STAMP_TAG: u8 = 0x09;
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] for a commit that makes no sense: Redis would not take back what it wrote before it noticed.
-pub(super) fn call(commit: &Commit) -> Result<Call, StoreError> {
+pub(super) fn call(store: Option<StoreId>, commit: &Commit) -> Result<Call, StoreError> {
     let keys = Keys(commit.partition);
     commit.must_answer()?;
     let lease = commit.lease().map(|draft| (draft.id, lease_bytes(draft)));
-    let mut call = Call::on([keys.meta(), keys.set(), keys.events(), keys.blocks()]);
+    let keys_of_all = [keys.meta(), keys.set(), keys.events(), keys.blocks()];
+    let mut call = Call::on_store(store, keys_of_all);
     head(&mut call, keys, commit);
     if let Some(replay) = &commit.replay {
         let lease = lease.as_ref().map(|(id, bytes)| (*id, bytes.length()));

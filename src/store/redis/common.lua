@@ -92,18 +92,30 @@ local function whole(value)
   return terms and value .. terms or value
 end
 
--- The record of a partition; nothing if there is none, or part of it is missing: then the partition is lost, not empty.
-local function partition(key)
+-- The record of a partition of whatever store; nothing if there is none, or part of it is missing: then the partition is lost,
+-- not empty.
+local function found(key)
   local meta = redis.call('HMGET', key,
-    'replid', 'incarnation', 'stamp', 'max_exp', 'floor', 'incarnations', 'durable')
-  for _, value in ipairs(meta) do
-    if not value then return nil end
+    'replid', 'incarnation', 'stamp', 'max_exp', 'floor', 'incarnations', 'durable', 'identity')
+  for i = 1, 7 do
+    if not meta[i] then return nil end
   end
   return {
     open = meta[1] == server(),
     incarnation = tonumber(meta[2]), stamp = tonumber(meta[3]), max_exp = tonumber(meta[4]), floor = tonumber(meta[5]),
-    incarnations = meta[6], durable = meta[7],
+    incarnations = meta[6], durable = meta[7], identity = meta[8],
   }
+end
+
+-- The record of a partition of the caller's store, whose identity is the first number that it passes; or nothing, and what to answer.
+--
+-- INVARIANT (one store): whatever reads or writes in a store that was opened begins here. Another may be under the same address by now;
+-- there a broker of this one reads nothing, registers nowhere and writes nothing (fencing, rule 19).
+local function partition(key)
+  local identity, meta = number(), found(key)
+  if not meta then return nil, { 'lost' } end
+  if meta.identity ~= text(identity) then return nil, { 'other' } end
+  return meta
 end
 
 -- Tells whoever listens that a key changed; the channel has its name. A hint: nothing fails for want of it.

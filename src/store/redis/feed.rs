@@ -7,7 +7,7 @@ use super::RedisStore;
 use super::keys::Keys;
 use super::read::{event, meta};
 use super::script::{Call, Reply, array, unexpected};
-use crate::domain::feed::{BrokerRecord, InstanceId, ReadPosition};
+use crate::domain::feed::{BrokerRecord, InstanceId, ReadPosition, StoreId};
 use crate::domain::id::Partition;
 use crate::domain::time::Stamp;
 use crate::store::codec_broker::{broker, broker_bytes};
@@ -26,7 +26,7 @@ impl Feed for RedisStore {
         limit: usize,
     ) -> Result<Page, StoreError> {
         let (keys, limit) = (Keys(partition), limit.min(LONGEST));
-        let mut call = Call::on([keys.meta(), keys.events()]);
+        let mut call = self.call([keys.meta(), keys.events()]);
         // The event at the position itself, and one more than wanted, say whether the page goes on and whether there is more.
         call.maybe(after.map(|after| after.at.stamp)).length(limit.saturating_add(2));
         let value = self.feed.run(&self.scripts.page, &call).await?;
@@ -44,7 +44,7 @@ impl Feed for RedisStore {
     /// One server is a majority of its copies. If it loses the record, it restarted, and the partition gets another incarnation:
     /// by that the broker learns that it is not registered.
     async fn beat(&self, record: &BrokerRecord) -> Result<Stamp, StoreError> {
-        let mut call = registry();
+        let mut call = self.registry();
         call.arg(record.instance.to_string()).arg(broker_bytes(record));
         let value = self.feed.run(&self.scripts.beat, &call).await?;
         Reply::parse(value, Partition::ZERO)?.1.stamp()
@@ -63,7 +63,7 @@ impl Feed for RedisStore {
         if broker(&known)?.beat != beat {
             return Ok(false);
         }
-        let mut call = registry();
+        let mut call = self.registry();
         call.arg(instance.to_string()).arg(known);
         let value = self.feed.run(&self.scripts.forget, &call).await?;
         match Reply::parse(value, Partition::ZERO)?.0.as_str() {
@@ -73,23 +73,28 @@ impl Feed for RedisStore {
         }
     }
 
+    fn identity(&self) -> Option<StoreId> {
+        self.identity
+    }
+
     fn changes(&self, of: Changed) -> watch::Receiver<u64> {
         self.hints.watch(of, self.constants.partitions)
     }
 }
 
 impl RedisStore {
+    /// A call of a script about the registry.
+    pub(super) fn registry(&self) -> Call {
+        let keys = Keys(Partition::ZERO);
+        self.call([keys.meta(), keys.brokers()])
+    }
+
     /// The record of one broker, or of every one.
     async fn records(&self, instance: &str) -> Result<(Stamp, Vec<Vec<u8>>), StoreError> {
-        let mut call = registry();
+        let mut call = self.registry();
         call.arg(instance);
         let value = self.feed.run(&self.scripts.brokers, &call).await?;
         let (_, mut reply) = Reply::parse(value, Partition::ZERO)?;
         Ok((reply.stamp()?, reply.values()?.into_iter().flatten().collect()))
     }
-}
-
-pub(super) fn registry() -> Call {
-    let keys = Keys(Partition::ZERO);
-    Call::on([keys.meta(), keys.brokers()])
 }

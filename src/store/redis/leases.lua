@@ -2,7 +2,7 @@
 --
 -- KEYS: meta, the index.
 
-local meta = partition(KEYS[1])
-if not meta then return { 'lost' } end
+local meta, refusal = partition(KEYS[1])
+if not meta then return refusal end
 local now = math.floor(math.max(clock(), meta.stamp) / 1000)
 return { 'answer', redis.call('ZRANGE', KEYS[2], '(' .. text(now), '+inf', 'BYSCORE') }

@@ -12,12 +12,15 @@
 //! ```
 //!
 //! Fields of `meta`, as decimal texts: `n`, `delta_max` (µs), `incarnation`, `stamp`, `max_exp`, `floor`; the server, as `replid`;
-//! `incarnations`, those that have an end in the set; and `durable`, whether nothing answered in this incarnation can be lost.
+//! `incarnations`, those that have an end in the set; `durable`, whether nothing answered in this incarnation can be lost; and
+//! `identity`, which store this is. The first broker draws it; it goes wherever the data go, and ends with them. Each script compares it
+//! with the one that the broker opened: what else that has in memory is of that store, too.
 
 mod commit;
 mod connection;
 mod feed;
 mod hints;
+mod identity;
 mod keys;
 mod read;
 mod recovery;
@@ -35,11 +38,13 @@ pub use self::startup::RIGHTS;
 
 use self::connection::{Connections, misconfigured};
 use self::hints::Hints;
+use self::identity::Identity;
 use self::keys::Keys;
 use self::recovery::Which;
 use self::script::{Call, Reply, Scripts};
 use crate::broker::seams::Entropy;
 use crate::domain::certificate::IssuedCertificate;
+use crate::domain::feed::StoreId;
 use crate::domain::id::{Partition, PartitionCount};
 use crate::domain::time::{Span, Stamp};
 use crate::store::{
@@ -59,6 +64,8 @@ pub struct RedisStore {
     hints: Hints,
     scripts: Scripts,
     constants: Constants,
+    /// Once it is open.
+    identity: Option<StoreId>,
     entropy: Arc<dyn Entropy>,
     /// The highest stamp seen of each partition.
     seen: Vec<AtomicU64>,
@@ -88,6 +95,7 @@ impl RedisStore {
     ) -> Result<Self, StoreError> {
         let mut store = Self::reach(ordinary, settings, entropy).await?;
         store.constants = store.read_constants().await?;
+        store.identity = Some(store.identify(Identity::Kept).await?);
         store.seen = store.constants.partitions.all().map(|_| AtomicU64::new(0)).collect();
         Ok(store)
     }
@@ -104,7 +112,8 @@ impl RedisStore {
         Self::reach(Handle::current(), settings, entropy).await?.make(constants).await
     }
 
-    /// Fences everything in a store that was put back from a backup: `leasehold store restored`. Brokers are stopped meanwhile.
+    /// Fences everything in a store that was put back from a backup, which is another store from then on than what else was put back
+    /// from it: `leasehold store restored`. Brokers are stopped meanwhile.
     ///
     /// # Errors
     /// As [`Self::connect`].
@@ -112,7 +121,18 @@ impl RedisStore {
         settings: &Settings,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Vec<Recovered>, StoreError> {
-        Self::connect(settings, entropy).await?.recover_all(Which::Restored).await
+        loop {
+            let store = Self::connect(settings, entropy.clone()).await?;
+            match store.recover_all(Which::Restored).await {
+                // Somebody who did the same was faster.
+                Err(StoreError::OtherStore) => {}
+                recovered => {
+                    let recovered = recovered?;
+                    store.identify(Identity::Anew).await?;
+                    return Ok(recovered);
+                }
+            }
+        }
     }
 
     async fn reach(
@@ -128,6 +148,7 @@ impl RedisStore {
             hints: Hints::new(settings.client()?, settings.response_timeout.to_std()),
             scripts: Scripts::new(),
             constants: Constants { partitions: PartitionCount::DEFAULT, delta_max: Span::ZERO },
+            identity: None,
             entropy,
             seen: Vec::new(),
         };
@@ -136,9 +157,8 @@ impl RedisStore {
     }
 
     async fn read_constants(&self) -> Result<Constants, StoreError> {
-        let mut call = Call::on([Keys(Partition::ZERO).meta(), Keys(Partition::ZERO).meta()]);
-        call.arg("HMGET").list(vec!["n".to_owned(), "delta_max".to_owned()]);
-        let value = self.ordinary.run(&self.scripts.ask, &call).await?;
+        let call = Call::on([Keys(Partition::ZERO).meta()]);
+        let value = self.ordinary.run(&self.scripts.constants, &call).await?;
         let (_, mut reply) = Reply::parse(value, Partition::ZERO)?;
         let mut values = Reply::of(reply.next()?)?;
         let count = u16::try_from(values.number()?).ok().and_then(PartitionCount::new);
@@ -166,7 +186,7 @@ impl Store for RedisStore {
             Lane::Ordinary => (&self.ordinary, &self.scripts.commit),
             Lane::Ending => (&self.ending, &self.scripts.ending),
         };
-        let value = connection.run(script, &commit::call(&commit)?).await?;
+        let value = connection.run(script, &commit::call(self.identity, &commit)?).await?;
         let (word, mut reply) = Reply::parse(value, commit.partition)?;
         let outcome = commit::outcome(&commit, &word, &mut reply)?;
         if let Outcome::Done(receipt) = &outcome {

@@ -2,8 +2,8 @@
 --
 -- KEYS: meta, events. ARGV: the stamp of the reader's event, or infinity; how many events at most, that one among them.
 
-local meta = partition(KEYS[1])
-if not meta then return { 'lost' } end
+local meta, refusal = partition(KEYS[1])
+if not meta then return refusal end
 
 local at, most = numbers('<I8I8')
 local events, head = {}, {}

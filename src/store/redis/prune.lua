@@ -4,8 +4,8 @@
 
 local CHUNK = 500
 
-local meta = partition(KEYS[1])
-if not meta then return { 'lost' } end
+local meta, refusal = partition(KEYS[1])
+if not meta then return refusal end
 if not meta.open then return { 'closed' } end
 
 local now, cursor, old, kept = number(), argument(), number(), number()

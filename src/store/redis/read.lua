@@ -4,8 +4,8 @@
 
 local CHUNK = 1000 -- `unpack` has room for a few thousand
 
-local meta = partition(KEYS[1])
-if not meta then return { 'lost' } end
+local meta, refusal = partition(KEYS[1])
+if not meta then return refusal end
 
 local now = math.max(clock(), meta.stamp)
 local records = {}

@@ -4,6 +4,7 @@ use super::RedisStore;
 use super::keys::{self, Keys};
 use super::script::{Call, Reply, array, bytes, text, unexpected};
 use crate::domain::certificate::IssuedCertificate;
+use crate::domain::feed::StoreId;
 use crate::domain::id::{Partition, TaskId};
 use crate::domain::lattice::{Entry, Lattice};
 use crate::domain::time::Stamp;
@@ -23,7 +24,7 @@ impl RedisStore {
             (_, Lane::Ordinary) => &self.ordinary,
             (_, Lane::Ending) => &self.ending,
         };
-        let value = connection.run(&self.scripts.read, &call(query)).await?;
+        let value = connection.run(&self.scripts.read, &call(self.identity, query)).await?;
         let (_, mut reply) = Reply::parse(value, query.partition)?;
         let snapshot = snapshot(query, &mut reply)?;
         self.saw(query.partition, snapshot.meta.stamp);
@@ -49,7 +50,7 @@ impl RedisStore {
     /// The index is in the order of time, so that it is tidied as it grows; there are few leases of one task.
     async fn leases(&self, listing: &Listing, task: TaskId) -> Result<Vec<String>, StoreError> {
         let keys = Keys(listing.partition);
-        let call = Call::on([keys.meta(), keys.leases(task)]);
+        let call = self.call([keys.meta(), keys.leases(task)]);
         let value = self.ordinary.run(&self.scripts.leases, &call).await?;
         let names = Reply::parse(value, listing.partition)?.1.next().and_then(array)?;
         let mut names = names.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
@@ -91,19 +92,18 @@ impl RedisStore {
         key: String,
         arguments: Vec<String>,
     ) -> Result<Vec<redis::Value>, StoreError> {
-        let mut call = Call::on([Keys(partition).meta(), key]);
+        let mut call = self.call([Keys(partition).meta(), key]);
         call.arg(command).list(arguments);
         let value = self.ordinary.run(&self.scripts.ask, &call).await?;
         Reply::parse(value, partition)?.1.next().and_then(array)
     }
 }
 
-fn call(query: &Query) -> Call {
+fn call(store: Option<StoreId>, query: &Query) -> Call {
     let keys = Keys(query.partition);
     let records = query.records.iter().map(|key| keys.record(key));
-    let mut call = Call::on(
-        [keys.meta(), keys.set(), keys.blocks()].into_iter().chain(records).collect::<Vec<_>>(),
-    );
+    let keys = [keys.meta(), keys.set(), keys.blocks()].into_iter().chain(records);
+    let mut call = Call::on_store(store, keys.collect::<Vec<_>>());
     let fields = match &query.entries {
         Entries::All => {
             call.arg("all");

@@ -4,8 +4,8 @@
 -- KEYS: meta, set, events. ARGV: `closed` (an open partition is left alone) or `any`; incarnation and stamp as the caller saw them; the new
 -- stamp; `durable` or `lossy`; `fence` or `keep`; the ended incarnation's entry, the living one's, the event.
 
-local meta = partition(KEYS[1])
-if not meta then return { 'lost' } end
+local meta, refusal = partition(KEYS[1])
+if not meta then return refusal end
 
 local which, incarnation, stamp, new = argument(), number(), number(), number()
 local durable, fence, ended, living, event = argument(), argument(), argument(), argument(), argument()

@@ -84,7 +84,7 @@ impl RedisStore {
                 Which::Restored => incarnation::RESTORED,
             };
             let event = begun(self.entropy.as_ref(), entries, cause)?;
-            let mut call = Call::on([keys.meta(), keys.set(), keys.events()]);
+            let mut call = self.call([keys.meta(), keys.set(), keys.events()]);
             call.arg(if which == Which::Closed { "closed" } else { "any" });
             call.stamp(meta.incarnation).stamp(meta.stamp).stamp(new).arg(durability);
             call.arg(if is_lossy { "fence" } else { "keep" });
@@ -117,7 +117,7 @@ impl RedisStore {
         let mut cursor = "0".to_owned();
         let mut scanned = false;
         loop {
-            let mut call = Call::on([keys.meta(), keys.set(), keys.events()]);
+            let mut call = self.call([keys.meta(), keys.set(), keys.events()]);
             call.declare([keys.certificates(), keys.certificate_ends()]);
             call.stamp(now).arg(cursor).stamp(old).number(EVENTS_KEPT);
             let value = self.ordinary.run(&self.scripts.prune, &call).await?;

@@ -2,6 +2,7 @@
 
 use redis::{Cmd, Script, Value};
 
+use crate::domain::feed::StoreId;
 use crate::domain::id::Partition;
 use crate::domain::time::{INFINITY, Stamp};
 use crate::store::StoreError;
@@ -21,9 +22,11 @@ pub(super) struct Scripts {
     pub(super) ending: Script,
     pub(super) read: Script,
     pub(super) ask: Script,
+    pub(super) constants: Script,
     pub(super) leases: Script,
     pub(super) prune: Script,
     pub(super) make: Script,
+    pub(super) identify: Script,
     pub(super) recover: Script,
     pub(super) rights: Script,
     pub(super) page: Script,
@@ -41,9 +44,11 @@ impl Scripts {
             ending: script(&[ENDING, COMMON, commit]),
             read: script(&[READING, COMMON, include_str!("read.lua")]),
             ask: script(&[READING, COMMON, include_str!("ask.lua")]),
+            constants: script(&[READING, COMMON, include_str!("constants.lua")]),
             leases: script(&[READING, COMMON, include_str!("leases.lua")]),
             prune: script(&[ENDING, COMMON, include_str!("prune.lua")]),
             make: script(&[ORDINARY, COMMON, INCARNATION, include_str!("make.lua")]),
+            identify: script(&[ENDING, COMMON, include_str!("identify.lua")]),
             recover: script(&[ENDING, COMMON, INCARNATION, include_str!("recover.lua")]),
             rights: script(&[READING, COMMON, include_str!("rights.lua")]),
             page: script(&[READING, COMMON, include_str!("page.lua")]),
@@ -69,6 +74,13 @@ pub(super) struct Call {
 impl Call {
     pub(super) fn on(keys: impl Into<Vec<String>>) -> Self {
         Self { keys: keys.into(), ..Self::default() }
+    }
+
+    /// Of a script that compares which store it is before anything else. No store has zero.
+    pub(super) fn on_store(store: Option<StoreId>, keys: impl Into<Vec<String>>) -> Self {
+        let mut call = Self::on(keys);
+        call.number(store.map_or(0, StoreId::number));
+        call
     }
 
     /// Declares keys that the script knows by their place.
@@ -141,12 +153,13 @@ impl Reply {
     /// The parts of a reply, and the word in front of them.
     ///
     /// # Errors
-    /// [`StoreError::NotInitialised`] and [`StoreError::Closed`], which every script may answer.
+    /// [`StoreError::NotInitialised`], [`StoreError::Closed`] and [`StoreError::OtherStore`], which every script may answer.
     pub(super) fn parse(value: Value, partition: Partition) -> Result<(String, Self), StoreError> {
         let mut reply = Self::of(value)?;
         match reply.text()?.as_str() {
             "lost" => Err(StoreError::NotInitialised),
             "closed" => Err(StoreError::Closed(partition)),
+            "other" => Err(StoreError::OtherStore),
             word => Ok((word.to_owned(), reply)),
         }
     }

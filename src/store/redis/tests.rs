@@ -1,5 +1,6 @@
 //! What is special about this store; what every store must do is in the body of tests that all of them share.
 
+mod identity;
 mod lanes;
 mod recovery;
 mod server;

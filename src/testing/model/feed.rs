@@ -5,7 +5,7 @@ use tokio::sync::watch;
 
 use super::{ModelStore, Part};
 use crate::domain::event::{Event, EventKind};
-use crate::domain::feed::{BrokerRecord, InstanceId, ReadPosition};
+use crate::domain::feed::{BrokerRecord, InstanceId, ReadPosition, StoreId};
 use crate::domain::id::Partition;
 use crate::domain::lattice::Entry;
 use crate::domain::time::Stamp;
@@ -43,6 +43,10 @@ impl Feed for ModelStore {
             self.changes.tell(Changed::Registry);
         }
         Ok(stands)
+    }
+
+    fn identity(&self) -> Option<StoreId> {
+        StoreId::from_number(self.first.micros())
     }
 
     fn first(&self) -> Option<Stamp> {

@@ -3,6 +3,9 @@
 use super::*;
 use crate::domain::lattice::Dead;
 
+/// Another than [`INCARNATION`].
+const OTHER_STORE: u64 = INCARNATION + 1;
+
 #[test]
 fn rule_06_an_answer_makes_fresh_only_what_came_before_it_on_the_stream() {
     let mut bench = Bench::fresh();
@@ -196,33 +199,87 @@ fn what_two_brokers_send_is_merged_and_the_younger_answer_counts() {
 }
 
 #[test]
-fn rule_13_what_the_broker_of_one_store_made_fresh_is_not_fresh_for_another_store() {
+fn rule_19_what_the_broker_of_one_store_made_fresh_is_not_fresh_for_another_store() {
     let mut bench = Bench::fresh();
     let token = bench.signer.token();
-    let open = |store| {
-        let (mut stream, _) = Stream::open(Arc::clone(bench.checker.mirror()), "ledger");
-        stream.receive(subscribed_to(store), at(0)).unwrap();
-        stream
-    };
-    drop(open(INCARNATION));
+    drop(opened(&bench, INCARNATION, at(0)).unwrap());
     assert!(bench.check(&token, at(0)).is_ok(), "the same store again");
-    let mut other = open(0);
-    bench.stream.keep_alive(at(1)).unwrap();
-    for late in [freshness(2, Span::ZERO, &[]), revoked(1, [], Some(0))] {
-        let heard = bench.stream.receive(late, at(1));
-        assert_eq!(heard, Err(OtherStore.into()), "what was on its way");
-        bench.stream.settle(at(1));
-    }
-    for partition in 0..PARTITIONS {
-        let living = incarnation(INCARNATION, INFINITY.micros());
-        other.receive(revoked(partition, [living], Some(0)), at(1)).unwrap();
-    }
-    other.settle(at(1));
+    bench.hang_up();
+    let mut other = opened(&bench, OTHER_STORE, at(1)).unwrap();
+    load(&mut other, at(1));
     assert!(matches!(bench.check(&token, at(1)), Err(Refused::Stale(_))));
     other.keep_alive(at(1)).unwrap();
     other.receive(freshness(1, Span::ZERO, &[]), at(1)).unwrap();
     other.settle(at(1));
     assert!(bench.check(&token, at(1)).is_ok());
+}
+
+#[test]
+fn rule_19_a_broker_over_another_store_is_refused_while_the_first_one_keeps_the_view_fresh() {
+    let bench = Bench::fresh();
+    let token = bench.signer.token();
+    for store in [OTHER_STORE, 0] {
+        let refused = opened(&bench, store, at(29_999)).err();
+        let Some(StreamError::NotTaken(NotTaken::OtherStore(error))) = refused else {
+            panic!("{refused:?}")
+        };
+        assert!(matches!(error, OtherStore::Here(..)));
+        assert!(error.to_string().contains("over one store"), "{error}");
+    }
+    assert!(bench.check(&token, at(0)).is_ok(), "and nothing of the first one is lost");
+    opened(&bench, OTHER_STORE, at(30_000)).unwrap();
+}
+
+/// Of one that does not say which it is, nobody knows that it is the same.
+#[test]
+fn rule_19_a_store_that_is_not_known_is_another_at_each_connection() {
+    let mut bench = Bench::fresh();
+    let token = bench.signer.token();
+    bench.hang_up();
+    for _ in 0..2 {
+        let mut unknown = opened(&bench, 0, at(0)).unwrap();
+        assert!(bench.check(&token, at(0)).is_err());
+        load(&mut unknown, at(0));
+        unknown.keep_alive(at(0)).unwrap();
+        unknown.receive(freshness(1, Span::ZERO, &[]), at(0)).unwrap();
+        unknown.settle(at(0));
+        assert!(bench.check(&token, at(0)).is_ok());
+    }
+}
+
+/// The view went to another store and came back, and knows nothing of what this one said before.
+#[test]
+fn rule_19_what_was_on_its_way_when_the_view_began_anew_counts_no_more() {
+    let mut bench = Bench::fresh();
+    let token = bench.signer.token();
+    let stale = at(30_000);
+    bench.stream.receive(revoked(1, [fence(2, 4, 1)], Some(60_000)), at(0)).unwrap();
+    bench.stream.keep_alive(stale).unwrap();
+    drop(opened(&bench, OTHER_STORE, stale).unwrap());
+    let mut back = opened(&bench, INCARNATION, stale).unwrap();
+    load(&mut back, stale);
+    for late in [freshness(2, Span::ZERO, &[]), revoked(1, [], Some(0))] {
+        let heard = bench.stream.receive(late, stale);
+        assert_eq!(heard, Err(OtherStore::Since.into()));
+        bench.stream.settle(stale);
+    }
+    assert!(matches!(bench.check(&token, stale), Err(Refused::Stale(_))));
+}
+
+/// A connection to a broker over this store, and its first message.
+fn opened(bench: &Bench, store: u64, now: Present) -> Result<Stream, StreamError> {
+    let (mut stream, _) = Stream::open(Arc::clone(bench.checker.mirror()), "ledger");
+    stream.receive(subscribed_to(store), now)?;
+    Ok(stream)
+}
+
+/// What there is when nothing is revoked.
+fn load(stream: &mut Stream, now: Present) {
+    for partition in 0..PARTITIONS {
+        let living = incarnation(INCARNATION, INFINITY.micros());
+        stream.receive(revoked(partition, [living], Some(0)), now).unwrap();
+    }
+    stream.settle(now);
 }
 
 #[test]

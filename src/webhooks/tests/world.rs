@@ -116,6 +116,7 @@ impl World {
             },
             terms: Terms { drift: Drift::DEFAULT, delta_max: constants.delta_max },
             partitions: constants.partitions,
+            store: None,
             first: crate::store::Feed::first(&*self.store),
             streams: 16,
             cadence: Span::from_millis(200),

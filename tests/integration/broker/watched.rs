@@ -240,7 +240,7 @@ impl Verifier {
                     is_fresh = true;
                 }
                 Next::Nothing => return is_fresh,
-                Next::Overflowed => panic!("it did not keep up"),
+                Next::Overflowed | Next::Elsewhere => panic!("it is closed"),
             }
         }
     }

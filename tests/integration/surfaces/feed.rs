@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::poll_fn;
-use leasehold::broker::seams::Clock;
+use leasehold::broker::seams::{Clock, SystemEntropy};
 use leasehold::domain::feed::{Drift, InstanceId, Progress, Registry};
 use leasehold::domain::id::{LeaseId, Partition, TaskId};
 use leasehold::domain::lattice;
@@ -16,8 +16,11 @@ use leasehold::feed::{Confirmed, Outcome, WaitFor};
 use leasehold::proto::v1;
 use leasehold::proto::v1::operator_service_client::OperatorServiceClient;
 use leasehold::proto::v1::revocation_entry::Entry;
+use leasehold::proto::v1::task_service_client::TaskServiceClient;
 use leasehold::proto::v1::watch_revocations_request::Message as Say;
 use leasehold::proto::v1::watch_revocations_response::Message as Told;
+use leasehold::store::Constants;
+use leasehold::store::redis::RedisStore;
 use leasehold::testing::ca::TestAuthority;
 use leasehold::testing::redis::RedisServer;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -25,7 +28,12 @@ use tokio::sync::watch;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
-use super::site::{AGENT, NOBODY, OPERATOR, ORCHESTRATOR, Site, VERIFIER, reason, request_id};
+use super::http::Http;
+use super::outage::until_readiness_is;
+use super::site::{
+    AGENT, NOBODY, OPERATOR, ORCHESTRATOR, Site, VERIFIER, begin_request, reason, request_id,
+    token_request,
+};
 
 /// No fact takes longer to come true.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -418,4 +426,53 @@ async fn class_07_while_the_store_is_away_nobody_is_told_to_be_fresh_and_afterwa
     let task = site.begin().await;
     complete(&site, &task).await;
     watcher.until_fenced(&task).await;
+}
+
+/// Its Redis was emptied, and a store made there anew, which another broker opened.
+#[tokio::test]
+async fn rule_19_a_broker_that_outlives_its_store_serves_nobody_and_leaves_the_next_one_alone() {
+    let server = RedisServer::durable();
+    let site = Site::start_on_redis_patiently(&server, "", "").await;
+    let mut watcher = Watcher::subscribe(&site, 1).await;
+    watcher.fresh().await;
+    let (http, verifier) = (Http::of(&site, None), Http::of(&site, Some(VERIFIER)));
+    until_readiness_is(&http, 200).await;
+    let task = site.begin().await;
+    let issued = site.issue(&task).await.credential.unwrap().access_token;
+    let form = format!("token={issued}");
+    assert_eq!(verifier.post("/oauth2/introspect", &form).await.1["active"], true);
+
+    server.command(&["FLUSHALL"]);
+    let entropy = Arc::new(SystemEntropy);
+    RedisStore::init(&server.settings(), Constants::DEFAULT, entropy).await.unwrap();
+    let other = site.another().await;
+
+    let refused = watcher.refusal().await;
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("another broker"), "{refused:?}");
+    until_readiness_is(&http, 503).await;
+    let refused =
+        Watcher::subscribe_or_not(&site, 2).await.err().expect("there is nothing to follow");
+    assert_eq!(refused.code(), Code::Unavailable);
+    let is_unavailable =
+        |status: Status| assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    is_unavailable(site.tasks(ORCHESTRATOR).begin_task(begin_request()).await.unwrap_err());
+    is_unavailable(
+        site.credentials(AGENT).issue_credential(token_request(&task)).await.unwrap_err(),
+    );
+    let get = v1::GetTaskRequest { task_id: task.task_id.clone() };
+    is_unavailable(site.tasks(ORCHESTRATOR).get_task(get).await.unwrap_err());
+    assert_eq!(verifier.post("/oauth2/introspect", &form).await.0, 503);
+    assert_eq!(http.post("/oauth2/revoke", &form).await.0, 503);
+
+    let brokers = other.broker.feed().brokers_now().await.unwrap();
+    let brokers: Vec<_> = brokers.iter().map(|(record, _)| record.instance).collect();
+    assert_eq!(brokers, [other.broker.feed().settings().identity.instance]);
+    let mut tasks = TaskServiceClient::new(site.channel_to(&other, Some(&site.svid(ORCHESTRATOR))));
+    tasks.begin_task(begin_request()).await.unwrap();
+    other.stop().await;
+
+    let site = site.restart(async || {}).await;
+    until_readiness_is(&Http::of(&site, None), 200).await;
+    site.begin().await;
 }

@@ -17,7 +17,7 @@ use super::http::Http;
 use super::site::{AGENT, ORCHESTRATOR, Site, VERIFIER, reason, request_id, token_request};
 
 /// Asks until the broker says so.
-async fn until_readiness_is(http: &Http, status: u16) {
+pub(super) async fn until_readiness_is(http: &Http, status: u16) {
     let asking = async { while http.get("/readyz").await.0 != status {} };
     tokio::time::timeout(Duration::from_secs(60), asking).await.unwrap();
 }

@@ -286,11 +286,12 @@ async fn class_24_a_store_put_back_from_a_backup_is_fenced_and_open() {
 #[tokio::test]
 async fn class_24_of_incarnations_that_begin_at_once_only_the_last_one_lives() {
     let server = RedisServer::durable();
-    let f = made_on(&server).await;
+    made_on(&server).await;
     let settings = server.settings();
     let restore = |seed| RedisStore::restored(&settings, Arc::new(SeededEntropy::new(seed)));
     let (one, other) = tokio::join!(restore(3), restore(4));
     assert_eq!((one.unwrap().len(), other.unwrap().len()), (4, 4));
+    let f = opened_on(&server).await;
     let snapshot = f.snapshot(Vec::new(), Entries::All).await;
     assert_eq!(snapshot.lattice.living(), Some(snapshot.meta.incarnation));
 }

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use super::super::feed::registry;
 use super::super::keys::Keys;
 use super::super::script::Reply;
 use super::super::{RIGHTS, RedisStore, Settings};
@@ -99,7 +98,7 @@ async fn a_record_that_was_written_meanwhile_is_not_removed() {
     store.beat(&record(10, 2)).await.unwrap();
     let remove = async |beat| {
         let seen = record(10, beat);
-        let mut call = registry();
+        let mut call = store.registry();
         call.arg(seen.instance.to_string()).arg(broker_bytes(&seen));
         let value = store.feed.run(&store.scripts.forget, &call).await.unwrap();
         Reply::parse(value, Partition::ZERO).unwrap().0
@@ -235,6 +234,8 @@ fn class_24_every_right_is_one_that_a_script_uses() {
         include_str!("../beat.lua"),
         include_str!("../brokers.lua"),
         include_str!("../forget.lua"),
+        include_str!("../identify.lua"),
+        include_str!("../constants.lua"),
     ]
     .concat();
     let calls = text.split("call('").skip(1).filter_map(|rest| rest.split('\'').next());

@@ -1,9 +1,14 @@
 //! Brokers that go away, come back, and stand in for one another: how long a verifier goes by what it was told.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use leasehold::broker::seams::SystemEntropy;
 use leasehold::domain::feed::BrokerRecord;
+use leasehold::proto::v1::credential_service_client::CredentialServiceClient;
 use leasehold::proto::v1::task_service_client::TaskServiceClient;
+use leasehold::store::Constants;
+use leasehold::store::redis::RedisStore;
 use leasehold::testing::redis::RedisServer;
 use leasehold::verifier::WhenStale;
 use tokio::io::copy_bidirectional;
@@ -11,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::super::site::OTHER_VERIFIER;
+use super::super::site::{OTHER_VERIFIER, begin_request, token_request};
 use super::*;
 
 /// An address that stays the same, whichever broker is behind it, or none.
@@ -189,4 +194,37 @@ async fn class_20_a_verifier_that_may_ask_lets_in_what_the_broker_says_is_active
     pair.site.running.stop().await;
     pair.site.clock.forward(DELTA);
     assert_eq!(pair.verifier.admit(&token.shown()).await.unwrap_err(), Refused::NobodyAnswers);
+}
+
+/// The clock stands still, so that nothing is stale by itself.
+#[tokio::test]
+async fn rule_19_a_verifier_begins_anew_at_the_broker_of_the_store_that_follows() {
+    let server = RedisServer::durable();
+    let site = Site::start_on_redis_patiently(&server, "", "").await;
+    let relay = Relay::to(&site).await;
+    relay.lead(None);
+    let next = format!("https://localhost:{}", relay.address.port());
+    let pair = Pair::at(site, |settings| settings.brokers.push(next)).await;
+    let (_, _, token) = pair.token().await;
+    drop(token.check(&pair.verifier).unwrap());
+
+    server.command(&["FLUSHALL"]);
+    let entropy = Arc::new(SystemEntropy);
+    RedisStore::init(&server.settings(), Constants::DEFAULT, entropy).await.unwrap();
+    let other = pair.site.another().await;
+    relay.lead(Some(other.grpc));
+    let mut published = pair.verifier.checker().mirror().published();
+    let gone = published.wait_for(|_| token.check(&pair.verifier).is_err());
+    drop(within(gone).await.unwrap());
+
+    let channel = |caller| pair.site.channel_to(&other, Some(&pair.site.svid(caller)));
+    let mut tasks = TaskServiceClient::new(channel(ORCHESTRATOR));
+    let task = tasks.begin_task(begin_request()).await.unwrap().into_inner().task.unwrap();
+    let mut credentials = CredentialServiceClient::new(channel(AGENT));
+    let issued = credentials.issue_credential(token_request(&task)).await.unwrap().into_inner();
+    let new = Token::of(issued.credential.unwrap().access_token);
+    let accepted = published.wait_for(|_| new.check(&pair.verifier).is_ok());
+    drop(within(accepted).await.unwrap());
+    assert!(token.check(&pair.verifier).is_err());
+    other.stop().await;
 }
