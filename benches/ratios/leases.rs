@@ -128,8 +128,10 @@ fn bytes(
     (before, after): (Memory, Memory),
     (leases, report): (usize, &mut Report),
 ) -> Outcome<()> {
+    // Those of the other tasks lie there too.
+    let all = f64::from(u32::try_from(leases + 1 + SOME.min(leases))?);
     let leases = f64::from(u32::try_from(leases)?);
-    let each = |bytes: f64| bytes / leases;
+    let each = |bytes: f64| bytes / all;
     let parts = |kinds: &Kinds, report: &mut Report| {
         for (kind, held) in kinds.iter().filter(|(_, held)| each(held.bytes) >= 1.0) {
             report.value(&format!("bytes for each lease: `{kind}`"), each(held.bytes), "B", None);
@@ -139,7 +141,7 @@ fn bytes(
         (Some(server), _) => {
             parts(&stored::of_redis(server)?, report);
             let what = "bytes for each lease: redis-server, all in all";
-            report.value(what, each(after.redis - before.redis), "B", Some(AIM_BYTES));
+            report.value(what, (after.redis - before.redis) / leases, "B", Some(AIM_BYTES));
         }
         (None, Some(folder)) => {
             let kinds = stored::of_folder(folder)?;

@@ -143,6 +143,19 @@ pub(crate) fn redis_bytes(server: &RedisServer) -> Outcome<f64> {
     Ok(used.ok_or("redis-server does not say how much memory it uses")?.trim().parse()?)
 }
 
+/// Whether an embedded store of this process is being written anew, by a thread of that name.
+pub(crate) fn is_compacting() -> Outcome<bool> {
+    for thread in fs::read_dir("/proc/self/task")? {
+        // One that has ended meanwhile has no name any more.
+        let name = fs::read_to_string(thread?.path().join("comm")).unwrap_or_default();
+        // The kernel keeps 15 characters.
+        if name.trim() == "store-compactio" {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// What of this process is in memory.
 pub(crate) fn process_bytes() -> Outcome<f64> {
     let status = fs::read_to_string("/proc/self/status")?;

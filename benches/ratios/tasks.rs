@@ -24,6 +24,8 @@ const TTL: Span = Span::from_seconds(3);
 /// Longer than anything is kept: a stored answer, a lease after its end.
 const DAY: Span = Span::from_seconds(25 * 3_600);
 const IN_FLIGHT: usize = 64;
+/// How often it is looked whether the store's files are done with.
+const LOOK: Duration = Duration::from_millis(100);
 /// Of the tasks, so many run before the first look.
 const WARM_UP: usize = 10;
 /// A sweep drops at least so many of the rows that tasks leave behind, if there are so many; and each leaves fewer than ten.
@@ -145,6 +147,10 @@ async fn pass(world: &World, server: Option<&RedisServer>, tasks: usize) -> Outc
     while world.broker().sweep().await?.dropped > 0 {}
     for _ in 0..=(tasks * LEFT).div_ceil(SWEPT) {
         world.broker().sweep().await?;
+    }
+    // The last of what was dropped leaves the files.
+    while stored::is_compacting()? {
+        tokio::time::sleep(LOOK).await;
     }
     Ok(())
 }

@@ -106,6 +106,11 @@ macro_rules! ids {
                 self.partition
             }
 
+            /// Its 128 bits, whose order is that of the texts of one partition.
+            pub fn random(self) -> u128 {
+                self.random
+            }
+
             /// Reads the one spelling of an id.
             ///
             /// # Errors

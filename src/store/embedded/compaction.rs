@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use fjall::Keyspace;
+use fjall::{AbstractTree as _, Keyspace};
 use parking_lot::Mutex;
 
 /// Fewer dropped rows than that stay: some megabytes.
@@ -17,6 +17,7 @@ const FEWEST: usize = 50_000;
 /// Rows are dropped so often before all are written anew: one in so many of what lies in the files.
 // So of what is written anew at most so many rows fall to one that was dropped.
 const ONE_IN: usize = 4;
+const THREAD: &str = "store-compaction";
 /// How often it is looked whether what is in memory was written.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -24,11 +25,24 @@ const LOOK: Duration = Duration::from_millis(10);
 #[derive(Default)]
 pub(super) struct Compaction {
     dropped: AtomicUsize,
-    running: Mutex<Option<JoinHandle<()>>>,
+    running: Mutex<Running>,
     stops: AtomicBool,
 }
 
+#[derive(Default)]
+struct Running {
+    thread: Option<JoinHandle<()>>,
+    /// It will look at what was dropped once more.
+    looks_again: bool,
+}
+
 impl Compaction {
+    /// For a tree that was just opened: what an earlier run dropped, and left in the files.
+    pub(super) fn of(tree: &Keyspace) -> Arc<Self> {
+        let left = usize::try_from(tree.tree.tombstone_count()).unwrap_or(usize::MAX);
+        Arc::new(Self { dropped: AtomicUsize::new(left), ..Self::default() })
+    }
+
     /// So many rows were dropped.
     pub(super) fn count(&self, rows: usize) {
         self.dropped.fetch_add(rows, Ordering::Relaxed);
@@ -37,36 +51,55 @@ impl Compaction {
     /// Begins if it is worth it, and none runs.
     pub(super) fn begin(self: &Arc<Self>, tree: &Keyspace) {
         let mut running = self.running.lock();
-        let is_free = running.as_ref().is_none_or(JoinHandle::is_finished);
-        let dropped = self.dropped.load(Ordering::Relaxed);
-        if !is_free || !is_worth(dropped, tree.approximate_len()) {
+        // One that panicked looks no more, whatever it says.
+        let is_over = running.thread.as_ref().is_some_and(JoinHandle::is_finished);
+        if running.looks_again && !is_over || !self.is_worth(tree) {
             return;
         }
         let (this, tree) = (Arc::clone(self), tree.clone());
-        let thread = std::thread::Builder::new().name("store-compaction".to_owned());
-        match thread.spawn(move || this.run(&tree, dropped)) {
-            Ok(thread) => *running = Some(thread),
+        let thread = std::thread::Builder::new().name(THREAD.to_owned());
+        let run = move || this.run(|| this.is_worth(&tree), || this.write_anew(&tree));
+        match thread.spawn(run) {
+            Ok(thread) => *running = Running { thread: Some(thread), looks_again: true },
             Err(error) => tracing::warn!(%error, "the embedded store was not compacted"),
         }
+    }
+
+    fn is_worth(&self, tree: &Keyspace) -> bool {
+        is_worth(self.dropped.load(Ordering::Relaxed), tree.approximate_len())
     }
 
     /// Lets one that runs finish, and none begin.
     pub(super) fn stop(&self) {
         self.stops.store(true, Ordering::Relaxed);
-        let running = self.running.lock().take();
-        if running.is_some_and(|thread| thread.join().is_err()) {
+        let thread = self.running.lock().thread.take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the compaction of the embedded store panicked");
         }
     }
 
-    fn run(&self, tree: &Keyspace, dropped: usize) {
-        match self.write_anew(tree) {
-            Ok(true) => {
+    /// Goes on for as long as it is worth it: whoever drops rows meanwhile begins no other one, and may be the last to drop any.
+    fn run(
+        &self,
+        is_worth: impl Fn() -> bool,
+        write_anew: impl Fn() -> Result<bool, fjall::Error>,
+    ) {
+        loop {
+            let dropped = self.dropped.load(Ordering::Relaxed);
+            let ended = write_anew().unwrap_or_else(|error| {
+                tracing::warn!(%error, "the embedded store was not compacted");
+                false
+            });
+            if ended {
                 self.dropped.fetch_sub(dropped, Ordering::Relaxed);
                 tracing::info!(dropped, "the embedded store was compacted");
             }
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "the embedded store was not compacted"),
+            // INVARIANT (nothing is left): under the lock, so that whoever finds that it looks again is seen when it does.
+            let mut running = self.running.lock();
+            if !ended || self.stops.load(Ordering::Relaxed) || !is_worth() {
+                running.looks_again = false;
+                return;
+            }
         }
     }
 
@@ -104,7 +137,7 @@ mod tests {
     const ROWS: u32 = 60_000;
 
     fn finished(compaction: &Compaction) -> bool {
-        let thread = compaction.running.lock().take();
+        let thread = compaction.running.lock().thread.take();
         thread.map(|thread| thread.join().unwrap()).is_some()
     }
 
@@ -136,6 +169,71 @@ mod tests {
         assert_eq!(tree.iter().count(), 60);
         compaction.begin(&tree);
         assert!(!finished(&compaction), "nothing was dropped since");
+    }
+
+    #[test]
+    fn what_is_dropped_while_it_runs_is_not_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::builder(&folder).open().unwrap();
+        let tree = database.keyspace("t", KeyspaceCreateOptions::default).unwrap();
+        let compaction = Arc::<Compaction>::default();
+        compaction.count(FEWEST);
+        compaction.running.lock().looks_again = true;
+        let rounds = AtomicUsize::new(0);
+        let write_anew = || {
+            // A sweep, and the last one.
+            if rounds.fetch_add(1, Ordering::Relaxed) < 2 {
+                compaction.count(FEWEST);
+                compaction.begin(&tree);
+            }
+            Ok(true)
+        };
+        compaction.run(|| compaction.is_worth(&tree), write_anew);
+        assert!(!finished(&compaction), "it is one that runs");
+        assert_eq!(rounds.load(Ordering::Relaxed), 3);
+        assert_eq!(compaction.dropped.load(Ordering::Relaxed), 0);
+        compaction.count(FEWEST);
+        compaction.begin(&tree);
+        assert!(finished(&compaction), "the next sweep begins the next one");
+    }
+
+    #[test]
+    fn one_that_failed_or_was_stopped_leaves_the_rest_to_the_next() {
+        let compaction = Compaction::default();
+        compaction.count(FEWEST);
+        let rounds = AtomicUsize::new(0);
+        for ended in [Ok(false), Err(fjall::Error::Poisoned), Ok(true)] {
+            let ended = Mutex::new(Some(ended));
+            compaction.stops.store(true, Ordering::Relaxed);
+            compaction.run(
+                || true,
+                || {
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                    ended.lock().take().unwrap()
+                },
+            );
+        }
+        assert_eq!(rounds.load(Ordering::Relaxed), 3, "each once");
+        assert_eq!(compaction.dropped.load(Ordering::Relaxed), 0, "the last of them ended");
+    }
+
+    #[test]
+    fn what_an_earlier_run_dropped_is_known_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let database = Database::builder(&folder).open().unwrap();
+            let tree = database.keyspace("t", KeyspaceCreateOptions::default).unwrap();
+            (0..ROWS).for_each(|row| tree.insert(row.to_be_bytes(), [7; 32]).unwrap());
+            tree.rotate_memtable_and_wait().unwrap();
+            (0..ROWS).for_each(|row| tree.remove(row.to_be_bytes()).unwrap());
+            tree.rotate_memtable_and_wait().unwrap();
+        }
+        let database = Database::builder(&folder).open().unwrap();
+        let tree = database.keyspace("t", KeyspaceCreateOptions::default).unwrap();
+        let compaction = Compaction::of(&tree);
+        compaction.begin(&tree);
+        assert!(finished(&compaction));
+        assert_eq!(tree.approximate_len(), 0);
     }
 
     #[test]

@@ -5,14 +5,14 @@
 //!  p t task               task                       p r hash               stored answer
 //!  p d due task           index: when a task is due  p c hash               first issue (ceiling)
 //!  p l lease              lease                      p p hash               claimed key
-//!  p i task lease         index: leases of a task    p s kind name          entry of the lattice
+//!  p a task lease         index: leases of a task    p s kind name          entry of the lattice
 //!  p e stamp              event                      p x until key          index: when a row is over
 //!  p j hash               shown proof                p v stamp              certificate that lists tell of
 //!  p g instance           broker in the registry     p b                    number of the newest revocation list
-//!  p w name               terms of leases
+//!  p w name               terms of leases            p i task lease         `a` as the version before wrote it
 //! ```
 //!
-//! Times are eight bytes, big-endian. The first byte of a key is a partition; two keys have no second byte: the
+//! Times are eight bytes, big-endian; ids texts, but under `a` their 16 bytes of random bits, in the same order. The first byte of a key is a partition; two keys have no second byte: the
 //! constants, and the first incarnation.
 
 use crate::domain::feed::InstanceId;
@@ -32,11 +32,14 @@ pub(super) const CONSTANTS: [u8; 1] = *b"n";
 /// Where the first incarnation of partition 0 lies.
 pub(super) const FIRST: [u8; 1] = *b"o";
 
-/// Above every key that begins with a prefix, whose last byte is a letter: whatever bytes follow it.
+/// Above every key that begins with a prefix, which has a letter in it: whatever bytes follow it.
 pub(super) fn end_of(prefix: &[u8]) -> Key {
     let mut end = prefix.to_vec();
-    if let Some(last) = end.last_mut() {
-        *last = last.saturating_add(1);
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            break;
+        }
     }
     end
 }
@@ -102,12 +105,21 @@ pub(super) fn due(partition: Partition, due: Stamp, task: TaskId) -> Key {
     key(partition, b'd', &[&time(due), task.to_string().as_bytes()])
 }
 
-/// All leases of a task; a lease id follows.
+/// All leases of a task; the bits of a lease's id follow.
 pub(super) fn leases(partition: Partition, task: TaskId) -> Key {
-    key(partition, b'i', &[task.to_string().as_bytes()])
+    key(partition, b'a', &[&task.random().to_be_bytes()])
 }
 
 pub(super) fn lease_of(partition: Partition, task: TaskId, lease: LeaseId) -> Key {
+    key(partition, b'a', &[&task.random().to_be_bytes(), &lease.random().to_be_bytes()])
+}
+
+/// Those that the version before issued; a lease id follows. They are read and dropped, and none is added.
+pub(super) fn named_leases(partition: Partition, task: TaskId) -> Key {
+    key(partition, b'i', &[task.to_string().as_bytes()])
+}
+
+pub(super) fn named_lease_of(partition: Partition, task: TaskId, lease: LeaseId) -> Key {
     key(partition, b'i', &[task.to_string().as_bytes(), lease.to_string().as_bytes()])
 }
 

@@ -104,7 +104,7 @@ impl EmbeddedStore {
         write(&database, &tree, rows, Durable::Yes)?;
         let first = state::first(&View { tree: tree.clone(), snapshot: database.snapshot() })?;
         let (queue, changes) = (Arc::new(Queue::default()), Arc::new(Changes::default()));
-        let compaction = Arc::<Compaction>::default();
+        let compaction = Compaction::of(&tree);
         let (own_database, own_tree) = (database.clone(), tree.clone());
         let committer = Committer {
             queue: Arc::clone(&queue),

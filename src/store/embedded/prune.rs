@@ -47,6 +47,10 @@ fn drop_expired(
                 let lease = with_terms(rows, partition, id, record.to_vec())?;
                 let Hop { task, .. } = lease.draft.path.own();
                 rows.own.remove(keys::lease_of(partition, task, id));
+                let named = keys::named_lease_of(partition, task, id);
+                if rows.get(&named)?.is_some() {
+                    rows.own.remove(named);
+                }
             }
             rows.own.remove(key.to_vec());
         }

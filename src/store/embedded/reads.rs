@@ -1,7 +1,9 @@
 //! What readers see: one instant of the disk, which holds nothing that is not durable.
 
+use std::collections::BTreeSet;
+
 use crate::domain::certificate::IssuedCertificate;
-use crate::domain::id::Partition;
+use crate::domain::id::{LeaseId, Partition, TaskId};
 use crate::domain::lattice::{Entry, Lattice};
 use crate::domain::scope::Scope;
 use crate::domain::time::Stamp;
@@ -9,7 +11,7 @@ use crate::store::codec::corrupt;
 use crate::store::codec_certificate::certificate;
 use crate::store::codec_event;
 use crate::store::embedded::checks::{merge, record};
-use crate::store::embedded::keys;
+use crate::store::embedded::keys::{self, Key};
 use crate::store::embedded::rows::{Source, View, timed};
 use crate::store::embedded::state::State;
 use crate::store::{Entries, Index, Listing, Meta, Query, Recorded, Snapshot, StoreError};
@@ -101,16 +103,8 @@ pub(super) fn list(
             }
         }
         Index::Leases(task) => {
-            let prefix = keys::leases(partition, task);
-            for row in view.below(&prefix, after, usize::MAX) {
-                let (key, value) = row?;
-                if names.len() >= listing.limit {
-                    break;
-                }
-                if timed(&value)?.0 > now {
-                    names.push(name(key.strip_prefix(prefix.as_slice()))?);
-                }
-            }
+            let leases = leases(view, listing, task, now)?;
+            names.extend(leases.iter().take(listing.limit).map(LeaseId::to_string));
         }
         Index::Due(until) => {
             for row in view.below(&keys::dues(partition), &[], listing.limit) {
@@ -124,6 +118,51 @@ pub(super) fn list(
         }
     }
     Ok(names)
+}
+
+/// The leases of a task whose time is not over, in order: the first ones of both indexes.
+fn leases(
+    view: &View,
+    listing: &Listing,
+    task: TaskId,
+    now: Stamp,
+) -> Result<BTreeSet<LeaseId>, StoreError> {
+    let (partition, after) = (listing.partition, listing.after.as_str());
+    let bits = match after {
+        "" => Vec::new(),
+        after => LeaseId::parse(after).map_err(corrupt)?.random().to_be_bytes().to_vec(),
+    };
+    let mut leases = BTreeSet::new();
+    let by_bits = (keys::leases(partition, task), bits);
+    for rest in living(view, &by_bits, listing.limit, now)? {
+        let bits = rest.as_slice().try_into().map_err(|_| corrupt("an id of another length"))?;
+        leases.insert(LeaseId::new(partition, u128::from_be_bytes(bits)));
+    }
+    let by_name = (keys::named_leases(partition, task), after.as_bytes().to_vec());
+    for rest in living(view, &by_name, listing.limit, now)? {
+        leases.insert(LeaseId::parse(&name(Some(&rest))?).map_err(corrupt)?);
+    }
+    Ok(leases)
+}
+
+/// What follows the prefix in the keys of rows whose time is not over, after a key: at most `limit`.
+fn living(
+    view: &View,
+    (prefix, after): &(Key, Key),
+    limit: usize,
+    now: Stamp,
+) -> Result<Vec<Key>, StoreError> {
+    let mut rests = Vec::new();
+    for row in view.below(prefix, after, usize::MAX) {
+        let (key, value) = row?;
+        if rests.len() >= limit {
+            break;
+        }
+        if timed(&value)?.0 > now {
+            rests.extend(key.strip_prefix(prefix.as_slice()).map(<[u8]>::to_vec));
+        }
+    }
+    Ok(rests)
 }
 
 pub(super) fn certificates(

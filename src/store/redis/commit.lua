@@ -11,6 +11,10 @@ local META, SET, EVENTS, BLOCKS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local REQUEST, HASH = 36, 5
 -- Behind the terms' name in a lease: the hash of the request that it was issued for, behind its tag and length.
 local LEASE_REQUEST, TAG = 31, '\130\2\32'
+-- Of a lease in its task's list: the id, and a time of 8 bytes. Of those in front of the list so many at a time are looked at.
+local LEASE_ID, LOOKED_AT = 16, 2
+-- The fields of a header that an event has: stamp, incarnation and keep_until.
+local EVENT_HEADER = 27
 -- In front of a fence's counters: version, kind and task id.
 local FENCE = 38
 
@@ -192,7 +196,7 @@ local timed = header(stamp, meta.incarnation, max_exp, times)
 local lasting = header(stamp, meta.incarnation, INFINITY, {})
 
 local event, name = argument(), text(stamp)
-if event ~= '' then redis.call('XADD', EVENTS, name .. '-0', 'v', plain .. event) end
+if event ~= '' then redis.call('XADD', EVENTS, name .. '-0', 'v', string.sub(plain, 1, EVENT_HEADER) .. event) end
 redis.call('HSET', META, 'stamp', name)
 if max_exp > meta.max_exp then redis.call('HSET', META, 'max_exp', text(max_exp)) end
 
@@ -255,18 +259,28 @@ local function lease_times()
   return said
 end
 
+-- Adds to the list of a task's leases. One comes and two may go, so that those that are over are never many more than those that
+-- live, and never many at a time.
+local function enlist(list, id, until_ms)
+  local over = 0
+  for _, entry in ipairs(redis.call('LRANGE', list, 0, LOOKED_AT - 1)) do
+    if struct.unpack('<I8', entry, LEASE_ID + 1) * 1000 > stamp then break end
+    over = over + 1
+  end
+  if over > 0 then redis.call('LTRIM', list, over, -1) end
+  redis.call('RPUSH', list, id .. struct.pack('<I8', until_ms))
+  keep(list, redis.call('PEXPIRETIME', list), until_ms)
+end
+
 function write.lease()
-  local key, index, terms_key, kept = numbers('<I8I8I8I8')
+  local key, list, terms_key, kept = numbers('<I8I8I8I8')
   local id, own, terms = argument(), argument(), argument()
   local over = math.min(INFINITY, times.expires * 1000000 + kept)
   put(KEYS[key], struct.pack('<BI8', 0x09, stamp) .. own .. lease_times(), over)
   -- INVARIANT (terms outlast): they are kept longer than every lease that names them.
   local shown = milliseconds(over)
   if redis.call('PEXPIRETIME', KEYS[terms_key]) <= shown then put(KEYS[terms_key], terms, over + kept) end
-  index = KEYS[index]
-  redis.call('ZREMRANGEBYSCORE', index, '-inf', text(math.floor(stamp / 1000)))
-  redis.call('ZADD', index, text(shown), id)
-  keep(index, redis.call('PEXPIRETIME', index), shown)
+  enlist(KEYS[list], id, shown)
   answer.tail = terms .. own
 end
 

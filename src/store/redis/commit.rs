@@ -180,7 +180,7 @@ fn writes(
                 call.arg("lease").key(keys.record(&RecordKey::Lease(draft.id)));
                 call.key(keys.leases(draft.path.own().task)).key(keys.terms(&bytes.name));
                 call.number(LEASE_KEPT.micros());
-                call.arg(draft.id.to_string()).arg(bytes.own).arg(bytes.terms);
+                call.arg(draft.id.random().to_be_bytes()).arg(bytes.own).arg(bytes.terms);
             }
             Write::Certificate(draft) => {
                 commit.times.as_ref().ok_or_else(|| corrupt("a certificate without times"))?;

@@ -65,8 +65,13 @@ impl Keys {
         self.key("certs-due")
     }
 
-    /// Lease ids of a task, by when they are over, in milliseconds.
+    /// Leases of a task, in the order in which they were issued: the bits of the id, and when it is over, in milliseconds.
     pub(super) fn leases(self, task: TaskId) -> String {
+        self.key(format_args!("ls:{task}"))
+    }
+
+    /// Those that the version before issued: their ids, by when they are over, in milliseconds. None is added.
+    pub(super) fn named_leases(self, task: TaskId) -> String {
         self.key(format_args!("tl:{task}"))
     }
 
@@ -176,7 +181,7 @@ mod tests {
             let keys = Keys(Partition(partition));
             let (task, id) = (TaskId::new(keys.0, random), LeaseId::new(keys.0, random));
             let mut names = vec![
-                keys.leases(task), keys.ceiling(&hash), keys.claim(&hash), keys.record(&RecordKey::Answer(hash)),
+                keys.leases(task), keys.named_leases(task), keys.ceiling(&hash), keys.claim(&hash), keys.record(&RecordKey::Answer(hash)),
                 keys.record(&RecordKey::Task(task)), keys.record(&RecordKey::Lease(id)),
             ];
             if let Ok(scope) = Scope::parse(&format!("principal:oidc:x:{text}")) {

@@ -1,8 +1,9 @@
--- Leases of a task whose time is not over, in no order that matters.
+-- Leases of a task, and the partition's present, in milliseconds: each one's id and when it is over, as they were issued; and the
+-- names of those that the version before issued, if their time is not over.
 --
--- KEYS: meta, the index.
+-- KEYS: meta, the list, the index of the version before.
 
 local meta, refusal = partition(KEYS[1])
 if not meta then return refusal end
-local now = math.floor(math.max(clock(), meta.stamp) / 1000)
-return { 'answer', redis.call('ZRANGE', KEYS[2], '(' .. text(now), '+inf', 'BYSCORE') }
+local now = text(math.floor(math.max(clock(), meta.stamp) / 1000))
+return { 'answer', now, redis.call('LRANGE', KEYS[2], 0, -1), redis.call('ZRANGE', KEYS[3], '(' .. now, '+inf', 'BYSCORE') }

@@ -7,8 +7,9 @@
 //! ```text
 //!  {lh:<p>}:  meta  record of the partition         t:<task>  l:<lease>  r:<hash>  keyring   records: header, body
 //!             set   the lattice, entry by entry      c:<hash>  first issue     k:<hash>  whose key it is
-//!             e     events, id <stamp>-0             due  tasks by time   tasks  by name   tl:<task>  leases of a task
+//!             e     events, id <stamp>-0             due  tasks by time   tasks  by name   ls:<task>  leases of a task
 //!             blocks  names of the blocks in the set     {lh:00}:brokers  the registry, instance by instance
+//!             tl:<task>  leases of a task that the version before issued
 //! ```
 //!
 //! Fields of `meta`, as decimal texts: `n`, `delta_max` (µs), `incarnation`, `stamp`, `max_exp`, `floor`; the server, as `replid`;

@@ -5,7 +5,7 @@ use super::keys::{self, Keys};
 use super::script::{Call, Reply, array, bytes, text, unexpected};
 use crate::domain::certificate::IssuedCertificate;
 use crate::domain::feed::StoreId;
-use crate::domain::id::{Partition, TaskId};
+use crate::domain::id::{LeaseId, Partition, TaskId};
 use crate::domain::lattice::{Entry, Lattice};
 use crate::domain::time::Stamp;
 use crate::store::codec;
@@ -47,17 +47,32 @@ impl RedisStore {
         answer.into_iter().map(text).collect()
     }
 
-    /// The index is in the order of time, so that it is tidied as it grows; there are few leases of one task.
+    /// The list is in the order of issue, so that it is tidied as it grows; there are few leases of one task.
     async fn leases(&self, listing: &Listing, task: TaskId) -> Result<Vec<String>, StoreError> {
         let keys = Keys(listing.partition);
-        let call = self.call([keys.meta(), keys.leases(task)]);
+        let call = self.call([keys.meta(), keys.leases(task), keys.named_leases(task)]);
         let value = self.ordinary.run(&self.scripts.leases, &call).await?;
-        let names = Reply::parse(value, listing.partition)?.1.next().and_then(array)?;
-        let mut names = names.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
-        names.retain(|name| *name > listing.after);
-        names.sort_unstable();
-        names.truncate(listing.limit);
-        Ok(names)
+        let (_, mut reply) = Reply::parse(value, listing.partition)?;
+        let now = reply.number()?;
+        let mut leases = Vec::new();
+        for entry in reply.values()?.into_iter().flatten() {
+            let (id, until) = listed(&entry)?;
+            if until > now {
+                leases.push(LeaseId::new(listing.partition, id));
+            }
+        }
+        // A lease that was renewed is listed again.
+        leases.sort_unstable();
+        leases.dedup();
+        let mut names: Vec<_> = leases.iter().map(LeaseId::to_string).collect();
+        let named = array(reply.next()?)?;
+        if !named.is_empty() {
+            names.extend(named.into_iter().map(text).collect::<Result<Vec<_>, _>>()?);
+            names.sort_unstable();
+            names.dedup();
+        }
+        let first = names.partition_point(|name| *name <= listing.after);
+        Ok(names.into_iter().skip(first).take(listing.limit).collect())
     }
 
     pub(super) async fn events_after(
@@ -182,6 +197,14 @@ pub(super) fn record(key: &RecordKey, value: &[u8]) -> Result<Record, StoreError
         }
         RecordKey::Answer(_) => Record::Answer(Box::new(codec::answer(value)?)),
     })
+}
+
+/// A lease in the list of its task's: the bits of its id, and when it is over, in milliseconds.
+fn listed(entry: &[u8]) -> Result<(u128, u64), StoreError> {
+    let parts =
+        entry.split_first_chunk().and_then(|(id, until)| Some((id, until.try_into().ok()?)));
+    let (id, until) = parts.ok_or_else(|| unexpected("a lease in a list, of another length"))?;
+    Ok((u128::from_be_bytes(*id), u64::from_le_bytes(until)))
 }
 
 /// An element of the stream: its id, and one field with its name.

@@ -12,7 +12,7 @@ use crate::store::StoreError;
 /// The least rights of the Redis user, as `config/redis.acl` gives them, on keys and channels `{lh:*}:*` only. `EVALSHA` and `SCRIPT LOAD` run
 /// the scripts of this folder, in which the server holds each command against the same rights; `CONFIG GET` asks whether writes
 /// are safe, `ACL DRYRUN` whether the server could load them again.
-pub const RIGHTS: [&str; 32] = [
+pub const RIGHTS: [&str; 35] = [
     "evalsha",
     "script|load",
     "info",
@@ -37,6 +37,9 @@ pub const RIGHTS: [&str; 32] = [
     "zrem",
     "zrange",
     "zremrangebyscore",
+    "lrange",
+    "ltrim",
+    "rpush",
     "xadd",
     "xrange",
     "xrevrange",
@@ -48,7 +51,7 @@ pub const RIGHTS: [&str; 32] = [
 ];
 
 /// What stands in the append-only file of a store, with the least arguments.
-const LOADED: [&str; 13] = [
+const LOADED: [&str; 15] = [
     "multi",
     "exec",
     "select 0",
@@ -60,6 +63,8 @@ const LOADED: [&str; 13] = [
     "zadd KEY 0 0",
     "zrem KEY 0",
     "zremrangebyscore KEY 0 0",
+    "ltrim KEY 0 0",
+    "rpush KEY 0",
     "xadd KEY 0 0 0",
     "xtrim KEY MAXLEN 0",
 ];

@@ -58,6 +58,23 @@ pub async fn leases_are_listed_by_task(f: &Fixture) {
     assert!(f.list(Index::Leases(task_id(3)), "", 10).await.is_empty());
 }
 
+/// Ids whose bits are all set have no bytes above them.
+pub async fn leases_of_tasks_with_neighbouring_ids_are_listed_apart(f: &Fixture) {
+    let tasks = [u128::MAX - 1, u128::MAX, 0xff, 0x100, 0];
+    for (lease, task) in (1..).zip(tasks) {
+        for lease in [lease, u128::MAX - lease] {
+            f.done(issue(at(0), &draft(lease, task), 60)).await;
+        }
+    }
+    for (lease, task) in (1..).zip(tasks) {
+        let [first, last] = [lease, u128::MAX - lease].map(|lease| lease_id(lease).to_string());
+        let index = Index::Leases(task_id(task));
+        assert_eq!(f.list(index, &first, 10).await, std::slice::from_ref(&last));
+        assert!(f.list(index, &last, 10).await.is_empty());
+        assert_eq!(f.list(index, "", 10).await, [first, last], "{task:x}");
+    }
+}
+
 pub async fn tasks_are_due_earliest_first(f: &Fixture) {
     for (number, seconds) in [(1, 50), (2, 30), (3, 40), (4, 60)] {
         f.done(due(at(0), task(number), at(seconds))).await;

@@ -181,6 +181,7 @@ macro_rules! store_contract {
         $crate::store_claims! { $fixture, indexes:
             tasks_are_listed_in_order_and_in_pages,
             leases_are_listed_by_task,
+            leases_of_tasks_with_neighbouring_ids_are_listed_apart,
             tasks_are_due_earliest_first,
             a_task_is_due_once_and_where_it_was_last_put,
             class_05_an_ended_task_is_kept_until_the_last_credential_is_over,

@@ -8,16 +8,17 @@ use fjall::{Database, KeyspaceCreateOptions};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::domain::id::{Partition, PartitionCount};
+use crate::domain::id::{LeaseId, Partition, PartitionCount};
+use crate::domain::lease::Draft;
 use crate::domain::time::Stamp;
 use crate::store::codec_lease::lease_bytes;
 use crate::store::embedded::incarnation::{Loss, begin_all};
-use crate::store::embedded::rows::timed;
-use crate::store::embedded::{keys, state, write};
-use crate::store::{Commit, Constants, LEASE_KEPT, Lane, RecordKey};
+use crate::store::embedded::rows::{View, timed};
+use crate::store::embedded::{keys, reads, state, write};
+use crate::store::{Commit, Constants, Index, LEASE_KEPT, Lane, Listing, RecordKey};
 use crate::testing::clock::TestClock;
 use crate::testing::entropy::SeededEntropy;
-use crate::testing::store_contract::samples::{at, draft, issue, lease_id};
+use crate::testing::store_contract::samples::{at, draft, issue, lease_id, task_id};
 
 const DELTA_MAX: Span = Span::from_seconds(30);
 
@@ -154,6 +155,56 @@ fn push_commit(queue: &Queue, commit: Commit) {
     let commit = Commit { partition: Partition::ZERO, ..commit };
     let job = Job::Commit(Box::new(commit), oneshot::channel().0);
     queue.push(Lane::Ordinary, job).unwrap();
+}
+
+/// Leases lie in two indexes until those of the version before are over.
+#[test]
+fn leases_that_the_version_before_listed_are_listed_and_dropped_with_the_others() {
+    let disk = Disk::new();
+    let issue = |number, time| {
+        let queue = Arc::default();
+        let id = LeaseId::new(Partition::ZERO, number);
+        push_commit(&queue, issue(at(time), &Draft { id, ..draft(number, 1) }, 60));
+        disk.run(&queue, disk.sync());
+    };
+    let list = |after: &str, limit| {
+        let (index, after) = (Index::Leases(task_id(1)), after.to_owned());
+        let listing = Listing { partition: Partition::ZERO, index, after, limit };
+        let view = View { tree: disk.tree.clone(), snapshot: disk.database.snapshot() };
+        reads::list(&view, &listing, Stamp::ZERO).unwrap()
+    };
+    let names = |numbers: &[u128]| -> Vec<_> {
+        numbers.iter().map(|n| LeaseId::new(Partition::ZERO, *n).to_string()).collect()
+    };
+    (1..=4).for_each(|number| issue(number, 0));
+    for number in [2, 4] {
+        // As the version before wrote it.
+        let id = LeaseId::new(Partition::ZERO, number);
+        let [new, old] =
+            [keys::lease_of, keys::named_lease_of].map(|key| key(Partition::ZERO, task_id(1), id));
+        let value = disk.tree.get(&new).unwrap().unwrap();
+        disk.tree.remove(new).unwrap();
+        disk.tree.insert(old, value).unwrap();
+    }
+    assert_eq!(list("", 9), names(&[1, 2, 3, 4]));
+    assert_eq!(list("", 2), names(&[1, 2]));
+    assert_eq!(list(&names(&[1])[0], 2), names(&[2, 3]));
+    assert_eq!(list(&names(&[3])[0], 2), names(&[4]));
+    // One of them goes on.
+    issue(2, 30);
+    assert_eq!(list("", 9), names(&[1, 2, 3, 4]), "once");
+    let prune = |time: Stamp| {
+        let queue = Arc::new(Queue::default());
+        let job = Job::Prune(Partition::ZERO, time.plus(LEASE_KEPT), oneshot::channel().0);
+        queue.push(Lane::Ordinary, job).unwrap();
+        disk.run(&queue, disk.sync());
+    };
+    prune(at(60));
+    assert_eq!(list("", 9), names(&[2]));
+    prune(at(90));
+    let rows: Vec<_> = disk.tree.iter().map(|row| row.key().unwrap()).collect();
+    let listed = rows.iter().filter(|key| [Some(&b'a'), Some(&b'i')].contains(&key.get(1)));
+    assert_eq!(listed.count(), 0);
 }
 
 #[test]

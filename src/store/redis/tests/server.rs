@@ -23,8 +23,8 @@ use crate::domain::time::{INFINITY, Span};
 use crate::store::codec_broker::broker_bytes;
 use crate::store::codec_lease::lease_bytes;
 use crate::store::{
-    Changed, Commit, Constants, Denial, Entries, Feed as _, Lane, Outcome, Query, RecordKey,
-    Replay, Store as _, StoreError, Subject, Write, Written, codec,
+    Changed, Commit, Constants, Denial, Entries, Feed as _, Index, LEASE_KEPT, Lane, Outcome,
+    Query, RecordKey, Replay, Store as _, StoreError, Subject, Write, Written, codec,
 };
 use crate::testing::entropy::SeededEntropy;
 use crate::testing::redis::{PASSWORD, RedisServer};
@@ -321,6 +321,51 @@ async fn what_leases_share_is_kept_longer_than_each_of_them() {
     server.command(&["DEL", &terms]);
     let lost = f.store.read(Query::new(P, vec![RecordKey::Lease(lease_id(5))], Entries::None));
     assert!(matches!(lost.await, Err(StoreError::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn what_is_over_leaves_the_front_of_a_tasks_list_two_for_one_that_comes() {
+    let server = RedisServer::durable();
+    let f = made_on(&server).await;
+    let list = Keys(P).leases(task_id(1));
+    let length = || -> u64 { redis::from_redis_value(server.command(&["LLEN", &list])).unwrap() };
+    let issue = async |number: u8, time, ttl| {
+        let mut issue = issue(at(time), &draft(number.into(), 1), ttl);
+        issue.times.as_mut().unwrap().ceiling_key = [number; 32];
+        f.done(issue).await;
+    };
+    for number in 1..=6 {
+        issue(number, 0, 60).await;
+    }
+    let over = LEASE_KEPT.seconds() + 60;
+    issue(7, over - 1, 60).await;
+    assert_eq!(length(), 7, "all of them live");
+    for (number, left) in [(8, 6), (9, 5), (10, 4), (11, 5)] {
+        issue(number, over, 60).await;
+        assert_eq!(length(), left, "{number}");
+    }
+    assert_eq!(f.list(Index::Leases(task_id(1)), "", 10).await.len(), 5);
+    let until: u64 = redis::from_redis_value(server.command(&["PEXPIRETIME", &list])).unwrap();
+    assert_eq!(until, at(2 * over).micros() / 1_000, "with the last of them");
+}
+
+#[tokio::test]
+async fn leases_that_the_version_before_listed_are_listed_until_they_are_over() {
+    let server = RedisServer::durable();
+    let f = made_on(&server).await;
+    for number in [1, 3] {
+        f.done(issue(at(0), &draft(number, 1), 60)).await;
+    }
+    let (index, named) = (Index::Leases(task_id(1)), Keys(P).named_leases(task_id(1)));
+    let ids = [1, 2, 3, 4].map(|number| lease_id(number).to_string());
+    let over = at(100).micros() / 1_000;
+    for (id, until) in [(&ids[1], over), (&ids[2], over), (&ids[3], over + 1)] {
+        server.command(&["ZADD", &named, &until.to_string(), id]);
+    }
+    assert_eq!(f.list(index, "", 10).await, ids, "each once");
+    assert_eq!(f.list(index, &ids[0], 2).await, ids[1..3]);
+    f.done(commit(at(100))).await;
+    assert_eq!(f.list(index, "", 10).await, [&ids[0], &ids[2], &ids[3]].map(String::clone));
 }
 
 #[tokio::test]
