@@ -159,6 +159,10 @@ impl Feed {
         let mut core = self.core.lock();
         if core.went_elsewhere() {
             tracing::error!(%error, "nothing is begun, issued or ended here any more, and no verifier is served");
+            // Whoever watches a task looks, and hears that nothing can be told of it here.
+            for partition in self.settings.partitions.all() {
+                let _ = self.events.send(Happened::Gap(partition));
+            }
         }
         self.registered.send_replace(false);
     }

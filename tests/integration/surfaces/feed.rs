@@ -441,6 +441,9 @@ async fn rule_19_a_broker_that_outlives_its_store_serves_nobody_and_leaves_the_n
     let issued = site.issue(&task).await.credential.unwrap().access_token;
     let form = format!("token={issued}");
     assert_eq!(verifier.post("/oauth2/introspect", &form).await.1["active"], true);
+    let watch = v1::WatchTaskRequest { task_id: task.task_id.clone() };
+    let mut watch = site.tasks(ORCHESTRATOR).watch_task(watch).await.unwrap().into_inner();
+    watch.message().await.unwrap();
 
     server.command(&["FLUSHALL"]);
     let entropy = Arc::new(SystemEntropy);
@@ -462,6 +465,8 @@ async fn rule_19_a_broker_that_outlives_its_store_serves_nobody_and_leaves_the_n
     );
     let get = v1::GetTaskRequest { task_id: task.task_id.clone() };
     is_unavailable(site.tasks(ORCHESTRATOR).get_task(get).await.unwrap_err());
+    let unwatched = tokio::time::timeout(PATIENCE, watch.message()).await;
+    is_unavailable(unwatched.expect("it goes on").unwrap_err());
     assert_eq!(verifier.post("/oauth2/introspect", &form).await.0, 503);
     assert_eq!(http.post("/oauth2/revoke", &form).await.0, 503);
 
