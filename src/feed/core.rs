@@ -313,6 +313,11 @@ impl Core {
         !std::mem::replace(&mut self.is_elsewhere, true)
     }
 
+    /// Whether the store was another one when it was last heard of.
+    pub fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere
+    }
+
     /// Whether the registry holds this broker.
     pub fn is_registered(&self) -> bool {
         self.as_of.is_registered()

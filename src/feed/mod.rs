@@ -131,6 +131,14 @@ impl Feed {
         *self.registered.borrow()
     }
 
+    /// Whether this broker is over the store that it was started over, as far as it has heard.
+    ///
+    /// # Errors
+    /// [`Elsewhere`]
+    pub fn must_be_here(&self) -> Result<(), Elsewhere> {
+        if self.core.lock().is_elsewhere() { Err(Elsewhere) } else { Ok(()) }
+    }
+
     /// Ends when the registry holds this broker's record.
     pub async fn registered(&self) {
         // The sender is this feed's own.

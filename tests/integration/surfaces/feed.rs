@@ -465,6 +465,8 @@ async fn rule_19_a_broker_that_outlives_its_store_serves_nobody_and_leaves_the_n
     );
     let get = v1::GetTaskRequest { task_id: task.task_id.clone() };
     is_unavailable(site.tasks(ORCHESTRATOR).get_task(get).await.unwrap_err());
+    let keys = site.verification(VERIFIER).get_trust_bundle(v1::GetTrustBundleRequest {}).await;
+    is_unavailable(keys.unwrap_err());
     let unwatched = tokio::time::timeout(PATIENCE, watch.message()).await;
     is_unavailable(unwatched.expect("it goes on").unwrap_err());
     assert_eq!(verifier.post("/oauth2/introspect", &form).await.0, 503);
