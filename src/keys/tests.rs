@@ -245,6 +245,18 @@ async fn class_06_nobody_waits_an_hour_for_the_successor_that_a_quarantined_key_
     assert_eq!(signers(&left, aged.plus(hour))[0], Some(between));
 }
 
+/// Nobody ran meanwhile: what it signed is over, and nobody waits for who comes after it.
+#[tokio::test]
+async fn a_quarantined_key_that_has_expired_holds_up_no_successor() {
+    let store = store();
+    let old = load(&store, now()).await.unwrap();
+    let leaked = signers(&old, now())[0].clone().unwrap();
+    quarantine(&store, &leaked, 1).await;
+    let at = now().plus(days(91));
+    let successor = signers(&load(&store, at).await.unwrap(), at)[0].clone();
+    assert!(successor.is_some_and(|kid| kid != leaked));
+}
+
 #[tokio::test]
 async fn class_26_keys_that_sign_only_later_do_not_leave_the_present_without_one() {
     let store = store();

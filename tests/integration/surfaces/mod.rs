@@ -8,6 +8,7 @@ mod connections;
 mod dpop;
 mod feed;
 mod flood;
+mod forged;
 mod frames;
 mod held_up;
 mod http;
