@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::CONTENT_TYPE;
+use reqwest::StatusCode;
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
@@ -69,8 +70,7 @@ fn read(file: &Path) -> Result<Found, Failure> {
     if !token::is_pem(text.as_bytes()) {
         return Ok(Found::Token(text));
     }
-    let leaf = CertificateDer::from_pem_slice(text.as_bytes());
-    let leaf = leaf.map_err(|_| nothing(file, "no certificate in PEM"))?;
+    let leaf = token::certificate_in(file, text.as_bytes())?;
     lease_of(&leaf).map(Found::Certificate).ok_or_else(|| {
         nothing(file, "a certificate that no broker issued for a task: it has no lease")
     })
@@ -127,6 +127,13 @@ async fn by_possession(
     let answer = form.body(format!("token={found}")).send().await;
     // An error of the HTTP client names its URL, and never its body.
     let answer = answer.map_err(|error| away(error.without_url().to_string()))?;
+    if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+        let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let after = after.and_then(|seconds| seconds.parse::<u32>().ok()).unwrap_or(1);
+        return Err(away(format!(
+            "too many tokens were shown to it, from here or by all. Try again in {after} s, or let an operator run `leasehold revoke lease`, who is counted apart"
+        )));
+    }
     if !answer.status().is_success() {
         return Err(away(format!("it answers with status {}", answer.status().as_u16())));
     }

@@ -5,8 +5,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::json;
-use x509_parser::pem::parse_x509_pem;
 use zeroize::Zeroizing;
 
 use super::arguments;
@@ -21,6 +22,7 @@ use crate::proto::v1;
 use crate::proto::v1::access_token_request::Proof as Binding;
 use crate::proto::v1::introspect_credential_request::Credential as Introspected;
 use crate::proto::v1::issue_credential_request::Credential;
+use crate::spiffe::authority::Authority;
 
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 
@@ -80,7 +82,7 @@ pub(super) struct Renew {
 
 #[derive(Debug, Args)]
 pub(super) struct Introspect {
-    /// File with the token, or with a certificate in PEM; `-` for stdin
+    /// File with the token, or with a certificate in PEM, alone or with the authorities above it; `-` for stdin
     #[arg(default_value = "-")]
     file: PathBuf,
     /// The file must be a certificate
@@ -133,11 +135,7 @@ impl Introspect {
     async fn run(self, client: &Client) -> Result<Shown, Failure> {
         let bytes = read(&self.file)?;
         let credential = if self.certificate || is_pem(&bytes) {
-            // A key that somebody named by mistake goes nowhere.
-            let pem = parse_x509_pem(&bytes).ok().map(|(_, pem)| pem);
-            let pem = pem.filter(|pem| pem.label == "CERTIFICATE");
-            let pem = pem.ok_or_else(|| unreadable(&self.file, "certificate in PEM"))?;
-            Introspected::CertificateDer(pem.contents)
+            Introspected::CertificateDer(certificate_in(&self.file, &bytes)?)
         } else {
             Introspected::Token(token_in(&self.file, &bytes)?.as_str().to_owned())
         };
@@ -153,6 +151,22 @@ impl Introspect {
         };
         let json = json!({ "active": answer.active, "claims": claims, "expire_time": expires });
         Ok(Shown { exit: u8::from(!answer.active), ..Shown::new(json, text) })
+    }
+}
+
+/// The one certificate in PEM in a file. What follows it may only lead up from it: of two that somebody holds, one would be taken
+/// for both. A key that lies beside it goes nowhere.
+pub(super) fn certificate_in(file: &Path, bytes: &[u8]) -> Result<Vec<u8>, Failure> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
+    let all = all.map_err(|_| unreadable(file, "whole certificate in PEM"))?;
+    let (first, above) = all.split_first().ok_or_else(|| unreadable(file, "certificate in PEM"))?;
+    match above.iter().filter(|der| Authority::check(der).is_err()).count() {
+        0 => Ok(first.to_vec()),
+        others => Err(Failure::Usage(format!(
+            "`{}` holds {} certificates, and not one with the authorities above it: only the first would be looked at. Give one at a time",
+            file.display(),
+            others.saturating_add(1)
+        ))),
     }
 }
 

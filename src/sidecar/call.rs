@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::question::{No, Question};
 use super::{Sidecar, held, verdict};
 use crate::jose::{base64url, certificate_thumbprint};
+use crate::telemetry::metrics;
 use crate::verifier::{Admission, Refused, Scheme};
 
 /// Bytes of a question: a token and a certificate of 8 KiB each, a proof of 6 KiB, a path, actions.
@@ -54,7 +55,8 @@ impl Bad {
         Self(StatusCode::UNPROCESSABLE_ENTITY, what.into())
     }
 
-    fn answer(self) -> Response {
+    fn answer(self, surface: &'static str) -> Response {
+        metrics::sidecar_answered(surface, metrics::UNREADABLE);
         verdict::answer(self.0, &json!({ "error": "bad_call", "message": self.1 }))
     }
 }
@@ -64,7 +66,7 @@ impl Sidecar {
     pub(super) async fn verify(&self, request: Request) -> Response {
         let call = match Call::read(request).await {
             Ok(call) => call,
-            Err(bad) => return bad.answer(),
+            Err(bad) => return bad.answer("verify"),
         };
         let answer = match self.put(&call).await {
             Ok(Ok(admission)) => {
@@ -72,7 +74,7 @@ impl Sidecar {
                 self.parts.lingering.keep(admission).map_or_else(|_| Err(No::full()), |()| Ok(yes))
             }
             Ok(Err(no)) => Err(no),
-            Err(bad) => return bad.answer(),
+            Err(bad) => return bad.answer("verify"),
         };
         Self::answered("verify", &answer);
         match answer {
@@ -85,7 +87,7 @@ impl Sidecar {
     pub(super) async fn admit(&self, request: Request) -> Response {
         let call = match Call::read(request).await {
             Ok(call) => call,
-            Err(bad) => return bad.answer(),
+            Err(bad) => return bad.answer("admit"),
         };
         let Ok(permit) = Arc::clone(&self.parts.held).try_acquire_owned() else {
             let full = Err::<(), _>(No::full());
@@ -94,7 +96,7 @@ impl Sidecar {
         };
         let answer = match self.put(&call).await {
             Ok(answer) => answer,
-            Err(bad) => return bad.answer(),
+            Err(bad) => return bad.answer("admit"),
         };
         Self::answered("admit", &answer);
         match answer {

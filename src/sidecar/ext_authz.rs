@@ -34,10 +34,13 @@ use crate::proto::ext_authz::{
     AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValue,
     HeaderValueOption, HttpStatus, OkHttpResponse, Status as RpcStatus,
 };
+use crate::telemetry::metrics;
 use crate::verifier::Admission;
 
 /// Where the call is answered.
 pub(super) const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
+/// Where it is, in what is counted.
+const SURFACE: &str = "ext_authz";
 /// Bytes of a question: Envoy takes 60 KiB of headers from a client.
 const MAX_REQUEST_BYTES: usize = 256 * 1024;
 /// What the route says of itself.
@@ -107,7 +110,7 @@ impl Sidecar {
             let through = self.through(&admission, &http);
             self.parts.lingering.keep(admission).map(|()| through).map_err(|_| No::full())
         });
-        Self::answered("ext_authz", &answer);
+        Self::answered(SURFACE, &answer);
         answer.unwrap_or_else(|no| denied(&no))
     }
 
@@ -163,6 +166,7 @@ fn message(body: &[u8]) -> Option<CheckRequest> {
 
 /// What is to be judged is not known.
 fn unread(status: StatusCode, why: &str) -> CheckResponse {
+    metrics::sidecar_answered(SURFACE, metrics::UNREADABLE);
     let (code, error) = match status {
         StatusCode::SERVICE_UNAVAILABLE => (Code::Unavailable, "temporarily_unavailable"),
         _ => (Code::InvalidArgument, "invalid_request"),
@@ -211,6 +215,7 @@ fn denied(no: &No) -> CheckResponse {
 
 /// The proxy before us asks what makes no sense.
 fn misconfigured(wrong: &str) -> CheckResponse {
+    metrics::sidecar_answered(SURFACE, metrics::UNREADABLE);
     tracing::debug!("a question of Envoy's makes no sense: {wrong}");
     let body = json!({ "error": "server_error", "error_description": wrong });
     response(Code::Internal, StatusCode::INTERNAL_SERVER_ERROR, Vec::new(), body.to_string())

@@ -65,9 +65,11 @@ pub const WEBHOOK_EVENTS: &str = "leasehold_webhook_events_total";
 /// How long ago the oldest event happened that a `webhook`'s receiver did not take when it was tried; 0: it takes them.
 pub const WEBHOOK_BEHIND: &str = "leasehold_webhook_behind_seconds";
 
-/// Questions that a sidecar answered, by `surface` (`verify`, `admit` or `ext_authz`) and `outcome`: `admitted`, or the
-/// stable reason of the refusal.
+/// Questions that a sidecar answered, by `surface` (`verify`, `admit` or `ext_authz`) and `outcome`: `admitted`, [`UNREADABLE`], or
+/// the stable reason of the refusal.
 pub const SIDECAR_ANSWERS: &str = "leasehold_sidecar_answers_total";
+/// What came is no question, or asks what makes no sense: whoever asks is to be mended.
+pub const UNREADABLE: &str = "unreadable";
 /// How old a sidecar's view of revocations is; infinite while it has none.
 pub const SIDECAR_VIEW_AGE: &str = "leasehold_sidecar_view_age_seconds";
 /// What a sidecar let in and counts as running, by `kind`: `held` requests, and credentials of which requests are `lingering`.

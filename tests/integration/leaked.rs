@@ -221,6 +221,15 @@ fn a_certificate_is_no_secret_so_it_takes_an_operator_to_end_its_lease() {
     );
     let asked = found_by(play.program("operator", &["revoke", "--token", "-"]), &certificate);
     assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+    // Of two certificates one would be ended, and whoever found them would think that both were.
+    let two = format!(
+        "{certificate}{}",
+        certificate.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap()
+    );
+    let asked = found_by(play.program("operator", &["revoke", "--token", "-"]), &two);
+    must_be_refused(&asked, &["holds 2 certificates", "one at a time"]);
+    let asked = found_by(play.program("documents", &["token", "introspect"]), &two);
+    must_be_refused(&asked, &["holds 2 certificates", "one at a time"]);
     let own = fs::read_to_string(play.file("play/summarizer.pem")).unwrap();
     must_be_refused(&found(&play, &own), &["no broker issued for a task"]);
     let key = fs::read_to_string(play.file("task.key")).unwrap();

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 use tokio::net::UnixListener;
 
@@ -92,7 +93,7 @@ pub(super) struct Common {
     #[arg(long, value_name = "FILE", help_heading = "Credentials")]
     token_out: Option<PathBuf>,
     /// Answer with the token at this Unix socket
-    #[arg(long, value_name = "FILE", help_heading = "Credentials")]
+    #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(socket::fit), help_heading = "Credentials")]
     socket: Option<PathBuf>,
     #[command(flatten)]
     files: OptionalKeyFiles,

@@ -10,7 +10,7 @@
 //! Nobody but the user who runs the command is let in: by the file's mode, and by what the system says of the peer.
 
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,8 +44,20 @@ const LONGEST_CONNECTION: Duration = Duration::from_secs(300);
 /// What the socket answers from: the audiences, and what there is for each.
 pub(super) type Slots = Vec<(String, watch::Receiver<Slot>)>;
 
+/// A path that whoever is told of it can connect to, wherever he is.
+///
+/// # Errors
+/// What to do, in words.
+pub(super) fn fit(path: PathBuf) -> Result<PathBuf, String> {
+    // One that is empty, or relative where there is no folder, cannot be bound either, and is told of there.
+    let whole = absolute(&path).unwrap_or_else(|_| path.clone());
+    socket_file::must_fit(&whole).map(|()| path)
+}
+
 /// Binds the socket at a path where nothing is yet. It is never there with other rights than its owner's.
 pub(super) fn bind(path: &Path) -> Result<UnixListener, Failure> {
+    let name = |why| Failure::Usage(format!("`{}`: {why}; `--socket` says where", path.display()));
+    fit(path.to_owned()).map_err(name)?;
     let failed = |source| Failure::Write { path: path.to_owned(), source };
     socket_file::bind(path, 0o600).map_err(failed)
 }
@@ -183,6 +195,25 @@ mod tests {
             never = serve(listener, slots, user) => match never {},
         }
         String::from_utf8(told).unwrap()
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_for_a_socket_is_refused_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let most = 107 - folder.path().as_os_str().len() - 1;
+        for (length, is_taken) in [(most, true), (most + 1, false)] {
+            let path = folder.path().join("s".repeat(length));
+            let bound = tokio::runtime::Runtime::new().unwrap().block_on(async { bind(&path) });
+            assert_eq!(bound.is_ok(), is_taken, "{length}");
+            if let Err(refused) = bound {
+                let refused = refused.to_string();
+                assert!(refused.contains("more than 107 bytes"), "{refused}");
+                assert!(refused.contains("`--socket` says where"), "{refused}");
+            }
+        }
+        // Whoever is told of it is told where it is from the root on.
+        assert_eq!(fit("s".into()), Ok("s".into()));
+        assert!(fit("./".repeat(20).into()).is_ok() && fit("s".repeat(107).into()).is_err());
     }
 
     #[tokio::test]

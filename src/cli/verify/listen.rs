@@ -23,26 +23,13 @@ pub(super) enum Address {
     Tcp(SocketAddr),
 }
 
-/// `sun_path` without its last byte.
-const MAX_SOCKET_BYTES: usize = 107;
-
-/// Bytes of the path, or of that at which the socket is made.
-fn longest(path: &Path) -> usize {
-    let folder = path.parent().map_or(0, |folder| folder.as_os_str().len());
-    path.as_os_str().len().max(folder + socket_file::MADE_BYTES)
-}
-
 impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("unix:") {
             Some("") => Err("there is no path behind `unix:`".to_owned()),
-            Some(path) if longest(Path::new(path)) > MAX_SOCKET_BYTES => Err(format!(
-                "a system takes no path of a socket of more than {MAX_SOCKET_BYTES} bytes, and one is made beside this one first: \
-                 take a folder with a shorter name, like `/run/leasehold`"
-            )),
-            Some(path) => Ok(Self::Unix(path.into())),
+            Some(path) => socket_file::must_fit(Path::new(path)).map(|()| Self::Unix(path.into())),
             None => text.parse().map(Self::Tcp).map_err(|_| {
                 "write `unix:/run/leasehold/verify.sock`, or an address and a port like `127.0.0.1:7702`"
                     .to_owned()

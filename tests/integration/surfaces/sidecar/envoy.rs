@@ -365,6 +365,9 @@ async fn class_01_what_cannot_be_read_is_a_no_and_never_an_error() {
     for body in [Vec::new(), vec![0; 4], compressed, cut] {
         must_be_no(asked_with(&beside, Body::from(body)).await, 400, "no `CheckRequest`");
     }
+    let (_, numbers) = beside.get("/metrics").await;
+    let unreadable = "answers_total{surface=\"ext_authz\",outcome=\"unreadable\"}";
+    assert!(numbers.contains(unreadable), "whoever looks after it sees it: {numbers}");
 }
 
 #[tokio::test]
