@@ -327,7 +327,7 @@ fn must_fit(config: &Config, store: &store::Opened) -> Result<(), AppError> {
 
 fn settings(config: &Config, listening: &Sockets) -> Result<Settings, AppError> {
     let limits = &config.limits;
-    let rate = NonZeroU32::new(limits.requests_per_second_per_principal);
+    let rate = |limit| NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN);
     Ok(Settings {
         issuer: config.base_url.clone(),
         trust_domain: config.trust_domain.to_string(),
@@ -339,7 +339,9 @@ fn settings(config: &Config, listening: &Sockets) -> Result<Settings, AppError> 
             fan_out: limits.fan_out,
             instances: limits.instances,
             ended_task_retention: limits.ended_task_retention,
-            requests_per_second: rate.unwrap_or(NonZeroU32::MIN),
+            requests_per_second: rate(limits.requests_per_second_per_principal),
+            shown_tokens_per_second: rate(limits.shown_tokens_per_second),
+            shown_tokens_per_second_per_address: rate(limits.shown_tokens_per_second_per_address),
         },
         dpop: DpopSettings {
             targets: match &config.dpop.targets {

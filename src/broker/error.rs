@@ -20,8 +20,10 @@ pub enum BrokerError {
     )]
     NotDurable,
     /// More requests than the limit allows.
-    #[error("more requests than {limit} a second from this principal; slow down")]
+    #[error("more {what} than {limit} a second; slow down")]
     RateLimited {
+        /// What there is too much of, and from whom.
+        what: &'static str,
         /// Requests a second.
         limit: u32,
         /// Milliseconds after which it is worth trying again.

@@ -1,9 +1,10 @@
 //! Numbers on everything that callers can make grow.
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::clock::{Clock as _, DefaultClock, QuantaInstant};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
 
 use crate::broker::access::Rpc;
 use crate::broker::error::BrokerError;
@@ -23,6 +24,10 @@ pub struct Limits {
     pub ended_task_retention: Span,
     /// Calls a second from one principal at one broker; endings, which are counted apart, as many again.
     pub requests_per_second: NonZeroU32,
+    /// Tokens a second that strangers may show at one broker to end them.
+    pub shown_tokens_per_second: NonZeroU32,
+    /// Those of one address.
+    pub shown_tokens_per_second_per_address: NonZeroU32,
 }
 
 /// Calls of each principal, counted by this broker alone. Who has spent its rate can still end what it began.
@@ -41,13 +46,9 @@ impl Rates {
     /// Counts one call.
     pub(super) fn count(&self, principal: &Principal, rpc: Rpc) -> Result<(), BrokerError> {
         let limiter = if rpc.is_ending() { &self.endings } else { &self.others };
-        limiter.check_key(principal).map_err(|not_until| {
-            let wait = not_until.wait_time_from(DefaultClock::default().now());
-            BrokerError::RateLimited {
-                limit: self.limit.get(),
-                retry_after_millis: Span::from(wait).millis().max(1),
-            }
-        })
+        limiter
+            .check_key(principal)
+            .map_err(|not_until| limited("requests from this principal", self.limit, &not_until))
     }
 
     /// Forgets principals that have not called for a while.
@@ -55,6 +56,57 @@ impl Rates {
         self.endings.retain_recent();
         self.others.retain_recent();
     }
+}
+
+/// Tokens that are shown to end them, by whoever has them: nobody is asked who he is, so each address counts for one, and all
+/// together are bounded. What is a token at all costs a signature to find out, and a living one a commit.
+pub(super) struct Strangers {
+    by_address: DefaultKeyedRateLimiter<IpAddr>,
+    all: DefaultDirectRateLimiter,
+    limits: (NonZeroU32, NonZeroU32),
+}
+
+/// A stranger whose turn it is. It is the right to show one token.
+#[derive(Debug)]
+pub struct Stranger(());
+
+impl Strangers {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let (most, share) =
+            (limits.shown_tokens_per_second, limits.shown_tokens_per_second_per_address);
+        Self {
+            by_address: RateLimiter::keyed(Quota::per_second(share)),
+            all: RateLimiter::direct(Quota::per_second(most)),
+            limits: (most, share),
+        }
+    }
+
+    /// Counts one, of an address; that one's own share first, so that whoever has spent it takes nothing of the others.
+    pub(super) fn count(&self, address: IpAddr) -> Result<Stranger, BrokerError> {
+        let (most, share) = self.limits;
+        let own = self.by_address.check_key(&address);
+        own.map_err(|until| {
+            limited("tokens shown to be revoked from this address", share, &until)
+        })?;
+        let all = self.all.check();
+        all.map_err(|until| limited("tokens shown to be revoked by anybody", most, &until))?;
+        Ok(Stranger(()))
+    }
+
+    /// Forgets addresses that have shown none for a while.
+    pub(super) fn prune(&self) {
+        self.by_address.retain_recent();
+    }
+}
+
+fn limited(
+    what: &'static str,
+    limit: NonZeroU32,
+    not_until: &NotUntil<QuantaInstant>,
+) -> BrokerError {
+    let wait = not_until.wait_time_from(DefaultClock::default().now());
+    let retry_after_millis = Span::from(wait).millis().max(1);
+    BrokerError::RateLimited { what, limit: limit.get(), retry_after_millis }
 }
 
 #[cfg(test)]
@@ -81,5 +133,39 @@ mod tests {
         assert!(rates.count(&one, Rpc::RenewCredential).is_err());
         assert!(rates.count(&one, Rpc::CompleteTask).is_ok());
         assert!(rates.count(&one, Rpc::CancelTask).is_err());
+    }
+
+    fn strangers(most: u32, share: u32) -> Strangers {
+        let number = |n| NonZeroU32::new(n).unwrap();
+        Strangers::new(&Limits {
+            shown_tokens_per_second: number(most),
+            shown_tokens_per_second_per_address: number(share),
+            ..crate::testing::world::settings().limits
+        })
+    }
+
+    #[test]
+    fn class_15_one_address_shows_no_more_tokens_than_its_share_and_takes_nothing_of_the_others() {
+        let strangers = strangers(100, 2);
+        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse().unwrap());
+        // Far more often than could be made good by the time that it takes.
+        let taken = (0..1_000).filter(|_| strangers.count(one).is_ok()).count();
+        assert!((2..10).contains(&taken), "{taken}");
+        let refused = strangers.count(one).unwrap_err();
+        assert!(refused.to_string().contains("from this address than 2 a second"), "{refused}");
+        assert!(strangers.count(other).is_ok());
+    }
+
+    #[test]
+    fn class_15_all_addresses_together_show_no_more_tokens_than_there_may_be() {
+        let strangers = strangers(3, 2);
+        let addresses = (0..1_000u32).map(|n| IpAddr::from(n.to_be_bytes()));
+        let taken: Vec<_> = addresses.map(|address| strangers.count(address)).collect();
+        let count = taken.iter().filter(|taken| taken.is_ok()).count();
+        assert!((3..15).contains(&count), "{count}");
+        let limited = |taken: &Result<Stranger, BrokerError>| {
+            taken.as_ref().is_err_and(|e| e.to_string().contains("by anybody than 3 a second"))
+        };
+        assert!(taken.iter().any(limited));
     }
 }

@@ -41,7 +41,7 @@ pub use dpop::DpopSettings;
 pub use introspect::{Introspected, Presented};
 pub use issue::{Issued, Minted};
 pub use leases::{LeasePage, LeaseState, LeaseView};
-pub use limits::Limits;
+pub use limits::{Limits, Stranger};
 pub use quarantine::Lifted;
 pub use revocation_lists::{ListSettings, RevocationList};
 pub use revoked::Revoked;
@@ -49,6 +49,7 @@ pub use status::{Hindrance, MAX_SKEW, Status};
 pub use sweep::Swept;
 pub use tasks::{TaskPage, TaskView};
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -110,6 +111,7 @@ pub struct Broker {
     tasks: tasks::Cache,
     now: now::Now,
     rates: limits::Rates,
+    strangers: limits::Strangers,
     started: Stamp,
     /// Switches that the last sweep found in some partitions only.
     uneven: Mutex<Vec<(Scope, u64)>>,
@@ -122,9 +124,10 @@ impl Broker {
         let now = now::Now::default();
         let started = now.read(&*parts.clock);
         let rates = limits::Rates::new(settings.limits.requests_per_second);
+        let strangers = limits::Strangers::new(&settings.limits);
         let tasks = tasks::Cache::new();
         let (uneven, lists) = (Mutex::default(), revocation_lists::Lists::default());
-        Self { parts, settings, tasks, now, rates, started, uneven, lists }
+        Self { parts, settings, tasks, now, rates, strangers, started, uneven, lists }
     }
 
     /// The present, never earlier than an answer given before.
@@ -150,6 +153,14 @@ impl Broker {
     /// The feed of revocations.
     pub fn feed(&self) -> &Arc<Feed> {
         &self.parts.feed
+    }
+
+    /// Counts a stranger who shows a token to end it, by where he comes from; no call of anybody who is known is counted with these.
+    ///
+    /// # Errors
+    /// [`error::BrokerError::RateLimited`]
+    pub fn stranger(&self, address: IpAddr) -> Result<Stranger, error::BrokerError> {
+        self.strangers.count(address)
     }
 
     /// Looks up the roles of a verified caller, and counts the call; an ending is counted apart from all others.

@@ -4,6 +4,7 @@ use crate::broker::access::{Caller, Rpc};
 use crate::broker::commit::{Attempt, Committed};
 use crate::broker::error::BrokerError;
 use crate::broker::introspect::Presented;
+use crate::broker::limits::Stranger;
 use crate::broker::request::{Idempotency, check_reason};
 use crate::broker::{Broker, LeaseState, LeaseView, Revoked};
 use crate::domain::event::{Event, EventKind};
@@ -59,7 +60,7 @@ impl Broker {
     /// # Errors
     /// The store's: then the token may still be alive.
     // INVARIANT (once): whoever has a token may show it as often as he likes, and its end is written, told and paid for once.
-    pub async fn revoke_presented(&self, token: &str) -> Result<(), BrokerError> {
+    pub async fn revoke_presented(&self, _by: Stranger, token: &str) -> Result<(), BrokerError> {
         let Some(name) = self.presented_lease(&Presented::Token(token)) else { return Ok(()) };
         let entries = Entries::Hitting { tasks: vec![], reach: vec![], lease: Some(name) };
         let query = Query::new(name.partition(), vec![RecordKey::Lease(name)], entries);

@@ -51,6 +51,7 @@ impl Broker {
             failed = self.even_out(&blocks).await.err();
         }
         self.rates.prune();
+        self.strangers.prune();
         failed.map_or(Ok(swept), Err)
     }
 

@@ -19,6 +19,10 @@ pub struct Limits {
     pub ended_task_retention: Span,
     /// Requests per second that one principal may send to this broker, and as many endings; 1 to 100,000.
     pub requests_per_second_per_principal: u32,
+    /// Tokens per second that anybody may show to this broker to end them, all together; 1 to 100,000.
+    pub shown_tokens_per_second: u32,
+    /// Those of one address (of IPv6, of one /64); 1 to 100,000.
+    pub shown_tokens_per_second_per_address: u32,
     /// Requests that this broker works on at once; 1 to 65,536.
     pub requests_in_flight: usize,
     /// Connections that are open at once, on each socket; 1 to 65,536. There are a sixteenth more for those who end things.
@@ -48,6 +52,8 @@ impl Default for Limits {
             instances: 1_024,
             ended_task_retention: Span::from_seconds(86_400),
             requests_per_second_per_principal: 200,
+            shown_tokens_per_second: 200,
+            shown_tokens_per_second_per_address: 20,
             requests_in_flight: 1_024,
             connections: 4_096,
             connections_per_address: 1_024,
@@ -79,6 +85,16 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Limits> {
         default.requests_per_second_per_principal,
         value::integer(1..=100_000),
     );
+    let shown = section.or(
+        "shown_tokens_per_second",
+        default.shown_tokens_per_second,
+        value::integer(1..=100_000),
+    );
+    let shown_per_address = section.or(
+        "shown_tokens_per_second_per_address",
+        default.shown_tokens_per_second_per_address,
+        value::integer(1..=100_000),
+    );
     let in_flight =
         section.or("requests_in_flight", default.requests_in_flight, value::integer(1..=65_536));
     let connections = section.or("connections", default.connections, value::integer(1..=65_536));
@@ -97,6 +113,8 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Limits> {
         instances: instances?,
         ended_task_retention: retention?,
         requests_per_second_per_principal: rate?,
+        shown_tokens_per_second: shown?,
+        shown_tokens_per_second_per_address: shown_per_address?,
         requests_in_flight: in_flight?,
         connections: connections?,
         connections_per_address: per_address?,

@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn class_17_what_went_wrong_inside_does_not_leave_and_what_may_pass_is_retriable() {
         let secret = || "redis://user:hunter2@10.0.0.7".to_owned();
-        let limited = BrokerError::RateLimited { limit: 5, retry_after_millis: 40 };
+        let limited = BrokerError::RateLimited { what: "", limit: 5, retry_after_millis: 40 };
         for (error, status) in [
             (BrokerError::from(StoreError::Unavailable(secret())), 503),
             (StoreError::Closed(Partition::ZERO).into(), 503),

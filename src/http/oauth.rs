@@ -17,6 +17,7 @@ use crate::broker::Presented;
 use crate::broker::access::Rpc;
 use crate::domain::secret::Secret;
 use crate::listen::connections::PeerInfo;
+use crate::listen::origin;
 
 /// How soon the body has to be there: until then it holds a place that others wait for.
 const BODY: Duration = Duration::from_secs(2);
@@ -56,12 +57,15 @@ pub(super) async fn introspect(
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
 
-/// Kills the lease of the token that is shown: who has a token may end it. Says the same of a token that is unknown.
+/// Kills the lease of the token that is shown: who has a token may end it. Says the same of a token that is unknown. Whose turn it
+/// is not is told so before his body is waited for.
 pub(super) async fn revoke(
     State(parts): State<Parts>,
+    Extension(peer): Extension<PeerInfo>,
     request: Request,
 ) -> Result<Response, Fault> {
+    let stranger = parts.broker.stranger(origin(peer.address.ip()))?;
     let token = Presentation::token(request).await?;
-    parts.broker.revoke_presented(token.expose_text()).await?;
+    parts.broker.revoke_presented(stranger, token.expose_text()).await?;
     Ok((StatusCode::OK, [(header::CACHE_CONTROL, "no-store")]).into_response())
 }

@@ -9,3 +9,5 @@ mod corked;
 mod refusals;
 mod shares;
 mod socket;
+
+pub use shares::origin;

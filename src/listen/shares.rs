@@ -52,7 +52,7 @@ impl Drop for Share {
 }
 
 /// Whose address it is: of IPv6 the first 64 bits, since one host has all the rest to choose from (RFC 4291 section 2.5.1).
-fn origin(address: IpAddr) -> IpAddr {
+pub fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = u128::from(address) >> 64 << 64;

@@ -291,6 +291,8 @@ pub fn settings() -> Settings {
             instances: 1_024,
             ended_task_retention: ENDED_TASK_RETENTION,
             requests_per_second: NonZeroU32::MAX,
+            shown_tokens_per_second: NonZeroU32::MAX,
+            shown_tokens_per_second_per_address: NonZeroU32::MAX,
         },
     }
 }

@@ -149,7 +149,11 @@ fn every_fault() -> Vec<Fault> {
     ];
     refusals.iter().for_each(listed);
     let broker = [
-        BrokerError::RateLimited { limit: 50, retry_after_millis: 100 },
+        BrokerError::RateLimited {
+            what: "requests from this principal",
+            limit: 50,
+            retry_after_millis: 100,
+        },
         BrokerError::Contended,
         BrokerError::SigningKeyQuarantined {
             what: "access tokens",

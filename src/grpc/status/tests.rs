@@ -69,7 +69,7 @@ fn stale_epoch_says_which_is_current() {
 
 #[test]
 fn whoever_should_try_again_is_told_when() {
-    let limited = BrokerError::RateLimited { limit: 5, retry_after_millis: 40 };
+    let limited = BrokerError::RateLimited { what: "", limit: 5, retry_after_millis: 40 };
     for (error, code, expected) in [
         (limited, Code::ResourceExhausted, "RATE_LIMITED"),
         (BrokerError::Contended, Code::Aborted, "CONTENDED"),

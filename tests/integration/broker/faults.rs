@@ -16,7 +16,7 @@ use leasehold::testing::store_contract::{Fixture, constants};
 use leasehold::testing::world::World;
 
 use super::endings::unchanged;
-use super::scene::{Held, Level, Scene, agent_of, spec, token};
+use super::scene::{Held, Level, Scene, agent_of, spec, stranger, token};
 
 const ENDINGS: [Rpc; 9] = [
     Rpc::CompleteTask,
@@ -108,9 +108,9 @@ async fn class_07_revoking_by_showing_the_token_is_no_success_while_the_store_is
     let level = level(&scene).await;
     let super::scene::Shown::Token(token) = &level.held[0].shown else { panic!("no token") };
     store.plan(&[Fault::Before]);
-    assert!(is_store_error(&broker.revoke_presented(token).await));
+    assert!(is_store_error(&broker.revoke_presented(stranger(&broker), token).await));
     store.fail_reads(true);
-    assert!(is_store_error(&broker.revoke_presented(token).await));
+    assert!(is_store_error(&broker.revoke_presented(stranger(&broker), token).await));
     assert!(scene.is_active(&scene.b, &level.held[0]).await);
 }
 

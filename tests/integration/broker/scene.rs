@@ -1,6 +1,7 @@
 //! Two brokers over one store, and what tests do with them.
 
 use std::fmt::Debug;
+use std::net::Ipv4Addr;
 
 use leasehold::broker::access::{Caller, Rpc};
 use leasehold::broker::error::BrokerError;
@@ -8,7 +9,7 @@ use leasehold::broker::request::{
     CredentialRequest, Deadline, IssueRequest, RenewalProof, TaskSpec, TokenProof,
 };
 use leasehold::broker::seams::Clock;
-use leasehold::broker::{Broker, Issued, Minted, Presented, TaskView};
+use leasehold::broker::{Broker, Issued, Minted, Presented, Stranger, TaskView};
 use leasehold::domain::id::{LeaseId, Partition, TaskId};
 use leasehold::domain::refusal::Refusal;
 use leasehold::domain::task::{Agent, State};
@@ -97,6 +98,11 @@ pub fn token(task: TaskId) -> IssueRequest {
 /// A CSR over a new key, in DER.
 pub fn new_csr() -> Vec<u8> {
     csr(&KeyPair::generate().unwrap()).der().to_vec()
+}
+
+/// Whoever shows a broker what he found.
+pub fn stranger(broker: &Broker) -> Stranger {
+    broker.stranger(Ipv4Addr::LOCALHOST.into()).unwrap()
 }
 
 /// The refusal that a call must have come to. Whether a broker says for a signing key's sake that there is a quarantine depends on

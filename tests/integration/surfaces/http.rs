@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use leasehold::proto::v1;
+use leasehold::proto::v1::operator_service_client::OperatorServiceClient;
 use serde_json::{Value, json};
 
 use super::site::{
@@ -121,6 +122,45 @@ async fn task_that_ended_makes_its_token_inactive_without_a_reason() {
     assert_eq!(answer, (200, json!({"active": false})));
     let refused = site.credentials(AGENT).issue_credential(token_request(&task)).await.unwrap_err();
     assert_eq!(super::site::reason(&refused), "TASK_ENDED");
+}
+
+/// Bytes that are no token are refused like others: whoever sends them keeps nobody from the broker's signatures, log or store.
+#[tokio::test]
+async fn class_15_strangers_show_no_more_tokens_than_their_share_and_operators_end_what_they_like()
+{
+    let share = "limits = { shown_tokens_per_second_per_address = 1,";
+    let site = Site::start_with("limits = {", share).await;
+    let (_, token) = token(&site).await;
+    let (verifier, anyone) = (Http::of(&site, Some(VERIFIER)), Http::of(&site, None));
+    let form = format!("token={token}");
+    let garbage = format!("token={token}x");
+    let (status, after) = loop {
+        // One second is enough for one.
+        if let Some(refused) = anyone.retry_after("/oauth2/revoke", &garbage).await {
+            break refused;
+        }
+    };
+    assert_eq!((status, after.as_str()), (429, "1"));
+    let refused = loop {
+        let answer = anyone.post("/oauth2/revoke", &garbage).await;
+        if answer.0 != 200 {
+            break answer;
+        }
+    };
+    assert_eq!((refused.0, &refused.1["error"]), (429, &json!("temporarily_unavailable")));
+    let why = refused.1["error_description"].as_str().unwrap();
+    assert!(why.contains("from this address than 1 a second"), "{why}");
+    // What anybody else does is counted apart, from the same address.
+    for _ in 0..3 {
+        assert_eq!(verifier.post("/oauth2/introspect", &form).await.1["active"], true);
+    }
+    let shown = verifier.post("/oauth2/introspect", &form).await.1;
+    let lease_id = shown["leasehold"]["lease"].as_str().unwrap().to_owned();
+    let request =
+        v1::RevokeLeaseRequest { request_id: request_id(), lease_id, ..Default::default() };
+    let mut operator = OperatorServiceClient::new(site.channel(Some(OPERATOR)));
+    operator.revoke_lease(request).await.unwrap();
+    assert_eq!(verifier.post("/oauth2/introspect", &form).await.1, json!({"active": false}));
 }
 
 #[tokio::test]
