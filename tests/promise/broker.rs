@@ -30,6 +30,8 @@ pub struct Broker {
     /// Until when its reads of partitions, or its writes to the registry, are lost.
     pub reads_cut_until: u64,
     pub beats_cut_until: u64,
+    /// The same of its reads of the registry.
+    pub registry_cut_until: u64,
     pub clocks: Clocks,
     pub core: Core,
     reading: Vec<bool>,
@@ -84,6 +86,7 @@ impl Broker {
             paused_until: 0,
             reads_cut_until: 0,
             beats_cut_until: 0,
+            registry_cut_until: 0,
             clocks,
             core: Core::new(identity, terms(), partitions(), STREAMS),
             reading: vec![false; count],
@@ -111,9 +114,9 @@ impl World {
         let rate = self.chance.rate_ppm();
         let clocks = self.clocks(rate);
         // What is cut is the way to the store, whoever takes it.
-        let Broker { reads_cut_until, beats_cut_until, .. } = self.brokers[b];
+        let Broker { reads_cut_until, beats_cut_until, registry_cut_until, .. } = self.brokers[b];
         let new = Broker::new(b, run, instance, clocks);
-        self.brokers[b] = Broker { reads_cut_until, beats_cut_until, ..new };
+        self.brokers[b] = Broker { reads_cut_until, beats_cut_until, registry_cut_until, ..new };
         for partition in partitions().all() {
             self.after(0, Event::Read(b, run, partition, true));
         }
@@ -167,6 +170,7 @@ impl World {
         let cut = match &request {
             Request::Page(..) | Request::Set(_) => self.brokers[b].reads_cut_until,
             Request::Beat(..) => self.brokers[b].beats_cut_until,
+            Request::Registry(_) => self.brokers[b].registry_cut_until,
             _ => 0,
         };
         let is_lost = self.now < cut.max(self.store_away_until) || self.chance.percent(1);

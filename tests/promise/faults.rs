@@ -112,10 +112,12 @@ impl World {
             Fault::LoseRegistryToo => self.restart_without_registry(),
             Fault::RestartBehindCut => {
                 self.restart_without_registry();
-                let pause = self.chance.between(400_000, 1_100_000);
-                self.brokers[b].reads_cut_until = self.now + pause;
+                // It hears of it by a partition, and not by the registry, shortly before the others' registry counts again.
+                let hears = self.chance.between(600_000, 900_000);
+                self.brokers[b].reads_cut_until = self.now + hears;
                 self.brokers[b].beats_cut_until = self.now + 3_500_000;
-                let reads = self.chance.between(1_200_000, 1_500_000);
+                self.brokers[b].registry_cut_until = self.now + 3_500_000;
+                let reads = hears + self.chance.between(500_000, 800_000);
                 self.after(reads, Event::CutReads(b));
             }
             Fault::CutStore => self.store_away_until = until,

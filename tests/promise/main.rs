@@ -159,5 +159,5 @@ rules! {
     rule_11_a_restarted_verifier_is_not_fresh: 11, (&[KillVerifier, CutReads], 700_000), 3;
     rule_12_fresh_from_the_own_send_time: 12, EVERYTHING, 12;
     rule_13_a_young_registry_counts_for_nothing: 13, EVERYTHING, 2;
-    rule_14_a_registration_is_of_its_incarnation: 14, (&[RestartBehindCut], 4_000_000), 279;
+    rule_14_a_registration_is_of_its_incarnation: 14, (&[RestartBehindCut], 4_000_000), 1;
 }
