@@ -37,7 +37,7 @@ pub struct Broker {
     reading: Vec<bool>,
     look: Vec<bool>,
     /// The last answer of each partition: what rule 7's switch tells of the others.
-    metas: BTreeMap<Partition, Meta>,
+    pub metas: BTreeMap<Partition, Meta>,
     is_beating: bool,
     told: Option<Positions>,
     pub streams: BTreeMap<u64, StreamId>,
@@ -277,20 +277,8 @@ impl World {
         let meta = page.meta;
         // Rule 1's switch: it counts from the answer.
         let counts_from = if self.is_off(1) { now } else { sent };
-        if self.is_off(14)
-            && partition == Partition::ZERO
-            && self.brokers[b].core.is_registered()
-            && self.brokers[b]
-                .metas
-                .get(&partition)
-                .is_some_and(|m| m.incarnation != meta.incarnation)
-        {
-            // Rule 14's switch: the registration of the earlier incarnation still counts.
-            self.brokers[b].core.confirmed(meta.incarnation, sent, sent);
-        }
-        if self.is_off(2) && !self.brokers[b].core.is_registered() && partition == Partition::ZERO {
-            // Rule 2's switch: what is read counts before the registration is confirmed.
-            self.brokers[b].core.confirmed(meta.incarnation, sent, sent);
+        if partition == Partition::ZERO {
+            self.take_for_registered(b, meta.incarnation, sent);
         }
         let broker = &mut self.brokers[b];
         let step = broker.core.page(partition, page, counts_from, now);

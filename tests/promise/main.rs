@@ -28,6 +28,7 @@ mod ending;
 mod faults;
 mod issuing;
 mod report;
+mod switches;
 mod verifier;
 mod world;
 
