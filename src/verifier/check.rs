@@ -173,6 +173,12 @@ impl Checker {
         }
     }
 
+    /// The same, if there are none yet; says whether it took them.
+    pub(super) fn set_first_trust(&self, trust: &Trust) -> bool {
+        let none = Option::<Arc<Trust>>::None;
+        self.trust.compare_and_swap(&none, Some(Arc::new(trust.clone()))).is_none()
+    }
+
     /// Checks a token.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use tonic::{Status, Streaming};
 use zeroize::Zeroizing;
 
 use super::check::Checker;
+use super::mirror::NotTaken;
 use super::settings::Identity;
 use super::stream::{Stream, StreamError};
 use super::trust::{Trust, TrustError};
@@ -72,6 +73,12 @@ pub(super) enum Lost {
     Silent,
 }
 
+impl Lost {
+    fn is_of_other_store(&self) -> bool {
+        matches!(self, Self::Stream(StreamError::NotTaken(NotTaken::OtherStore(_))))
+    }
+}
+
 impl Link {
     /// Keeps the stream to one broker going, for as long as it is polled.
     pub(super) async fn follow(&self, broker: &Broker) {
@@ -82,6 +89,9 @@ impl Link {
                 Ok(never) => match never {},
                 Err(lost) => lost,
             };
+            if lost.is_of_other_store() {
+                broker.channel.store(None);
+            }
             failures = if was_fresh { 1 } else { failures.saturating_add(1) };
             let wait = wait(failures, jitter());
             let lost = lost.to_string();
@@ -101,8 +111,13 @@ impl Link {
         was_fresh: &mut bool,
     ) -> Result<std::convert::Infallible, Lost> {
         let channel = self.dial(&broker.address).await?;
-        self.fetch_trust(&channel).await?;
-        broker.channel.store(Some(Arc::new(channel.clone())));
+        // INVARIANT (fencing, rule 19): a broker over another store than the one that is followed replaces no keys, and is asked for
+        // nothing. Where there are none yet there is nothing to replace, and calls may go through where the stream does not.
+        let (trust, asked) = (self.fetch_trust(&channel).await?, Arc::new(channel.clone()));
+        if self.checker.set_first_trust(&trust) {
+            broker.channel.store(Some(Arc::clone(&asked)));
+        }
+        let mut new = Some((trust, asked));
         let mirror = Arc::clone(self.checker.mirror());
         let mut drained = mirror.admissions().drained();
         let (mut stream, first) = Stream::open(mirror, &self.name);
@@ -121,6 +136,11 @@ impl Link {
             tokio::select! {
                 response = responses.message() => {
                     self.take(&mut stream, &mut responses, response?.ok_or(Lost::Ended)?)?;
+                    // Before the first view is swapped in that it could be needed for.
+                    if let Some((trust, asked)) = new.take() {
+                        self.checker.set_trust(trust);
+                        broker.channel.store(Some(asked));
+                    }
                     if let Some(acknowledgement) = stream.settle(self.present()) {
                         // Whoever waits for the view goes first.
                         tokio::task::yield_now().await;
@@ -181,12 +201,11 @@ impl Link {
     }
 
     /// Reads the broker's keys.
-    pub(super) async fn fetch_trust(&self, channel: &Channel) -> Result<(), Lost> {
+    pub(super) async fn fetch_trust(&self, channel: &Channel) -> Result<Trust, Lost> {
         let mut client = VerificationServiceClient::new(channel.clone());
         let asked = client.get_trust_bundle(GetTrustBundleRequest {});
         let answer = timeout(CALL_TIMEOUT, asked).await.map_err(|_| Lost::Late)??;
-        self.checker.set_trust(Trust::read(answer.into_inner(), self.issuer.as_deref())?);
-        Ok(())
+        Ok(Trust::read(answer.into_inner(), self.issuer.as_deref())?)
     }
 
     async fn dial(&self, address: &str) -> Result<Channel, Lost> {

@@ -229,7 +229,10 @@ async fn read_keys(link: &Link, brokers: &[Arc<Broker>]) -> bool {
     for broker in brokers {
         let Some(channel) = broker.channel.load_full() else { continue };
         match link.fetch_trust(&channel).await {
-            Ok(()) => return true,
+            Ok(trust) => {
+                link.checker.set_trust(trust);
+                return true;
+            }
             Err(lost) => tracing::warn!(broker = broker.address, "keys not read: {lost}"),
         }
     }

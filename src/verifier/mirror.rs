@@ -87,6 +87,8 @@ struct Next {
     view: View,
     /// The store that it is all of; `None`: that of the one connection that joined, whatever it is.
     store: Option<StoreId>,
+    /// The longest Δ that one of its brokers named.
+    delta_max: Span,
     generation: Generation,
     /// Connections that joined this generation, and are there.
     joined: usize,
@@ -156,7 +158,8 @@ impl Mirror {
     ) -> Result<Generation, OtherStore> {
         let mut next = self.next.lock();
         if store.is_none() || next.store != store {
-            if next.joined > 0 && next.view.age(now).is_some_and(|age| age < delta_max) {
+            // By the Δ of what is known: the newcomer's is another store's.
+            if next.joined > 0 && next.view.age(now).is_some_and(|age| age < next.delta_max) {
                 return Err(OtherStore::Here(next.store, store));
             }
             let generation = Generation(next.generation.0.wrapping_add(1));
@@ -164,6 +167,7 @@ impl Mirror {
             self.view.store(Arc::default());
             self.published.send_modify(|count| *count = count.wrapping_add(1));
         }
+        next.delta_max = next.delta_max.max(delta_max);
         next.joined = next.joined.saturating_add(1);
         Ok(next.generation)
     }

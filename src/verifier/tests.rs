@@ -7,6 +7,7 @@ mod feeds;
 mod guards;
 mod proofs;
 mod served;
+mod stores;
 
 use std::sync::Arc;
 

@@ -125,7 +125,12 @@ impl Ending {
                 record.verifiers.iter().filter(|v| v.run() == *run).map(move |v| (record, v))
             });
             let told: Vec<_> = told.collect();
-            let is_over = told.iter().any(|(record, verifier)| self.is_drained(record, verifier));
+            // INVARIANT (whom it speaks to): a view may have begun anew since a broker lost its verifier, and what was over by it then
+            // may run again. So those count that it is connected to; and if it is to none, all.
+            let is_anywhere = told.iter().any(|(_, verifier)| verifier.connected);
+            let mut counted = told.iter().filter(|(_, v)| v.connected || !is_anywhere).peekable();
+            let is_over = counted.peek().is_some()
+                && counted.all(|(record, verifier)| self.is_drained(record, verifier));
             let is_there = told.iter().any(|(_, v)| v.connected && v.undrained.is_some());
             match (is_over, is_there) {
                 (true, _) => {}

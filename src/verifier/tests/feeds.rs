@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::lattice::Dead;
 
 /// Another than [`INCARNATION`].
-const OTHER_STORE: u64 = INCARNATION + 1;
+pub(super) const OTHER_STORE: u64 = INCARNATION + 1;
 
 #[test]
 fn rule_06_an_answer_makes_fresh_only_what_came_before_it_on_the_stream() {
@@ -245,6 +245,20 @@ fn rule_19_a_store_that_is_not_known_is_another_at_each_connection() {
         unknown.settle(at(0));
         assert!(bench.check(&token, at(0)).is_ok());
     }
+}
+
+/// Its own Δ says nothing of what the store that is followed granted.
+#[test]
+fn rule_19_how_long_the_view_is_fresh_is_not_the_newcomer_s_to_say() {
+    let bench = Bench::fresh();
+    let mut newcomer = subscribed_to(OTHER_STORE);
+    if let Some(Heard::Subscribed(subscribed)) = &mut newcomer.message {
+        subscribed.delta_max = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    }
+    let (mut stream, _) = Stream::open(Arc::clone(bench.checker.mirror()), "ledger");
+    let heard = stream.receive(newcomer, at(2_000));
+    assert!(matches!(heard, Err(StreamError::NotTaken(_))), "{heard:?}");
+    assert!(bench.check(&bench.signer.token(), at(2_000)).is_ok());
 }
 
 /// The view went to another store and came back, and knows nothing of what this one said before.

@@ -27,6 +27,9 @@ type Told = Result<WatchRevocationsResponse, Status>;
 
 /// A broker that has two partitions and nothing revoked.
 pub(super) struct FakeBroker {
+    store: u64,
+    /// It gives nobody its keys.
+    pub(super) is_away: AtomicBool,
     pub(super) signer: Signer,
     pub(super) bundle: Mutex<GetTrustBundleResponse>,
     /// What is sent to whoever is connected.
@@ -36,12 +39,12 @@ pub(super) struct FakeBroker {
     /// How many came and were not, since one was.
     unanswered: watch::Sender<usize>,
     /// What introspection says; `None`: that it is away.
-    active: Mutex<Option<bool>>,
+    pub(super) active: Mutex<Option<bool>>,
     /// How often that was asked, and how many of those questions are answered.
     asked: watch::Sender<usize>,
     said: watch::Sender<usize>,
     /// The instance that subscribed last, and how often one did.
-    subscribed: watch::Sender<(String, usize)>,
+    pub(super) subscribed: watch::Sender<(String, usize)>,
     pub(super) acknowledged: watch::Sender<Acknowledgement>,
     /// Ends every stream that is open when it changes.
     hang_up: watch::Sender<u64>,
@@ -72,6 +75,9 @@ impl VerificationService for Service {
         &self,
         _: Request<GetTrustBundleRequest>,
     ) -> Result<Response<GetTrustBundleResponse>, Status> {
+        if self.0.is_away.load(Ordering::Acquire) {
+            return Err(Status::unavailable("away"));
+        }
         Ok(Response::new(self.0.bundle.lock().clone()))
     }
 
@@ -89,6 +95,25 @@ impl VerificationService for Service {
 }
 
 impl FakeBroker {
+    fn over(store: u64) -> Self {
+        let signer = Signer::new();
+        Self {
+            store,
+            is_away: AtomicBool::new(false),
+            bundle: Mutex::new(signer.bundle.clone()),
+            signer,
+            tell: broadcast::channel(16).0,
+            answers: AtomicBool::new(true),
+            unanswered: watch::channel(0).0,
+            active: Mutex::new(None),
+            asked: watch::channel(0).0,
+            said: watch::channel(usize::MAX).0,
+            subscribed: watch::channel((String::new(), 0)).0,
+            acknowledged: watch::channel(Acknowledgement::default()).0,
+            hang_up: watch::channel(0).0,
+        }
+    }
+
     async fn converse(
         self: Arc<Self>,
         mut requests: Streaming<WatchRevocationsRequest>,
@@ -100,7 +125,7 @@ impl FakeBroker {
         };
         assert!(subscribe.drains);
         let living = incarnation(INCARNATION, INFINITY.micros());
-        sender.send(Ok(subscribed())).await.ok()?;
+        sender.send(Ok(subscribed_to(self.store))).await.ok()?;
         for partition in 0..PARTITIONS {
             sender.send(Ok(revoked(partition, [living.clone()], Some(0)))).await.ok()?;
         }
@@ -141,7 +166,7 @@ impl FakeBroker {
         claims
     }
 
-    fn token(&self) -> String {
+    pub(super) fn token(&self) -> String {
         self.signer.sign(&self.claims())
     }
 }
@@ -149,7 +174,8 @@ impl FakeBroker {
 /// A running broker, and the files of a verifier.
 pub(super) struct Scene {
     pub(super) broker: Arc<FakeBroker>,
-    address: String,
+    pub(super) address: String,
+    root: Arc<TestAuthority>,
     folder: tempfile::TempDir,
     serving: tokio::task::JoinHandle<()>,
 }
@@ -158,27 +184,28 @@ impl Scene {
     pub(super) async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
-        let root = TestAuthority::root("root");
-        let (server, own) = (root.server(), root.svid_for_localhost("spiffe://prod.example/api"));
+        let root = Arc::new(TestAuthority::root("root"));
+        let own = root.svid_for_localhost("spiffe://prod.example/api");
         for (file, text) in
             [("ca.pem", root.pem()), ("own.pem", own.chain_pem()), ("own.key", own.key_pem())]
         {
             std::fs::write(folder.path().join(file), text).unwrap();
         }
-        let signer = Signer::new();
-        let broker = Arc::new(FakeBroker {
-            bundle: Mutex::new(signer.bundle.clone()),
-            signer,
-            tell: broadcast::channel(16).0,
-            answers: AtomicBool::new(true),
-            unanswered: watch::channel(0).0,
-            active: Mutex::new(None),
-            asked: watch::channel(0).0,
-            said: watch::channel(usize::MAX).0,
-            subscribed: watch::channel((String::new(), 0)).0,
-            acknowledged: watch::channel(Acknowledgement::default()).0,
-            hang_up: watch::channel(0).0,
-        });
+        Self::serve(FakeBroker::over(INCARNATION), root, folder).await
+    }
+
+    /// Another broker, over another store, and with other keys, that this one's verifiers trust as much.
+    pub(super) async fn beside(&self, store: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::serve(FakeBroker::over(store), Arc::clone(&self.root), folder).await
+    }
+
+    async fn serve(
+        broker: FakeBroker,
+        root: Arc<TestAuthority>,
+        folder: tempfile::TempDir,
+    ) -> Self {
+        let (broker, server) = (Arc::new(broker), root.server());
         let tls = ServerTlsConfig::new()
             .identity(ServerIdentity::from_pem(server.chain_pem(), server.key_pem()))
             .client_ca_root(Certificate::from_pem(root.pem()));
@@ -191,7 +218,7 @@ impl Scene {
         let mut server = Server::builder().tls_config(tls).unwrap();
         let serving = server.add_service(service).serve_with_incoming(Box::pin(incoming));
         let serving = tokio::spawn(async move { serving.await.unwrap() });
-        Self { broker, address, folder, serving }
+        Self { broker, address, root, folder, serving }
     }
 
     pub(super) fn settings(&self) -> Settings {

@@ -149,6 +149,28 @@ fn a_verifier_that_is_gone_or_never_says_makes_it_unknown_and_never_true() {
     assert_eq!(drain(&[7], vec![gone]), Drain::Unknown(vec!["v7".into()]));
 }
 
+/// Between two brokers its view may have begun anew: what was over by the first may run by the second.
+#[test]
+fn rule_19_of_a_verifier_at_several_brokers_those_count_that_it_is_connected_to() {
+    let at = |connected, undrained| VerifierRecord { connected, undrained, ..verifier(7) };
+    let (over, runs) = (Some(BTreeMap::new()), Some(positions(49)));
+    let several = |one: &VerifierRecord, other: &VerifierRecord| {
+        let both = [(one, other), (other, one)];
+        let [by_order, by_other_order] = both.map(|(a, b)| drain(&[7], vec![a.clone(), b.clone()]));
+        assert_eq!(by_order, by_other_order);
+        by_order
+    };
+    let (is_over, was_over) = (at(true, over.clone()), at(false, over));
+    let (still_runs, ran) = (at(true, runs.clone()), at(false, runs));
+    let (running, unknown) = (Drain::Running(vec!["v7".into()]), Drain::Unknown(vec!["v7".into()]));
+    assert_eq!(several(&is_over, &is_over), Drain::Drained);
+    assert_eq!(several(&is_over, &ran), Drain::Drained, "it went on to another");
+    assert_eq!(several(&was_over, &still_runs), running, "it began anew");
+    assert_eq!(several(&is_over, &still_runs), running);
+    assert_eq!(several(&was_over, &ran), unknown);
+    assert_eq!(several(&was_over, &was_over), Drain::Drained);
+}
+
 #[test]
 fn class_03_whoever_takes_the_instance_of_another_s_verifier_says_nothing_for_it() {
     let runs = VerifierRecord { undrained: Some(positions(49)), ..verifier(7) };
