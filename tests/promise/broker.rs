@@ -294,7 +294,7 @@ impl World {
                 }
             }
         }
-        if step.kills && step.counted {
+        if step.kills {
             self.beat(b, false);
         }
         match step.again {
