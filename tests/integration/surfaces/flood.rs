@@ -93,6 +93,19 @@ async fn view_stays_fresh(pair: &Pair) {
     tokio::time::timeout(PATIENCE, passing).await.expect("the view is not renewed");
 }
 
+/// Time goes on by two seconds, of which it is known which verifiers there were: whose store has a clock of its own asks for them
+/// from as long ago as an ending was on its way by that.
+async fn registry_is_followed(pair: &Pair) {
+    let mut registry = pair.site.running.broker.feed().registry();
+    let followed = async {
+        for _ in 0..2 {
+            registry.changed().await.unwrap();
+            pair.site.clock.forward(Span::from_seconds(1));
+        }
+    };
+    tokio::time::timeout(PATIENCE, followed).await.expect("the registry is not read");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn class_15_the_kill_switch_works_while_the_embedded_broker_drowns_in_issue_requests() {
     must_work(Site::start_with(FROM, TO).await).await;
@@ -116,6 +129,7 @@ async fn must_work(site: Site) {
     let mut flood = Flood::begin(&pair.site).await;
 
     view_stays_fresh(&pair).await;
+    registry_is_followed(&pair).await;
     let (late, _folder) = follow(&pair.site);
     tokio::time::timeout(PATIENCE, late.ready()).await.expect("who comes now is kept out");
     // They are answered once they are DRAINED, which they will not be while the admission is held, and take nobody's room.
