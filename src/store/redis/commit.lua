@@ -259,8 +259,8 @@ local function lease_times()
   return said
 end
 
--- Adds to the list of a task's leases. One comes and two may go, so that those that are over are never many more than those that
--- live, and never many at a time.
+-- Adds to the list of a task's leases. One comes and two may go, never many at a time. One that is over stays until those before it
+-- are, so there are at most as many as are issued in the longest time that a credential of the task lasts.
 local function enlist(list, id, until_ms)
   local over = 0
   for _, entry in ipairs(redis.call('LRANGE', list, 0, LOOKED_AT - 1)) do
