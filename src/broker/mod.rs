@@ -158,9 +158,11 @@ impl Broker {
     /// Counts a stranger who shows a token to end it, by where he comes from; no call of anybody who is known is counted with these.
     ///
     /// # Errors
-    /// [`error::BrokerError::RateLimited`]
+    /// [`error::BrokerError::RateLimited`]; [`error::BrokerError::Unregistered`]
     pub fn stranger(&self, address: IpAddr) -> Result<Stranger, error::BrokerError> {
-        self.strangers.count(address)
+        let stranger = self.strangers.count(address)?;
+        self.must_be_registered()?;
+        Ok(stranger)
     }
 
     /// Looks up the roles of a verified caller, and counts the call; an ending is counted apart from all others.
@@ -173,10 +175,15 @@ impl Broker {
         rpc: access::Rpc,
     ) -> Result<access::Caller, error::BrokerError> {
         self.rates.count(identity.principal(), rpc)?;
-        // INVARIANT (fencing, rule 2): nothing is answered by a broker that nobody would wait for.
-        if rpc.is_mutation() && !self.parts.feed.is_registered() {
-            return Err(error::BrokerError::Unregistered);
+        if rpc.is_mutation() {
+            self.must_be_registered()?;
         }
         Ok(access::Caller::new(identity, &self.settings.roles)?)
+    }
+
+    // INVARIANT (fencing, rule 2): nothing is answered by a broker that nobody would wait for.
+    fn must_be_registered(&self) -> Result<(), error::BrokerError> {
+        let is_registered = self.parts.feed.is_registered();
+        is_registered.then_some(()).ok_or(error::BrokerError::Unregistered)
     }
 }

@@ -58,10 +58,11 @@ impl Broker {
     /// token is no error, since it has no use already.
     ///
     /// # Errors
-    /// The store's: then the token may still be alive.
+    /// [`BrokerError::RateLimited`], or the store's: then the token may still be alive.
     // INVARIANT (once): whoever has a token may show it as often as he likes, and its end is written, told and paid for once.
-    pub async fn revoke_presented(&self, _by: Stranger, token: &str) -> Result<(), BrokerError> {
+    pub async fn revoke_presented(&self, by: Stranger, token: &str) -> Result<(), BrokerError> {
         let Some(name) = self.presented_lease(&Presented::Token(token)) else { return Ok(()) };
+        self.strangers.count_token(by)?;
         let entries = Entries::Hitting { tasks: vec![], reach: vec![], lease: Some(name) };
         let query = Query::new(name.partition(), vec![RecordKey::Lease(name)], entries);
         let snapshot = self.read(query.on(Lane::Ending)).await?;

@@ -19,9 +19,9 @@ pub struct Limits {
     pub ended_task_retention: Span,
     /// Requests per second that one principal may send to this broker, and as many endings; 1 to 100,000.
     pub requests_per_second_per_principal: u32,
-    /// Tokens per second that anybody may show to this broker to end them, all together; 1 to 100,000.
+    /// Tokens of ours per second that anybody may show to this broker to end them, all together; 1 to 100,000.
     pub shown_tokens_per_second: u32,
-    /// Those of one address (of IPv6, of one /64); 1 to 100,000.
+    /// What one address (of IPv6, one /64) may show, tokens or not; 1 to 100,000.
     pub shown_tokens_per_second_per_address: u32,
     /// Requests that this broker works on at once; 1 to 65,536.
     pub requests_in_flight: usize,

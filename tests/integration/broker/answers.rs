@@ -2,6 +2,7 @@
 //! or are gone.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use leasehold::broker::access::Rpc;
@@ -339,6 +340,8 @@ async fn class_06_a_quarantine_that_is_repeated_in_another_incarnation_kills_not
 async fn rule_02_a_broker_answers_no_mutation_before_its_registration_is_confirmed() {
     let scene = Scene::on_model().await;
     let caller = |rpc| scene.a.caller(scene.operator.identity().clone(), rpc).map(drop);
+    let shown = || scene.a.stranger(Ipv4Addr::LOCALHOST.into()).map(drop);
+    assert!(matches!(shown(), Err(BrokerError::Unregistered)));
     let mutations = || ENDINGS.into_iter().chain([Rpc::BeginTask, Rpc::IssueCredential]);
     for rpc in mutations() {
         assert!(matches!(caller(rpc), Err(BrokerError::Unregistered)), "{rpc:?}");
@@ -351,4 +354,5 @@ async fn rule_02_a_broker_answers_no_mutation_before_its_registration_is_confirm
     for rpc in mutations() {
         assert!(caller(rpc).is_ok(), "{rpc:?}");
     }
+    assert!(shown().is_ok());
 }

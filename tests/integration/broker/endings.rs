@@ -259,7 +259,7 @@ async fn class_06_after_revoke_lease_the_lease_is_dead_and_others_live(scene: Sc
 async fn class_06_after_the_token_was_shown_for_revocation_its_lease_is_dead(scene: Scene) {
     let (tree, _) = trees(&scene).await;
     let super::scene::Shown::Token(token) = &tree[1].held[0].shown else { panic!("no token") };
-    scene.a.revoke_presented(stranger(&scene.a), token).await.unwrap();
+    scene.a.revoke_presented(stranger(&scene.a).await, token).await.unwrap();
     only_the_first_lease_is_over(&scene, &tree[1]).await;
     // Whoever shows it again costs nothing: nothing is written, and nobody is told once more.
     let written = async || {
@@ -268,9 +268,9 @@ async fn class_06_after_the_token_was_shown_for_revocation_its_lease_is_dead(sce
     };
     let before = written().await;
     for broker in [&scene.a, &scene.b] {
-        broker.revoke_presented(stranger(broker), token).await.unwrap();
+        broker.revoke_presented(stranger(broker).await, token).await.unwrap();
     }
-    scene.a.revoke_presented(stranger(&scene.a), "not a token").await.unwrap();
+    scene.a.revoke_presented(stranger(&scene.a).await, "not a token").await.unwrap();
     assert_eq!(written().await, before);
 }
 

@@ -107,10 +107,11 @@ async fn class_07_revoking_by_showing_the_token_is_no_success_while_the_store_is
     let (store, broker) = faulty(&scene);
     let level = level(&scene).await;
     let super::scene::Shown::Token(token) = &level.held[0].shown else { panic!("no token") };
+    let [one, other] = [stranger(&broker).await, stranger(&broker).await];
     store.plan(&[Fault::Before]);
-    assert!(is_store_error(&broker.revoke_presented(stranger(&broker), token).await));
+    assert!(is_store_error(&broker.revoke_presented(one, token).await));
     store.fail_reads(true);
-    assert!(is_store_error(&broker.revoke_presented(stranger(&broker), token).await));
+    assert!(is_store_error(&broker.revoke_presented(other, token).await));
     assert!(scene.is_active(&scene.b, &level.held[0]).await);
 }
 

@@ -19,6 +19,7 @@ use leasehold::testing::ca::csr;
 use leasehold::testing::scenario;
 use leasehold::testing::world::{CI, LEDGER, LEDGER_AUDIENCE, OPERATOR, World};
 use rcgen::KeyPair;
+use tokio_util::task::TaskTracker;
 
 /// Two brokers over one store; `b` has a cache of its own.
 pub struct Scene {
@@ -101,7 +102,12 @@ pub fn new_csr() -> Vec<u8> {
 }
 
 /// Whoever shows a broker what he found.
-pub fn stranger(broker: &Broker) -> Stranger {
+pub async fn stranger(broker: &Broker) -> Stranger {
+    let feed = broker.feed();
+    if !feed.is_registered() {
+        feed.spawn(&TaskTracker::new());
+        feed.registered().await;
+    }
     broker.stranger(Ipv4Addr::LOCALHOST.into()).unwrap()
 }
 

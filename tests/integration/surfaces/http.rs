@@ -164,6 +164,29 @@ async fn class_15_strangers_show_no_more_tokens_than_their_share_and_operators_e
 }
 
 #[tokio::test]
+async fn class_15_garbage_takes_nothing_of_what_tokens_may_be_shown_by_all_together() {
+    let site = Site::start_with("limits = {", "limits = { shown_tokens_per_second = 1,").await;
+    let (_, token) = token(&site).await;
+    let (verifier, anyone) = (Http::of(&site, Some(VERIFIER)), Http::of(&site, None));
+    for _ in 0..10 {
+        assert_eq!(anyone.post("/oauth2/revoke", &format!("token={token}x")).await.0, 200);
+    }
+    let form = format!("token={token}");
+    assert_eq!(anyone.post("/oauth2/revoke", &form).await.0, 200);
+    assert_eq!(verifier.post("/oauth2/introspect", &form).await.1, json!({"active": false}));
+    // It is a token still, and each counts.
+    let refused = loop {
+        let answer = anyone.post("/oauth2/revoke", &form).await;
+        if answer.0 != 200 {
+            break answer;
+        }
+    };
+    let why = refused.1["error_description"].as_str().unwrap();
+    assert_eq!(refused.0, 429, "{why}");
+    assert!(why.contains("by anybody than 1 a second"), "{why}");
+}
+
+#[tokio::test]
 async fn whoever_has_a_token_may_end_it_and_learns_nothing_of_others() {
     let site = Site::start().await;
     let (_, token) = token(&site).await;
