@@ -32,6 +32,9 @@ pub(super) const CONSTANTS: [u8; 1] = *b"n";
 /// Where the first incarnation of partition 0 lies.
 pub(super) const FIRST: [u8; 1] = *b"o";
 
+/// Where no row lies: what is dropped there drops nothing.
+pub(super) const NO_ROW: [u8; 1] = [u8::MAX];
+
 /// Above every key that begins with a prefix, which has a letter in it: whatever bytes follow it.
 pub(super) fn end_of(prefix: &[u8]) -> Key {
     let mut end = prefix.to_vec();
