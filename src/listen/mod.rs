@@ -9,5 +9,6 @@ mod corked;
 mod refusals;
 mod shares;
 mod socket;
+mod steps;
 
 pub use shares::origin;

@@ -15,7 +15,7 @@ use axum::http::Request;
 use futures_util::{Stream, StreamExt};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::runtime::Handle;
 use tokio_util::either::Either;
@@ -25,6 +25,7 @@ use tower::Service;
 
 use super::connections::Connection;
 use super::corked::Corked;
+use super::steps::{Executor, in_steps};
 
 /// Streams that a peer may reset before they were accepted: the guard against CVE-2023-44487.
 const MAX_PENDING_RESETS: usize = 20;
@@ -70,7 +71,7 @@ impl Default for ConnectionLimits {
 pub struct Threads {
     /// For peers that go first.
     pub first: Handle,
-    /// For all others.
+    /// For all others, who let any thread that waits for the processor go first, again and again.
     pub others: Handle,
 }
 
@@ -108,9 +109,13 @@ pub async fn serve_on(
     {
         let mut connections = pin!(connections);
         while let Some(Some(Ok(connection))) = stop.run_until_cancelled(connections.next()).await {
-            let threads = if connection.goes_first() { &threads.first } else { &threads.others };
+            let goes_first = connection.goes_first();
             let conversation = converse(router.clone(), connection, limits, stop.clone());
-            open.spawn_on(conversation, threads);
+            if goes_first {
+                open.spawn_on(conversation, &threads.first);
+            } else {
+                open.spawn_on(in_steps(conversation), &threads.others);
+            }
         }
         // The listening socket closes here: nobody is let in to wait for an answer that will not come.
     }
@@ -131,7 +136,8 @@ async fn converse(
     let peer = connection.peer().clone();
     let closing = peer.closing.clone();
     let age = limits.max_age - limits.max_age / 160 * u32::from(peer.address.port() % 16);
-    let builder = builder(connection.is_http2(), limits);
+    let executor = if connection.goes_first() { Executor::First } else { Executor::InSteps };
+    let builder = builder(connection.is_http2(), executor, limits);
     let received = connection.is_http2().then(|| connection.received());
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
@@ -164,8 +170,8 @@ async fn mute(received: Option<Arc<AtomicUsize>>, time: Duration) {
     }
 }
 
-fn builder(is_http2: bool, limits: ConnectionLimits) -> Builder<TokioExecutor> {
-    let builder = Builder::new(TokioExecutor::new());
+fn builder(is_http2: bool, executor: Executor, limits: ConnectionLimits) -> Builder<Executor> {
+    let builder = Builder::new(executor);
     let mut builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
     builder

@@ -1,11 +1,9 @@
 //! Connections to one Redis server: how to reach it, who we are to it, and what its errors mean to us.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ErrorKind,
@@ -100,12 +98,13 @@ fn file(path: &Path) -> Result<Vec<u8>, StoreError> {
         .map_err(|error| misconfigured(format!("`{}` cannot be read: {error}", path.display())))
 }
 
-/// A few connections that many requests share by turns. They are made together, and made anew after one of them broke.
-pub(super) struct Connections {
+/// A connection that many requests share. It is made anew after it broke.
+///
+/// Of each connection a server takes some 20 KB before it syncs, which are eight commits: so many an ending waits for, in a flood.
+pub(super) struct Connection {
     client: Client,
     config: AsyncConnectionConfig,
-    count: usize,
-    /// Where their answers are heard, whoever makes them.
+    /// Where its answers are heard, whoever makes it.
     runtime: Handle,
     current: Mutex<Current>,
     attempts: AtomicU64,
@@ -114,20 +113,15 @@ pub(super) struct Connections {
 #[derive(Default)]
 struct Current {
     generation: u64,
-    /// Whose turn it is stands last; empty: none is there.
-    connections: VecDeque<MultiplexedConnection>,
+    connection: Option<MultiplexedConnection>,
 }
 
-impl Connections {
-    /// So many, on the threads of a runtime. Nothing is sent yet.
+impl Connection {
+    /// On the threads of a runtime. Nothing is sent yet.
     ///
     /// # Errors
     /// [`StoreError::Misconfigured`]
-    pub(super) fn new(
-        settings: &Settings,
-        count: usize,
-        runtime: Handle,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn new(settings: &Settings, runtime: Handle) -> Result<Self, StoreError> {
         let timeout: Duration = settings.response_timeout.to_std();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(timeout))
@@ -135,7 +129,6 @@ impl Connections {
         Ok(Self {
             client: settings.client()?,
             config,
-            count,
             runtime,
             current: Mutex::default(),
             attempts: AtomicU64::new(0),
@@ -172,31 +165,29 @@ impl Connections {
         self.look_at(generation, result).await
     }
 
-    /// The next connection; whoever waits while none can be made fails together with the attempt.
+    /// The connection; whoever waits while none can be made fails together with the attempt.
     async fn get(&self) -> Result<(u64, MultiplexedConnection), StoreError> {
         let seen = self.attempts.load(Ordering::Acquire);
         let mut current = self.current.lock().await;
-        if let Some(connection) = current.next() {
-            return Ok((current.generation, connection));
+        if let Some(connection) = &current.connection {
+            return Ok((current.generation, connection.clone()));
         }
         if self.attempts.load(Ordering::Acquire) != seen {
             return Err(StoreError::Unavailable("no connection can be made".to_owned()));
         }
         let made = self.make().await;
         self.attempts.fetch_add(1, Ordering::AcqRel);
-        current.connections = made?.into();
+        let connection = made?;
+        current.connection = Some(connection.clone());
         current.generation = current.generation.wrapping_add(1);
-        let connection = current.next();
-        let connection = connection.ok_or_else(|| misconfigured("no connection is wanted"))?;
         Ok((current.generation, connection))
     }
 
     // INVARIANT (lanes keep apart): a connection is driven by the runtime that it is made on, and that is its lane's own.
-    async fn make(&self) -> Result<Vec<MultiplexedConnection>, StoreError> {
-        let (client, config, count) = (self.client.clone(), self.config.clone(), self.count);
+    async fn make(&self) -> Result<MultiplexedConnection, StoreError> {
+        let (client, config) = (self.client.clone(), self.config.clone());
         let making = self.runtime.spawn(async move {
-            let one = |_| client.get_multiplexed_async_connection_with_config(&config);
-            try_join_all((0..count).map(one)).await
+            client.get_multiplexed_async_connection_with_config(&config).await
         });
         let made = AbortOnDropHandle::new(making).await;
         made.map_err(|_| StoreError::Unavailable("no connection was made".to_owned()))?
@@ -213,18 +204,10 @@ impl Connections {
         if error.is_unrecoverable_error() || error.is_io_error() {
             let mut current = self.current.lock().await;
             if current.generation == generation {
-                current.connections.clear();
+                current.connection = None;
             }
         }
         Err(failed(error))
-    }
-}
-
-impl Current {
-    fn next(&mut self) -> Option<MultiplexedConnection> {
-        let connection = self.connections.pop_front()?;
-        self.connections.push_back(connection.clone());
-        Some(connection)
     }
 }
 

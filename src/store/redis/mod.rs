@@ -37,7 +37,7 @@ use tokio::runtime::Handle;
 pub use self::connection::Settings;
 pub use self::startup::RIGHTS;
 
-use self::connection::{Connections, misconfigured};
+use self::connection::{Connection, misconfigured};
 use self::hints::Hints;
 use self::identity::Identity;
 use self::keys::Keys;
@@ -53,15 +53,11 @@ use crate::store::{
     StoreError, Upkeep,
 };
 
-/// Before it syncs, a server takes some 20 KB from each connection, which are eight commits. With more connections as many more share a
-/// sync, where so many wait.
-const ORDINARY_CONNECTIONS: usize = 4;
-
 /// A store on one Redis server.
 pub struct RedisStore {
-    ordinary: Connections,
-    ending: Connections,
-    feed: Connections,
+    ordinary: Connection,
+    ending: Connection,
+    feed: Connection,
     hints: Hints,
     scripts: Scripts,
     constants: Constants,
@@ -143,9 +139,9 @@ impl RedisStore {
     ) -> Result<Self, StoreError> {
         let own = Handle::current();
         let store = Self {
-            ordinary: Connections::new(settings, ORDINARY_CONNECTIONS, ordinary)?,
-            ending: Connections::new(settings, 1, own.clone())?,
-            feed: Connections::new(settings, 1, own)?,
+            ordinary: Connection::new(settings, ordinary)?,
+            ending: Connection::new(settings, own.clone())?,
+            feed: Connection::new(settings, own)?,
             hints: Hints::new(settings.client()?, settings.response_timeout.to_std()),
             scripts: Scripts::new(),
             constants: Constants { partitions: PartitionCount::DEFAULT, delta_max: Span::ZERO },
