@@ -119,7 +119,7 @@ impl Caller for DiskCaller {
     }
 }
 
-/// Connections that all callers share: as many as the store has, since a server reads only so much of each before it syncs.
+/// Connections that all callers share: a few, since a server reads only so much of each before it syncs, and a floor is the best it can do.
 const CONNECTIONS: usize = 4;
 
 /// A script over a few connections.

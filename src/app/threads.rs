@@ -61,7 +61,7 @@ impl Threads {
 
     /// Where connections are served, if the runtime that this runs on is the one of the feed.
     pub(super) fn serving(&self) -> serve::Threads {
-        serve::Threads { first: Handle::current(), others: self.ordinary() }
+        serve::Threads { first: Handle::current(), others: Some(self.ordinary()) }
     }
 }
 

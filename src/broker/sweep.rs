@@ -60,7 +60,8 @@ impl Broker {
         &self,
         partition: Partition,
     ) -> Result<(Swept, BTreeMap<Scope, u64>), BrokerError> {
-        let query = Query::new(partition, vec![], Entries::Blocks);
+        // A task that is overdue ends, however much is issued meanwhile.
+        let query = Query::new(partition, vec![], Entries::Blocks).on(Lane::Ending);
         let snapshot = self.read(query).await?;
         let now = snapshot.meta.now;
         let listing =
@@ -68,7 +69,7 @@ impl Broker {
         let mut swept = Swept::default();
         for name in self.parts.store.list(listing).await? {
             let Ok(task) = TaskId::parse(&name) else { continue };
-            match self.sweep_task(task, now, Lane::Ordinary).await? {
+            match self.sweep_task(task, now, Lane::Ending).await? {
                 Some(Did::Acted) => swept.acted = swept.acted.saturating_add(1),
                 Some(Did::Dropped) => swept.dropped = swept.dropped.saturating_add(1),
                 None => {}

@@ -71,8 +71,8 @@ impl Default for ConnectionLimits {
 pub struct Threads {
     /// For peers that go first.
     pub first: Handle,
-    /// For all others, who let any thread that waits for the processor go first, again and again.
-    pub others: Handle,
+    /// For all others, who let any thread that waits for the processor go first, again and again; `None`: nobody goes first.
+    pub others: Option<Handle>,
 }
 
 impl Threads {
@@ -81,7 +81,7 @@ impl Threads {
     /// # Panics
     /// If it runs on none.
     pub fn shared() -> Self {
-        Self { first: Handle::current(), others: Handle::current() }
+        Self { first: Handle::current(), others: None }
     }
 }
 
@@ -109,13 +109,14 @@ pub async fn serve_on(
     {
         let mut connections = pin!(connections);
         while let Some(Some(Ok(connection))) = stop.run_until_cancelled(connections.next()).await {
-            let goes_first = connection.goes_first();
-            let conversation = converse(router.clone(), connection, limits, stop.clone());
-            if goes_first {
-                open.spawn_on(conversation, &threads.first);
-            } else {
-                open.spawn_on(in_steps(conversation), &threads.others);
-            }
+            let others = threads.others.as_ref().filter(|_| !connection.goes_first());
+            let executor = others.map_or(Executor::First, |_| Executor::InSteps);
+            let conversation =
+                converse(router.clone(), connection, (limits, executor), stop.clone());
+            match others {
+                Some(others) => open.spawn_on(in_steps(conversation), others),
+                None => open.spawn_on(conversation, &threads.first),
+            };
         }
         // The listening socket closes here: nobody is let in to wait for an answer that will not come.
     }
@@ -126,7 +127,7 @@ pub async fn serve_on(
 async fn converse(
     router: Router,
     mut connection: Connection,
-    limits: ConnectionLimits,
+    (limits, executor): (ConnectionLimits, Executor),
     stop: CancellationToken,
 ) {
     if let Err(fault) = connection.settle() {
@@ -136,7 +137,6 @@ async fn converse(
     let peer = connection.peer().clone();
     let closing = peer.closing.clone();
     let age = limits.max_age - limits.max_age / 160 * u32::from(peer.address.port() % 16);
-    let executor = if connection.goes_first() { Executor::First } else { Executor::InSteps };
     let builder = builder(connection.is_http2(), executor, limits);
     let received = connection.is_http2().then(|| connection.received());
     let service = service_fn(move |mut request: Request<Incoming>| {

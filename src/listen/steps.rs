@@ -9,15 +9,15 @@ use std::time::Duration;
 use hyper::rt;
 use tokio::time::Instant;
 
-/// A thread keeps its core for so long, and to the end of the step that it is at.
+/// So long after it gave its core up a thread does so again, at the end of the step that it is at.
 const TURN: Duration = Duration::from_micros(200);
 
 thread_local! {
-    /// When this thread's turn began.
-    static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// When this thread gave its core up last.
+    static GAVE_UP: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Does something step by step, and lets others go first where a turn ends.
+/// Does something step by step, and lets others go first between turns.
 ///
 /// However low a thread's priority is, the system may leave a core to it until its clock ticks, for 4 ms on many: as long as a whole
 /// ending takes.
@@ -26,9 +26,9 @@ pub(super) async fn in_steps<F: Future>(work: F) -> F::Output {
     poll_fn(|context| {
         let polled = work.as_mut().poll(context);
         let now = Instant::now();
-        if BEGAN.get().is_none_or(|began| now.duration_since(began) >= TURN) {
+        if GAVE_UP.get().is_none_or(|at| now.duration_since(at) >= TURN) {
             thread::yield_now();
-            BEGAN.set(Some(Instant::now()));
+            GAVE_UP.set(Some(Instant::now()));
         }
         polled
     })
@@ -38,7 +38,7 @@ pub(super) async fn in_steps<F: Future>(work: F) -> F::Output {
 /// Where the requests of a connection are answered: on the threads of the connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Executor {
-    /// They go first.
+    /// They go first, or nobody does.
     First,
     /// They let others go first.
     InSteps,

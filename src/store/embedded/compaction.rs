@@ -53,6 +53,9 @@ impl Compaction {
     /// Begins if it is worth it, and none runs.
     pub(super) fn begin(self: &Arc<Self>, tree: &Keyspace) {
         let mut running = self.running.lock();
+        if self.stops.load(Ordering::Relaxed) {
+            return;
+        }
         // One that panicked looks no more, whatever it says.
         let is_over = running.thread.as_ref().is_some_and(JoinHandle::is_finished);
         if running.looks_again && !is_over || !self.is_worth(tree) {
@@ -116,7 +119,8 @@ impl Compaction {
             std::thread::sleep(LOOK);
         }
         tree.major_compact()?;
-        // INVARIANT (files go): the engine removes those that were read only once something was written after them, and is put away.
+        // The engine removes the files that were read only once something was written after them, and is put away. Those in which
+        // somebody reads just now stay until the next time.
         tree.remove(keys::NO_ROW)?;
         tree.rotate_memtable()?;
         Ok(true)
@@ -185,6 +189,10 @@ mod tests {
         assert_eq!(tree.iter().count(), 60);
         compaction.begin(&tree);
         assert!(!finished(&compaction), "nothing was dropped since");
+        compaction.count(FEWEST);
+        compaction.stop();
+        compaction.begin(&tree);
+        assert!(!finished(&compaction), "it was stopped");
     }
 
     #[test]

@@ -56,6 +56,8 @@ use crate::store::{
 /// A store on one Redis server.
 pub struct RedisStore {
     ordinary: Connection,
+    /// For lists, some of which are long, and for upkeep: nobody who issues waits behind them.
+    upkeep: Connection,
     ending: Connection,
     feed: Connection,
     hints: Hints,
@@ -139,7 +141,8 @@ impl RedisStore {
     ) -> Result<Self, StoreError> {
         let own = Handle::current();
         let store = Self {
-            ordinary: Connection::new(settings, ordinary)?,
+            ordinary: Connection::new(settings, ordinary.clone())?,
+            upkeep: Connection::new(settings, ordinary)?,
             ending: Connection::new(settings, own.clone())?,
             feed: Connection::new(settings, own)?,
             hints: Hints::new(settings.client()?, settings.response_timeout.to_std()),

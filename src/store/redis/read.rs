@@ -47,11 +47,11 @@ impl RedisStore {
         answer.into_iter().map(text).collect()
     }
 
-    /// The list is in the order of issue, so that it is tidied as it grows; there are few leases of one task.
+    /// The list is in the order of issue, so that it is tidied as it grows; all of it is read for each page.
     async fn leases(&self, listing: &Listing, task: TaskId) -> Result<Vec<String>, StoreError> {
         let keys = Keys(listing.partition);
         let call = self.call([keys.meta(), keys.leases(task), keys.named_leases(task)]);
-        let value = self.ordinary.run(&self.scripts.leases, &call).await?;
+        let value = self.upkeep.run(&self.scripts.leases, &call).await?;
         let (_, mut reply) = Reply::parse(value, listing.partition)?;
         let now = reply.number()?;
         let mut leases = Vec::new();
@@ -109,7 +109,7 @@ impl RedisStore {
     ) -> Result<Vec<redis::Value>, StoreError> {
         let mut call = self.call([Keys(partition).meta(), key]);
         call.arg(command).list(arguments);
-        let value = self.ordinary.run(&self.scripts.ask, &call).await?;
+        let value = self.upkeep.run(&self.scripts.ask, &call).await?;
         Reply::parse(value, partition)?.1.next().and_then(array)
     }
 }

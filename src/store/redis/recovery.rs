@@ -120,7 +120,7 @@ impl RedisStore {
             let mut call = self.call([keys.meta(), keys.set(), keys.events()]);
             call.declare([keys.certificates(), keys.certificate_ends()]);
             call.stamp(now).arg(cursor).stamp(old).number(EVENTS_KEPT);
-            let value = self.ordinary.run(&self.scripts.prune, &call).await?;
+            let value = self.upkeep.run(&self.scripts.prune, &call).await?;
             let (_, mut reply) = Reply::parse(value, partition)?;
             cursor = reply.text()?;
             scanned |= cursor == "0";
