@@ -2,7 +2,7 @@
 //!
 //! A partition is a hash slot: every key has its tag `{lh:<p>}:`, so one Lua script is one atomic commit, and nothing else ever writes.
 //! Scripts are files of this folder, sent by their hash. Endings have a connection of their own and run even when the server's memory
-//! is full; so has the feed. Redis' own TTL is for positive state only (leases, answers, ceilings, claims): losing one refuses, and allows nothing.
+//! is full; so has the feed, and so have lists and upkeep. Redis' own TTL is for positive state only (leases, answers, ceilings, claims): losing one refuses, and allows nothing.
 //!
 //! ```text
 //!  {lh:<p>}:  meta  record of the partition         t:<task>  l:<lease>  r:<hash>  keyring   records: header, body

@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::super::{RedisStore, Settings};
 use super::made_on;
 use crate::domain::lattice::{Entry, Fence};
-use crate::store::{Entries, Feed as _, Lane, Outcome, Query, RecordKey, Store as _};
+use crate::store::{
+    Entries, Feed as _, Index, Lane, Listing, Outcome, Query, RecordKey, Store as _, Upkeep as _,
+};
 use crate::testing::entropy::SeededEntropy;
 use crate::testing::redis::RedisServer;
 use crate::testing::store_contract::feed::record;
@@ -70,6 +72,10 @@ async fn class_15_no_ending_and_nothing_on_the_feed_waits_behind_ordinary_commit
     answered("a beat", store.beat(&record(1, 1))).await.unwrap();
     let (_, brokers) = answered("the registry", store.brokers()).await.unwrap();
     assert_eq!(brokers.len(), 1);
+    let listing = |index| Listing { partition: P, index, after: String::new(), limit: 10 };
+    answered("what is due", store.list(listing(Index::Due(at(0))))).await.unwrap();
+    answered("a list of leases", store.list(listing(Index::Leases(task_id(1))))).await.unwrap();
+    answered("the sweeper", store.prune(P, at(0))).await.unwrap();
     assert_eq!(blocked(&server), 1);
     assert!(ordinary.iter().all(|read| !read.is_finished()), "they stood still all the while");
 
